@@ -1,0 +1,18 @@
+"""`python -m stages NAME`: the command of each stage in dvc.yaml."""
+
+import typer
+
+from stages.evaluate import evaluate
+from stages.export import export
+from stages.fetch import fetch
+from stages.prepare import prepare
+from stages.tokenize import tokenize
+from stages.train import train
+from theta.command import run
+
+app = typer.Typer(no_args_is_help=True, add_completion=False, help="The stages of the pipeline, in order.")
+for stage in (fetch, prepare, tokenize, train, evaluate, export):
+    app.command()(stage)
+
+if __name__ == "__main__":
+    run(app)

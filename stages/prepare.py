@@ -1,0 +1,40 @@
+"""prepare: data.path -> Datasets/prepared/{train,validation,test,rejected}.jsonl, metrics/prepare.json."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+
+from theta import files
+from theta.corpus.build import UnusableCorpusError, build
+from theta.corpus.report import summary
+from theta.corpus.settings import DataSettings
+from theta.corpus.shapes import Reject
+from theta.errors import DataError
+from theta.params import load
+
+
+def prepare(
+    prepared: Path = Path("Datasets/prepared"),
+    metrics: Path = Path("metrics/prepare.json"),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Clean the raw conversations and divide them into train, validation and test."""
+    settings = load(params, "data", DataSettings)
+    rejected = prepared / "rejected.jsonl"
+    try:
+        corpus = build(Path(settings.path), settings.include, settings.validation_fraction, settings.test_fraction)
+    except UnusableCorpusError as fault:
+        _write_rejects(rejected, fault.rejects)
+        see = f" The rejected items are in {rejected.as_posix()}." if fault.rejects else ""
+        raise DataError(f"{fault}{see}") from None
+    for name, conversations in corpus.splits.items():
+        files.write_json_lines(prepared / f"{name}.jsonl", (each.to_json() for each in conversations))
+    _write_rejects(rejected, corpus.rejects)
+    files.write_json(metrics, corpus.report)
+    see = f"; see {rejected.as_posix()}" if corpus.rejects else ""
+    typer.echo(summary(corpus.report) + see)
+
+
+def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
+    files.write_json_lines(path, (reject.to_json() for reject in rejects))

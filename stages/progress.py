@@ -1,0 +1,52 @@
+"""Progress of training with the time left: a bar in a terminal, a line now and then elsewhere."""
+
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from time import monotonic
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+LINES = 20
+"""Lines that a whole run prints where there is no terminal."""
+
+
+def show(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Show the records of the training loop as they pass through."""
+    console = Console(stderr=True)
+    return _bar(records, console) if console.is_terminal else _lines(records)
+
+
+def _bar(records: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[str, Any]]:
+    columns = (BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(), TextColumn("{task.description}"))
+    with Progress(*columns, console=console) as progress:
+        task = progress.add_task("training", total=None)
+        for record, words in _described(records):
+            if record["kind"] == "step":
+                progress.update(task, completed=record["step"], total=record["steps"])
+            progress.update(task, description=words)
+            yield record
+
+
+def _lines(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    begin, first_step = monotonic(), None
+    for record, words in _described(records):
+        if record["kind"] == "step":
+            step, steps = record["step"], record["steps"]
+            first_step = step if first_step is None else first_step
+            if step * LINES // steps > (step - 1) * LINES // steps:
+                seconds_left = (monotonic() - begin) / (step - first_step + 1) * (steps - step)
+                print(f"step {step}/{steps}  {words}  {timedelta(seconds=round(seconds_left))} left", flush=True)
+        yield record
+
+
+def _described(records: Iterable[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], str]]:
+    validation = ""
+    for record in records:
+        if record["kind"] == "validation":
+            validation = f"  validation {record['loss']:.3f}"
+        else:
+            step_words = f"loss {record['loss']:.3f}"
+            speed = f"  {record['tokens'] / record['seconds']:,.0f} tokens/s"
+        yield record, step_words + validation + speed

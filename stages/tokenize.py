@@ -1,0 +1,51 @@
+"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test}.arrow and tokenizer/, metrics/tokenize.json."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import typer
+
+from theta import files
+from theta.conversation.messages import Conversation
+from theta.errors import SettingsError
+from theta.model.bases import locate_tokenizer
+from theta.params import load
+from theta.tokens import store
+from theta.tokens.encode import Encoding, documents
+from theta.tokens.report import histogram, report
+from theta.tokens.settings import TokenizerSettings
+from theta.tokens.vocabulary import Vocabulary
+
+
+def tokenize(
+    prepared: Path = Path("Datasets/prepared"),
+    base: Path = Path("models/base/tokenizer.json"),
+    tokens: Path = Path("Datasets/tokens"),
+    lengths: Path = Path("metrics/plots/lengths.csv"),
+    metrics: Path = Path("metrics/tokenize.json"),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Render each conversation and encode it, with labels for what is learned."""
+    settings = load(params, "tokenizer", TokenizerSettings)
+    descriptor = files.read_json(base)
+    if settings.max_length > descriptor["positions"]:
+        raise SettingsError(
+            f"tokenizer.max_length is {settings.max_length}, but the base has {descriptor['positions']} positions; "
+            "lower it to that."
+        )
+    vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
+    vocabulary.save(tokens / "tokenizer", descriptor["positions"])
+    counts = {}
+    for split in ("train", "validation", "test"):
+        counts[split] = Encoding()
+        conversations = _conversations(prepared / f"{split}.jsonl")
+        encoded = documents(conversations, vocabulary, settings.max_length, counts[split])
+        store.write(tokens / f"{split}.arrow", encoded)
+    files.write_json(metrics, {split: report(count, settings.max_length) for split, count in counts.items()})
+    files.write_text(lengths, histogram(counts.values()))
+    total = sum(counts["train"].lengths.values())
+    typer.echo(f"encoded {total:,} training documents with {vocabulary.size:,} token ids")
+
+
+def _conversations(path: Path) -> Iterator[Conversation]:
+    return map(Conversation.from_json, files.read_json_lines(path))

@@ -1,0 +1,161 @@
+"""From a folder of files to the stage's outputs."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from stages.prepare import prepare
+from theta import files
+from theta.conversation.messages import Conversation
+from theta.corpus.build import UnusableCorpusError, build
+from theta.corpus.settings import DataSettings
+from theta.errors import DataError, SettingsError
+from theta.params import load
+
+
+def pairs(count, about="thing"):
+    return [{"question": f"What is {about} {n}?", "answer": f"It is number {n}."} for n in range(count)]
+
+
+def write_params(folder: Path, **values) -> Path:
+    data = {"path": str(folder / "raw"), "include": [], "validation_fraction": 0.1, "test_fraction": 0.1, **values}
+    files.write_json(folder / "params.yaml", {"data": data})  # JSON is YAML
+    return folder / "params.yaml"
+
+
+def run(folder: Path, out: str = "out", **values) -> Path:
+    prepare(folder / out / "prepared", folder / out / "metrics.json", write_params(folder, **values))
+    return folder / out
+
+
+def digests(folder: Path) -> dict[str, str]:
+    found = (path for path in folder.rglob("*") if path.is_file())
+    return {path.relative_to(folder).as_posix(): files.sha256(path) for path in found}
+
+
+@pytest.fixture
+def raw(tmp_path):
+    files.write_json(tmp_path / "raw/a.json", {"conversations": pairs(60, "a")})
+    mixed = [
+        {"instruction": "Greet.", "output": "Hello."},
+        {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
+        {"conversations": [{"from": "human", "value": "Bye"}, {"from": "gpt", "value": "Bye."}], "topic": "parting"},
+        {"exchanges": [{"input": "Yes?", "output": "Yes."}, {"input": "No?", "output": "No."}]},
+        {"question": "What is a 3?", "answer": "it is  number 3."},
+        {"question": "Empty?", "answer": ""},
+    ]
+    lines = [json.dumps(item) for item in mixed] + ['{"question": "cut']
+    files.write_text(tmp_path / "raw/deep/b.jsonl", "\n".join(lines) + "\n")
+    files.write_text(tmp_path / "raw/README.md", "Not a conversation.")
+    return tmp_path
+
+
+def test_the_stage_writes_splits_rejects_and_metrics(raw, capsys):
+    out = run(raw)
+    rows = {
+        name: list(files.read_json_lines(out / f"prepared/{name}.jsonl")) for name in ("train", "validation", "test")
+    }
+    metrics = files.read_json(out / "metrics.json")
+    assert metrics["conversations"] == {name: len(split) for name, split in rows.items()}
+    assert sum(map(len, rows.values())) == metrics["kept"] == 64
+    assert metrics["domains"] == {"a": 60, "b": 3, "parting": 1}
+    assert [Conversation.from_json(row).to_json() for row in rows["train"]] == rows["train"]
+    rejected = list(files.read_json_lines(out / "prepared/rejected.jsonl"))
+    source = f"{raw}/raw/deep/b.jsonl"
+    assert [(row["source"], row["reason"]) for row in rejected] == [
+        (f"{source}#5", f"duplicate: of {raw}/raw/a.json#4"),
+        (f"{source}#6", "empty_reply"),
+        (f"{source}#7", "broken_line: not a JSON object"),
+    ]
+    assert rejected[2]["item"] == '{"question": "cut'
+    printed = capsys.readouterr().out
+    assert printed.count("\n") == 1
+    assert printed.startswith("kept 64 of 67 conversations: ")
+    assert "rejected: broken_line x1, empty_reply x1, duplicate x1; see " in printed
+
+
+def test_rows_stand_in_the_order_of_files_and_items(raw):
+    out = run(raw)
+    for name in ("train", "validation", "test"):
+        places = [row["source"].split("#") for row in files.read_json_lines(out / f"prepared/{name}.jsonl")]
+        assert places == sorted(places, key=lambda place: (place[0], int(place[1])))
+
+
+def test_two_runs_write_the_same_bytes(raw):
+    first = digests(run(raw, "first"))
+    assert sorted(first) == [
+        "metrics.json",
+        *(f"prepared/{n}.jsonl" for n in ("rejected", "test", "train", "validation")),
+    ]
+    assert digests(run(raw, "second")) == first
+
+
+def test_adding_a_file_moves_no_row_of_another(raw):
+    def sides(out):
+        rows = {name: files.read_json_lines(out / f"prepared/{name}.jsonl") for name in ("train", "validation", "test")}
+        return {row["source"]: name for name, split in rows.items() for row in split}
+
+    before = sides(run(raw, "before"))
+    files.write_json(raw / "raw/aa.json", pairs(40, "new"))
+    after = sides(run(raw, "after"))
+    assert len(after) == len(before) + 40
+    assert {source: after[source] for source in before} == before
+
+
+def test_include_chooses_files(raw):
+    metrics = files.read_json(run(raw, include=["a.json"]) / "metrics.json")
+    assert (metrics["files"], metrics["items"]) == (1, 60)
+
+
+def test_three_conversations_are_enough(tmp_path):
+    files.write_json(tmp_path / "raw/small.json", pairs(3))
+    metrics = files.read_json(run(tmp_path) / "metrics.json")
+    assert metrics["conversations"] == {"train": 1, "validation": 1, "test": 1}
+
+
+def test_cut_questions_are_counted_not_rejected(tmp_path):
+    said = [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
+    chat = {"messages": [{"role": role, "content": content} for role, content in said]}
+    files.write_json(tmp_path / "raw/small.json", [*pairs(3), chat])
+    metrics = files.read_json(run(tmp_path) / "metrics.json")
+    assert (metrics["kept"], metrics["rejected"], metrics["unanswered_questions_cut"]) == (4, 0, 1)
+
+
+def test_too_few_questions_stop_the_stage_and_keep_the_rejects(tmp_path):
+    files.write_json(tmp_path / "raw/small.json", [*pairs(2), {"question": "Why?", "answer": ""}])
+    with pytest.raises(DataError, match=r"raw: the number of distinct first questions is 2; .*rejected\.jsonl\.$"):
+        run(tmp_path)
+    assert len(list(files.read_json_lines(tmp_path / "out/prepared/rejected.jsonl"))) == 1
+
+
+def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_path):
+    files.write_json(tmp_path / "raw/notes.json", [{"text": "a"}, {"text": "b"}, {"question": "a", "answer": ""}])
+    message = (
+        r"raw: none of 3 items is a usable conversation, most often because of unknown_shape \(2\), such as "
+        r".*notes\.json#1 \(keys text\)\. The rejected items are in .*out/prepared/rejected\.jsonl\.$"
+    )
+    with pytest.raises(DataError, match=message):
+        run(tmp_path)
+    assert len(list(files.read_json_lines(tmp_path / "out/prepared/rejected.jsonl"))) == 3
+    assert not (tmp_path / "out/prepared/train.jsonl").exists()
+
+
+def test_files_without_items_are_an_error(tmp_path):
+    files.write_json(tmp_path / "raw/none.json", [])
+    with pytest.raises(UnusableCorpusError, match="its files hold no conversations; add some"):
+        build(tmp_path / "raw", [], 0.1, 0.1)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"path": ""}, "data.path is ''"),
+        ({"validation_fraction": 0}, "data.validation_fraction is 0"),
+        ({"test_fraction": 0.5}, "data.test_fraction is 0.5"),
+        ({"fraction": 0.1}, "unknown key data.fraction"),
+    ],
+)
+def test_settings_out_of_range_are_refused(tmp_path, values, message):
+    with pytest.raises(SettingsError, match=message):
+        load(write_params(tmp_path, **values), "data", DataSettings)

@@ -1,0 +1,118 @@
+"""Splits are drawn by the first question alone."""
+
+import itertools
+
+import pytest
+
+from theta.conversation.messages import Conversation, Message
+from theta.corpus import splits
+from theta.errors import DataError
+
+
+def conversation(question, reply="Yes.", source="x.json#1"):
+    return Conversation((Message("user", question), Message("assistant", reply)), "x", source)
+
+
+def questions(count, start=0):
+    return [conversation(f"What is thing number {number}?") for number in range(start, start + count)]
+
+
+def side(conversations, validation=0.1, test=0.1):
+    divided = splits.divide(conversations, validation, test)
+    return {each.first_user_content: name for name in splits.SPLITS for each in divided[name]}
+
+
+def test_the_fractions_are_about_right():
+    divided = splits.divide(questions(2000), 0.1, 0.2)
+    sizes = {name: len(conversations) for name, conversations in divided.items()}
+    # Three standard deviations of a share of 0.2 in 2,000 draws are 54.
+    assert sizes == {
+        "train": pytest.approx(1400, abs=62),
+        "validation": pytest.approx(200, abs=41),
+        "test": pytest.approx(400, abs=54),
+    }
+
+
+def test_adding_conversations_moves_none():
+    before = side(questions(300))
+    after = side(questions(500, start=300) + questions(300))
+    assert {question: after[question] for question in before} == before
+
+
+def test_changing_one_fraction_moves_rows_of_that_split_and_train_only():
+    before, after = side(questions(500)), side(questions(500), validation=0.3)
+    moves = {(before[question], after[question]) for question in before if before[question] != after[question]}
+    assert moves == {("train", "validation")}
+
+
+@pytest.mark.parametrize(
+    "variant",
+    ["what is dns", "  What is\nDNS ?!", "“What is DNS?”", "WHAT IS DNS...", "What is ＤＮＳ？", "¿What is DNS?"],
+)
+def test_one_question_stands_on_one_side(variant):
+    assert splits.key(variant) == splits.key("What is DNS?")
+    asked = [conversation("What is DNS?", "a"), conversation(variant, "b"), *questions(20)]
+    for share in (0.05, 0.2, 0.4):
+        sides = side(asked, share, share)
+        assert sides[variant] == sides["What is DNS?"]
+
+
+def test_a_question_of_punctuation_alone_keeps_it():
+    assert splits.key("???") == "???"
+    assert splits.key("C++") == "c++"
+
+
+def test_points_are_pinned():
+    # Another hash would move everybody's rows.
+    assert splits.point("what is dns") == pytest.approx(0.384628, abs=1e-6)
+    assert all(0 <= splits.point(str(number)) < 1 for number in range(1000))
+
+
+@pytest.mark.parametrize("count", [3, 4, 5, 10])
+@pytest.mark.parametrize("start", range(0, 100, 10))
+def test_no_split_is_empty_however_few(count, start):
+    conversations = questions(count, start)
+    divided = splits.divide(conversations, 0.01, 0.01)
+    assert all(divided.values())
+    assert sum(map(len, divided.values())) == count
+    assert divided == splits.divide(conversations, 0.01, 0.01)
+
+
+def test_the_nearest_train_question_fills_an_empty_split_with_all_its_conversations():
+    conversations = [each for each in questions(5) for _ in range(2)]
+    divided = splits.divide(conversations, 1e-9, 1e-9)
+    ordered = sorted({splits.key(each.first_user_content) for each in conversations}, key=splits.point)
+    keys = {name: [splits.key(each.first_user_content) for each in divided[name]] for name in splits.SPLITS}
+    assert keys["validation"] == [ordered[0]] * 2
+    assert keys["test"] == [ordered[-1]] * 2
+    assert len(keys["train"]) == 6
+
+
+def test_every_placing_of_three_questions_leaves_one_in_each_split():
+    for points in itertools.combinations_with_replacement([0.1, 0.5, 0.9], 3):
+        assert splits._cuts(points, 0.4, 0.4) == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("points", "cuts"),
+    [
+        ([0.1, 0.1, 0.1, 0.9], (2, 3)),  # train takes from validation, where test has only one
+        ([0.1, 0.8, 0.9, 0.9], (1, 2)),  # train takes from test
+        ([0.1, 0.5, 0.5, 0.9], (1, 3)),  # nothing moves
+        ([0.5, 0.5, 0.5, 0.5], (1, 3)),  # both ends are filled from train
+    ],
+)
+def test_which_question_moves(points, cuts):
+    assert splits._cuts(points, 0.4, 0.4) == cuts
+
+
+def test_order_is_kept_within_a_split():
+    conversations = questions(200)
+    for chosen in splits.divide(conversations, 0.2, 0.2).values():
+        assert chosen == [each for each in conversations if each in chosen]
+
+
+def test_fewer_than_three_questions_are_an_error():
+    conversations = [conversation("What is DNS?"), conversation("what is dns", "No."), conversation("Why?")]
+    with pytest.raises(DataError, match="number of distinct first questions is 2; at least 3 are needed"):
+        splits.divide(conversations, 0.1, 0.1)

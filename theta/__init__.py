@@ -1,0 +1,21 @@
+"""Theta fine-tunes GPT-2-class conversational models, reproducibly.
+
+from theta import ThetaModel
+model = ThetaModel.load("models/theta_final")
+print(model.generate("What is machine learning?", max_length=200, temperature=0.8))
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from theta.generate.assistant import ThetaModel
+
+__all__ = ["ThetaModel"]
+
+
+def __getattr__(name: str) -> Any:
+    # Imported on first use: `import theta` must not cost the seconds that torch takes.
+    if name == "ThetaModel":
+        return import_module("theta.generate.assistant").ThetaModel
+    raise AttributeError(f"module 'theta' has no attribute {name!r}")

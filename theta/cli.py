@@ -1,0 +1,137 @@
+"""The user's own commands: theta generate, chat, release, schema. Heavy imports wait until a command needs them."""
+
+from datetime import date
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from theta import command
+
+if TYPE_CHECKING:
+    from theta.generate.assistant import ThetaModel
+
+FINAL = Path("models/theta_final")
+
+app = typer.Typer(
+    help="Talk to a fine-tuned model, and release it. The pipeline that makes it is run by `dvc repro`.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# The ranges are checked by theta.generate.settings, in the words that params.yaml and Python callers get.
+Model = Annotated[Path, typer.Option(help="Folder of the model.")]
+MaxLength = Annotated[int | None, typer.Option(help="Maximum tokens to generate, 1 to 1024.")]
+Temperature = Annotated[float | None, typer.Option(help="Randomness, 0.1 to 2.0.")]
+TopP = Annotated[float | None, typer.Option(help="Nucleus sampling threshold, 0.0 to 1.0.")]
+TopK = Annotated[int | None, typer.Option(help="Tokens to choose from, 1 to 100.")]
+RepetitionPenalty = Annotated[float | None, typer.Option(help="Penalty for repetition, 1.0 to 2.0.")]
+NoRepeatNgramSize = Annotated[int | None, typer.Option(help="No sequence of this many tokens twice, 0 (off) to 5.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]
+System = Annotated[str | None, typer.Option(help="System message that opens the conversation.")]
+
+
+def main() -> None:
+    """The entry point of `theta`."""
+    command.run(app)
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The question.")],
+    model: Model = FINAL,
+    max_length: MaxLength = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    seed: Seed = None,
+    system: System = None,
+) -> None:
+    """Print the reply to one question. Parameters left out are those the model recommends."""
+    from theta.conversation.messages import Message
+
+    opening = [Message("system", system)] if system else []
+    pieces = _load(model).stream(
+        [*opening, Message("user", prompt)],
+        seed=seed,
+        max_length=max_length,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+    )
+    for piece in pieces:
+        typer.echo(piece, nl=False)
+    typer.echo()
+
+
+@app.command()
+def chat(
+    model: Model = FINAL,
+    max_length: MaxLength = None,
+    temperature: Temperature = None,
+    top_p: TopP = None,
+    top_k: TopK = None,
+    repetition_penalty: RepetitionPenalty = None,
+    no_repeat_ngram_size: NoRepeatNgramSize = None,
+    seed: Seed = None,
+    system: System = None,
+) -> None:
+    """Talk to the model, in the terminal or through a pipe with a message a line."""
+    from theta.generate.settings import GenerationSettings, Parameters
+    from theta.generate.terminal import converse
+
+    parameters = Parameters(
+        max_length=max_length,
+        temperature=temperature,
+        top_p=top_p,
+        top_k=top_k,
+        repetition_penalty=repetition_penalty,
+        no_repeat_ngram_size=no_repeat_ngram_size,
+    )
+    GenerationSettings.checked(**parameters)
+    converse(_load(model), system=system, seed=seed, parameters=parameters)
+
+
+@app.command()
+def release(
+    model: Model = FINAL,
+    output: Annotated[Path, typer.Option(help="Folder of the releases.")] = Path("models"),
+) -> None:
+    """Copy the model to models/theta_enhanced_YYYYMMDD/theta_final, which a next run may start from."""
+    from theta.export.release import release as copy
+
+    typer.echo(copy(model, output, date.today()))
+
+
+@app.command()
+def schema(
+    output: Annotated[Path | None, typer.Option(help="File to write; without it, standard output.")] = None,
+) -> None:
+    """The JSON schema of params.yaml, for editors."""
+    import json
+
+    from theta import files, params
+    from theta.sections import SECTIONS
+
+    value = params.schema(SECTIONS)
+    if output is None:
+        typer.echo(json.dumps(value, indent=2, sort_keys=True))
+    else:
+        files.write_json(output, value)
+
+
+def _load(folder: Path) -> "ThetaModel":
+    from theta.generate.folder import check
+
+    check(folder)  # before the seconds that the next lines take
+    from transformers.utils import logging
+
+    from theta.generate.assistant import ThetaModel
+
+    logging.disable_progress_bar()
+    return ThetaModel.load(folder)

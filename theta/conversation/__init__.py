@@ -1,0 +1,1 @@
+"""What a conversation is and how it becomes text. Standard library only."""

@@ -1,0 +1,59 @@
+"""Conversations as spans of text, learned or not.
+
+    <|user|>What is DNS?<|end|><|assistant|>DNS turns names into addresses.<|end|>
+    ........................................ learned: the reply and its end token
+
+The end token is a token of its own, never the padding token: with pad = end the label of the end is masked
+together with the padding, and the model never learns to stop.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from theta.conversation.messages import Message
+
+SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
+END = "<|end|>"
+PAD = "<|pad|>"
+SPECIAL_TOKENS = (SYSTEM, USER, ASSISTANT, END, PAD)
+"""In the order of their ids, which follow those of the base vocabulary."""
+
+ROLE_TOKENS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
+
+# The same rendering for every other reader of the exported folder. The generation tags let trainers that
+# ask the template for an assistant mask find the learned part.
+CHAT_TEMPLATE = (
+    "{% for message in messages %}"
+    "{{ '<|' + message['role'] + '|>' }}"
+    "{% if message['role'] == 'assistant' %}"
+    "{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
+    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}"
+    "{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A piece of a rendered conversation."""
+
+    text: str
+    learned: bool
+    """Whether the model is trained to produce it."""
+    special: bool = False
+    """Whether `text` is one special token; otherwise it is plain text, even if it spells a special token."""
+
+
+def render(messages: Iterable[Message]) -> Iterator[Span]:
+    """The spans of whole messages."""
+    for message in messages:
+        learned = message.role == "assistant"
+        yield Span(ROLE_TOKENS[message.role], learned=False, special=True)
+        yield Span(message.content, learned=learned)
+        yield Span(END, learned=learned, special=True)
+
+
+def render_prompt(messages: Iterable[Message]) -> Iterator[Span]:
+    """The spans of whole messages and the token that asks the model to reply."""
+    yield from render(messages)
+    yield Span(ASSISTANT, learned=False, special=True)

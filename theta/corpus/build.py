@@ -1,0 +1,92 @@
+"""A path -> a corpus: find the files, read the items, drop what cannot be used, divide the rest."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from theta.conversation.messages import Conversation
+from theta.corpus import duplicates, readers, shapes, splits
+from theta.corpus.report import DUPLICATE, report
+from theta.corpus.shapes import Reject
+from theta.errors import DataError
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What was made of the raw files."""
+
+    splits: dict[str, list[Conversation]]
+    """By name: train, validation, test; each in the order of files and items."""
+    rejects: list[Reject]
+    """What was dropped, in the same order."""
+    report: dict[str, Any]
+    """The figures of metrics/prepare.json."""
+
+
+class UnusableCorpusError(DataError):
+    """Too little was kept; the rejects say why."""
+
+    def __init__(self, message: str, rejects: list[Reject]) -> None:
+        super().__init__(message)
+        self.rejects = rejects
+
+
+@dataclass
+class _Gathered:
+    kept: list[Conversation]
+    rejects: list[Reject]
+    unanswered_questions_cut: int = 0
+
+
+def build(path: Path, include: Sequence[str], validation_fraction: float, test_fraction: float) -> Corpus:
+    """Read, clean and divide the conversations at `path`.
+
+    Raises:
+        DataError: there is no file of conversations, or one cannot be read.
+        UnusableCorpusError: nothing was kept, or too little for three splits.
+    """
+    files = readers.find(path, include)
+    gathered = _gather(files)
+    rejects = gathered.rejects
+    if not gathered.kept:
+        raise UnusableCorpusError(_nothing_kept(path, rejects), rejects)
+    try:
+        divided = splits.divide(gathered.kept, validation_fraction, test_fraction)
+    except DataError as fault:
+        raise UnusableCorpusError(f"{path}: {fault}", rejects) from None
+    cut = gathered.unanswered_questions_cut
+    return Corpus(divided, rejects, report(divided, rejects, files=len(files), unanswered_questions_cut=cut))
+
+
+def _gather(files: Sequence[Path]) -> _Gathered:
+    """The items of all files, kept or rejected."""
+    gathered, seen = _Gathered([], []), duplicates.Seen()
+    for item in (item for file in files for item in readers.read(file)):
+        shaped = _shape(item)
+        if isinstance(shaped, Reject):
+            gathered.rejects.append(shaped)
+        elif earlier := seen.earlier(shaped.conversation):
+            gathered.rejects.append(Reject(item.source, DUPLICATE, f"of {earlier}", item.value))
+        else:
+            gathered.kept.append(shaped.conversation)
+            gathered.unanswered_questions_cut += shaped.unanswered_question_cut
+    return gathered
+
+
+def _shape(item: readers.Item) -> shapes.Shaped | Reject:
+    if item.broken:
+        return Reject(item.source, "broken_line", "not a JSON object", item.value)
+    return shapes.read(item.value, item.source, item.domain)
+
+
+def _nothing_kept(path: Path, rejects: Sequence[Reject]) -> str:
+    if not rejects:
+        return f"{path}: its files hold no conversations; add some."
+    reason, count = Counter(reject.reason for reject in rejects).most_common(1)[0]
+    example = next(reject for reject in rejects if reject.reason == reason)
+    return (
+        f"{path}: none of {len(rejects)} items is a usable conversation, most often because of {reason} ({count}), "
+        f"such as {example.source}" + (f" ({example.detail})." if example.detail else ".")
+    )

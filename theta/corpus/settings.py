@@ -1,0 +1,20 @@
+"""The `data` section of params.yaml."""
+
+from pydantic import Field
+
+from theta.params import Settings
+
+
+class DataSettings(Settings):
+    """Which conversations to learn from, and how much of them to hold back."""
+
+    path: str = Field(min_length=1)
+    """A file, or a folder that is searched at any depth for .json and .jsonl files."""
+    include: list[str]
+    """Glob patterns of file names or of paths below `path`, such as `linux.json` or `support/*`; empty: every file."""
+    validation_fraction: float = Field(gt=0, le=0.4)
+    """Share of the distinct first questions (0 to 1) held back to choose the best checkpoint. Below some 200
+    conversations the loss of so few is noise: 0.1 rather than 0.05."""
+    test_fraction: float = Field(gt=0, le=0.4)
+    """Share of the distinct first questions (0 to 1) that only `evaluate` reads, so that its figures are of unseen
+    questions."""

@@ -1,0 +1,43 @@
+"""The errors that a user can meet. Each message is one line: what, where, the value, the remedy.
+
+ThetaError
+├── SettingsError     params.yaml, or a parameter of a call, is wrong
+├── DataError         the conversations, or a file made from them, cannot be used
+├── BaseModelError    the base model cannot be had or is of another kind
+├── TrainingError     training cannot start or had to stop
+│   └── Interrupted   stopped from outside; the state is kept and the next run goes on
+├── GenerationError   a prompt cannot be answered
+└── ExportError       the exported folder does not hold what it should
+"""
+
+
+class ThetaError(Exception):
+    """Something that the user can put right; commands print it in one line and exit with 1."""
+
+
+class SettingsError(ThetaError):
+    """A setting is missing, unknown, of the wrong type or out of its range."""
+
+
+class DataError(ThetaError):
+    """Conversations, or a file made from them, cannot be used."""
+
+
+class BaseModelError(ThetaError):
+    """The base model cannot be found, fetched or used."""
+
+
+class TrainingError(ThetaError):
+    """Training cannot start, or had to stop."""
+
+
+class Interrupted(TrainingError):
+    """Stopped from outside; the resume state is on disk."""
+
+
+class GenerationError(ThetaError):
+    """A prompt cannot be answered."""
+
+
+class ExportError(ThetaError):
+    """The exported folder does not hold what it should."""

@@ -1,0 +1,18 @@
+"""The `evaluate` section of params.yaml."""
+
+from pydantic import Field
+
+from theta.params import Settings
+
+
+class EvaluateSettings(Settings):
+    """How the test split is read."""
+
+    replies: int = Field(ge=1, le=10_000)
+    """Test conversations whose last reply the model writes itself; drawn evenly over domains."""
+    prompts_per_batch: int = Field(ge=1, le=1024)
+    """Replies written side by side; lower it to need less memory."""
+    tokens_per_microbatch: int = Field(ge=16)
+    """Tokens of one forward pass while measuring likelihood, at most."""
+    seed: int = Field(ge=0)
+    """Seed of the sampled replies."""

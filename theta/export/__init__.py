@@ -1,0 +1,1 @@
+"""The folder that other readers open: bundle, card, verification, release."""

@@ -1,0 +1,213 @@
+"""`ThetaModel`: a model folder that answers.
+
+model = ThetaModel.load("models/theta_final")
+model.generate("What is machine learning?", max_length=200, temperature=0.8)
+"""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from transformers import GPT2LMHeadModel
+from typing_extensions import Unpack
+
+from theta.conversation.template import END
+from theta.errors import DataError, GenerationError, SettingsError
+from theta.generate.decoding import decode
+from theta.generate.folder import check
+from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
+from theta.generate.window import Prompt, fit, to_messages
+from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What the model answers to one prompt."""
+
+    text: str
+    tokens: int
+    """Tokens of the text; the end token is not counted."""
+    ended: bool
+    """Whether the model ended it, and not the limit."""
+
+
+class ThetaModel:
+    """A model with its vocabulary and the parameters it recommends.
+
+    Every method takes the parameters of `GenerationSettings` by name; absent or None means what the model recommends.
+    With a `seed` the same call gives the same reply. A value out of its range is a SettingsError, a conversation that
+    cannot be answered a GenerationError.
+    """
+
+    def __init__(
+        self, model: GPT2LMHeadModel, vocabulary: Vocabulary, settings: GenerationSettings | None = None
+    ) -> None:
+        """Answer from a model in memory, which is put into eval mode."""
+        if model.config.vocab_size < vocabulary.size:
+            raise GenerationError(
+                f"The model has {model.config.vocab_size} embeddings and the tokenizer {vocabulary.size} tokens; "
+                "they do not belong together, export the model again."
+            )
+        self.model = model.eval()
+        self.vocabulary = vocabulary
+        self.settings = settings or GenerationSettings()
+        # Columns beyond the vocabulary are the padding of a model in training.
+        beyond = range(vocabulary.size, model.config.vocab_size)
+        end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
+        special = {id_ for token, id_ in vocabulary.special_ids.items() if token != END} | {end_of_text} - {None}
+        self._suppressed_ids = sorted({*special, *beyond})
+
+    @classmethod
+    def load(cls, path: str | Path, device: str = "auto") -> "ThetaModel":
+        """Load a folder that Theta exported, such as models/theta_final; no hub is asked.
+
+        Args:
+            path: the folder.
+            device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ... In bfloat16 on a CUDA device
+                that computes in it, else in float32.
+
+        Raises:
+            GenerationError: the folder, a file or the device is missing, or a file is damaged.
+            SettingsError: its generation_config.json is out of the ranges.
+        """
+        folder = Path(path).expanduser()
+        check(folder)
+        settings = read_generation_config(folder)
+        try:
+            vocabulary = Vocabulary.load(folder)
+        except DataError as fault:
+            raise GenerationError(str(fault)) from None
+        return cls(_load_model(folder, _device(device)), vocabulary, settings)
+
+    def generate(
+        self,
+        prompt: str,
+        max_length: int | None = None,
+        temperature: float | None = None,
+        top_p: float | None = None,
+        top_k: int | None = None,
+        repetition_penalty: float | None = None,
+        no_repeat_ngram_size: int | None = None,
+        *,
+        seed: int | None = None,
+    ) -> str:
+        """The reply to one question, alone."""
+        return self.chat(
+            prompt,
+            seed=seed,
+            max_length=max_length,
+            temperature=temperature,
+            top_p=top_p,
+            top_k=top_k,
+            repetition_penalty=repetition_penalty,
+            no_repeat_ngram_size=no_repeat_ngram_size,
+        )
+
+    def chat(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> str:
+        """The reply to a conversation: `Message`s or {"role", "content"} mappings, ending with the user's."""
+        return "".join(self.stream(messages, seed=seed, **parameters))
+
+    def stream(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> Iterator[str]:
+        """The same reply as `chat` in pieces, as they are written; a piece never breaks a character."""
+        settings = self.settings.replaced(**parameters)
+        steps = self._decode([self._prompt_ids(messages, settings)], settings, _generator(seed))
+        return text_pieces((id_ for [id_] in steps if id_ is not None), self.vocabulary)
+
+    def generate_batch(
+        self,
+        prompts: Sequence[Prompt],
+        *,
+        batch_size: int = 16,
+        seed: int | None = None,
+        **parameters: Unpack[Parameters],
+    ) -> list[Reply]:
+        """Replies to many conversations, in their order.
+
+        Prompts of similar lengths are answered side by side. Each has its own random numbers, so a larger
+        `batch_size` gives the same replies, but for rounding.
+        """
+        if batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size}, allowed is at least 1.")
+        settings = self.settings.replaced(**parameters)
+        encoded = [self._prompt_ids(prompt, settings) for prompt in prompts]
+        longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
+        generator = _generator(seed)
+        replies: dict[int, Reply] = {}
+        for first in range(0, len(encoded), batch_size):
+            places = longest_first[first : first + batch_size]
+            steps = self._decode([encoded[place] for place in places], settings, generator)
+            replies |= zip(places, map(self._reply, zip(*steps, strict=True)), strict=True)
+        return [replies[place] for place in range(len(encoded))]
+
+    def _prompt_ids(self, prompt: Prompt, settings: GenerationSettings) -> list[int]:
+        positions = self.model.config.n_positions
+        return fit(to_messages(prompt), self.vocabulary, positions=positions, max_length=settings.max_length)
+
+    def _decode(
+        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, generator: torch.Generator | None
+    ) -> Iterator[list[int | None]]:
+        return decode(
+            self.model,
+            prompts,
+            settings,
+            end_id=self.vocabulary.end_id,
+            pad_id=self.vocabulary.pad_id,
+            suppressed_ids=self._suppressed_ids,
+            generator=generator,
+        )
+
+    def _reply(self, steps: Iterable[int | None]) -> Reply:
+        ids = [id_ for id_ in steps if id_ is not None]
+        ended = ids[-1] == self.vocabulary.end_id
+        return Reply(self.vocabulary.decode(ids), len(ids) - ended, ended)
+
+
+def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
+    """The text of `ids` as it becomes certain.
+
+    A byte-level token may end within a character, which decodes to U+FFFD until its last byte is there; so what ends
+    in U+FFFD is held back.
+    """
+    said: list[int] = []
+    shown = 0
+    for id_ in ids:
+        said.append(id_)
+        certain = vocabulary.decode(said).rstrip("\N{REPLACEMENT CHARACTER}")
+        if len(certain) > shown:
+            yield certain[shown:]
+            shown = len(certain)
+    if rest := vocabulary.decode(said)[shown:]:
+        yield rest
+
+
+def _generator(seed: int | None) -> torch.Generator | None:
+    return None if seed is None else torch.Generator().manual_seed(seed)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as fault:
+        raise GenerationError(f"device {name!r} cannot be used ({_first_line(fault)}); try 'auto' or 'cpu'.") from None
+    return device
+
+
+def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
+    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    try:
+        model, report = GPT2LMHeadModel.from_pretrained(
+            folder, local_files_only=True, output_loading_info=True, dtype=torch.bfloat16 if half else torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
+        raise GenerationError(f"{folder} cannot be loaded ({_first_line(fault)}); export the model again.") from None
+    # transformers would fill them with random numbers.
+    if missing := sorted(report["missing_keys"]):
+        raise GenerationError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; export the model again.")
+    return model.to(device)
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0].rstrip(".")

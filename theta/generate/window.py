@@ -1,0 +1,82 @@
+"""Conversations that fit the model's positions, with room for the reply.
+
+[system | exchange 1 | exchange 2 | last question <|assistant|>| reply ... ]
+'------'              the oldest exchanges give way first       '--------'
+  kept                                                        at least the reserve
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+from theta.conversation.messages import ROLES, Message
+from theta.conversation.template import render, render_prompt
+from theta.errors import GenerationError
+from theta.tokens.vocabulary import Vocabulary
+
+Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
+"""One question, or the messages of a conversation that ends with one."""
+
+
+def to_messages(prompt: Prompt) -> list[Message]:
+    """The prompt as checked messages: perhaps a system message, then user and assistant in turn, ending with the user.
+
+    Raises:
+        GenerationError: naming the message (they count from 1) and what is wrong with it.
+    """
+    values = [Message("user", prompt)] if isinstance(prompt, str) else prompt
+    messages = [_message(number, value) for number, value in enumerate(values, start=1)]
+    opening = 1 if messages and messages[0].role == "system" else 0
+    for place, message in enumerate(messages[opening:]):
+        expected = ("user", "assistant")[place % 2]
+        if message.role != expected:
+            raise GenerationError(f"Message {opening + place + 1} has role '{message.role}', expected '{expected}'.")
+    if (len(messages) - opening) % 2 == 0:
+        raise GenerationError("The conversation does not end with a message of the user; add the question to answer.")
+    return messages
+
+
+def _message(number: int, value: Message | Mapping[str, Any]) -> Message:
+    try:
+        role, content = (value.role, value.content) if isinstance(value, Message) else (value["role"], value["content"])
+    except (KeyError, TypeError):
+        raise GenerationError(f'Message {number} is {value!r}, expected {{"role": ..., "content": ...}}.') from None
+    if role not in ROLES:
+        raise GenerationError(f"Message {number} has role {role!r}, which is not one of {', '.join(ROLES)}.")
+    if not isinstance(content, str) or not content.strip():
+        raise GenerationError(f"Message {number} ({role}) has content {content!r}; give it some text.")
+    try:
+        content.encode()
+    except UnicodeEncodeError:
+        raise GenerationError(f"Message {number} ({role}) is not valid Unicode text: {content!r}.") from None
+    return Message(role, content)
+
+
+def fit(messages: Sequence[Message], vocabulary: Vocabulary, *, positions: int, max_length: int) -> list[int]:
+    """The ids of the prompt, shorter than `positions`.
+
+    The oldest exchanges (a question and its reply) are left out until min(max_length, positions // 4) tokens remain
+    for the reply; the system message and the last question always stay, and may leave less.
+
+    Args:
+        messages: as `to_messages` returns them.
+        positions: what the model reads at most, prompt and reply together.
+        max_length: the longest reply asked for.
+
+    Raises:
+        GenerationError: the system message and the last question leave no room for a single token.
+    """
+    encoded = [ids for ids, _ in vocabulary.encode_many([list(render([message])) for message in messages])]
+    ask = vocabulary.encode(list(render_prompt([])))[0]
+    opening = encoded[: messages[0].role == "system"]
+    turns = encoded[len(opening) :]
+    reserve = min(max_length, positions // 4)
+    size = len(ask) + sum(map(len, encoded))
+    while size > positions - reserve and len(turns) > 1:
+        size -= len(turns[0]) + len(turns[1])
+        turns = turns[2:]
+    if size >= positions:
+        raise GenerationError(
+            f"The prompt has {size} tokens and leaves no room for a reply: the model reads {positions}, "
+            f"prompt and reply together. Shorten the prompt by {size - positions + 1} tokens or more."
+        )
+    return [token for ids in (*opening, *turns, ask) for token in ids]

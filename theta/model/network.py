@@ -1,0 +1,104 @@
+"""transformers' own GPT-2: made, loaded, resized for Theta's vocabulary, saved."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from theta.errors import BaseModelError
+from theta.files import replacing
+from theta.model.bases import locate_weights
+from theta.model.presets import preset
+
+BASE_VOCABULARY_SIZE = 50_257
+COLUMNS_MULTIPLE = 64
+"""The vocabulary is padded to a multiple of this in training: 50,262 columns misalign the largest matrix product."""
+
+
+def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadModel:
+    """The model that training starts from, in float32, resized for `vocabulary_size` tokens.
+
+    Args:
+        descriptor: `models/base/weights.json`, made by the fetch stage.
+
+    Raises:
+        BaseModelError: its files are not on this machine, or cannot be read.
+    """
+    folder = locate_weights(descriptor)
+    if folder is None:
+        size = preset(descriptor["preset"])
+        model = new(size.layers, size.heads, size.width, seed=descriptor["seed"])
+    else:
+        model = load(folder)
+    resize(model, vocabulary_size)
+    return model
+
+
+def new(
+    layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = BASE_VOCABULARY_SIZE
+) -> GPT2LMHeadModel:
+    """A GPT-2 with random weights (Radford et al. 2019: normal, 0.02); the same seed gives the same weights."""
+    config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary_size)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return GPT2LMHeadModel(config)
+
+
+def load(folder: Path) -> GPT2LMHeadModel:
+    """A GPT-2 from a folder of Hugging Face's layout, in float32, whatever it is stored in.
+
+    Raises:
+        BaseModelError: the weights cannot be read or are not those of its config.
+    """
+    try:
+        model, report = GPT2LMHeadModel.from_pretrained(
+            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+        )
+    except (OSError, ValueError, RuntimeError) as fault:
+        raise BaseModelError(f"{folder} cannot be loaded: {str(fault).splitlines()[0]}") from fault
+    if missing := sorted(report["missing_keys"]):
+        raise BaseModelError(f"{folder} lacks the weights {', '.join(missing[:3])}; fetch or copy it again.")
+    return model
+
+
+def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
+    """Give the model rows for `vocabulary_size` tokens and pad them to a multiple of 64.
+
+    New rows start at the mean of the old ones: random rows wreck gpt2 and gpt2-medium, which then say nothing but
+    the new tokens. Padding rows are zero; the loss never lets them be chosen.
+    """
+    old = model.transformer.wte.weight.data
+    known = min(old.shape[0], vocabulary_size)
+    columns = -(-vocabulary_size // COLUMNS_MULTIPLE) * COLUMNS_MULTIPLE
+    rows = old.new_zeros(columns, old.shape[1])
+    rows[:known] = old[:known]
+    rows[known:vocabulary_size] = old[:known].mean(dim=0)
+    _set_embedding(model, rows)
+
+
+def trim(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
+    """Take the padding rows away again."""
+    _set_embedding(model, model.transformer.wte.weight.data[:vocabulary_size].clone())
+
+
+def _set_embedding(model: GPT2LMHeadModel, rows: torch.Tensor) -> None:
+    embedding = model.transformer.wte
+    embedding.weight = torch.nn.Parameter(rows)
+    embedding.num_embeddings = rows.shape[0]
+    model.lm_head.weight = embedding.weight
+    model.lm_head.out_features = rows.shape[0]
+    model.config.vocab_size = rows.shape[0]
+
+
+def set_dropout(model: GPT2LMHeadModel, dropout: float) -> None:
+    """Dropout on embeddings and residual branches. Attention weights are not dropped (no flash kernel does it)."""
+    model.transformer.drop.p = dropout
+    for block in model.transformer.h:
+        block.attn.resid_dropout.p = block.mlp.dropout.p = dropout
+
+
+def save(model: GPT2LMHeadModel, folder: Path) -> None:
+    """Write config.json and model.safetensors."""
+    with replacing(folder) as temporary:
+        model.save_pretrained(temporary)

@@ -1,0 +1,1 @@
+"""Text to ids and back, and the on-disk store of encoded documents. No torch here."""

@@ -1,0 +1,94 @@
+"""Conversations -> documents no longer than `max_length`, and a count of what had to give.
+
+A conversation that is too long is split between exchanges (a user message and its reply); each part opens with
+the system message. An exchange that alone is too long loses the end of its reply, and with it the end token, so
+that the model never learns to stop in mid-sentence. A reply is never without its beginning: an exchange whose
+question leaves no room for the reply is dropped.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+
+from theta.conversation.messages import Conversation
+from theta.conversation.template import render
+from theta.tokens.store import Document
+from theta.tokens.vocabulary import Vocabulary
+
+CONVERSATIONS_PER_BATCH = 1024
+
+Encoded = tuple[list[int], list[bool]]
+
+
+@dataclass(slots=True)
+class Encoding:
+    """Counts what `documents` did.
+
+    Attributes:
+        conversations: how many were read.
+        split: conversations that became several documents.
+        replies_cut: replies that lost their end.
+        exchanges_dropped: exchanges whose question left no room for the reply.
+        learned_tokens: tokens that the model is trained to produce.
+        lengths: how many documents have which length in tokens.
+    """
+
+    conversations: int = 0
+    split: int = 0
+    replies_cut: int = 0
+    exchanges_dropped: int = 0
+    learned_tokens: int = 0
+    lengths: Counter[int] = field(default_factory=Counter)
+
+
+def documents(
+    conversations: Iterable[Conversation], vocabulary: Vocabulary, max_length: int, counts: Encoding
+) -> Iterator[Document]:
+    """Encode conversations in their order; `counts` is filled while the iterator runs."""
+    remaining = iter(conversations)
+    while batch := list(islice(remaining, CONVERSATIONS_PER_BATCH)):
+        messages = [message for conversation in batch for message in conversation.messages]
+        encoded = iter(vocabulary.encode_many([list(render([message])) for message in messages]))
+        for conversation in batch:
+            counts.conversations += 1
+            parts = list(_parts(conversation, list(islice(encoded, len(conversation.messages))), max_length, counts))
+            counts.split += len(parts) > 1
+            for ids, learned in parts:
+                counts.lengths[len(ids)] += 1
+                counts.learned_tokens += sum(learned)
+                learned_text = vocabulary.decode(i for i, is_learned in zip(ids, learned, strict=True) if is_learned)
+                yield Document(ids, learned, conversation.domain, conversation.source, len(learned_text.encode()))
+
+
+def _parts(
+    conversation: Conversation, encoded: Sequence[Encoded], max_length: int, counts: Encoding
+) -> Iterator[Encoded]:
+    """Groups of whole exchanges, as many in each as fit."""
+    has_system = conversation.messages[0].role == "system"
+    system: Encoded = encoded[0] if has_system else ([], [])
+    rest = encoded[has_system:]
+    part, room = [system], max_length - len(system[0])
+    for question, reply in zip(rest[::2], rest[1::2], strict=True):
+        needed = len(question[0]) + len(reply[0])
+        if needed > room and len(part) > 1:
+            yield _joined(part)
+            part, room = [system], max_length - len(system[0])
+        if needed > room:
+            reply = _cut(reply, room - len(question[0]))
+            if not any(reply[1]):
+                counts.exchanges_dropped += 1
+                continue
+            counts.replies_cut += 1
+        part += [question, reply]
+        room -= len(question[0]) + len(reply[0])
+    if len(part) > 1:
+        yield _joined(part)
+
+
+def _cut(encoded: Encoded, length: int) -> Encoded:
+    return encoded[0][: max(length, 0)], encoded[1][: max(length, 0)]
+
+
+def _joined(part: Sequence[Encoded]) -> Encoded:
+    return [i for ids, _ in part for i in ids], [flag for _, learned in part for flag in learned]
