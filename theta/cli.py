@@ -2,7 +2,7 @@
 
 from datetime import date
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
 
@@ -10,6 +10,7 @@ from theta import command
 
 if TYPE_CHECKING:
     from theta.generate.assistant import ThetaModel
+    from theta.generate.settings import Parameters
 
 FINAL = Path("models/theta_final")
 
@@ -53,10 +54,7 @@ def generate(
     """Print the reply to one question. Parameters left out are those the model recommends."""
     from theta.conversation.messages import Message
 
-    opening = [Message("system", system)] if system else []
-    pieces = _load(model).stream(
-        [*opening, Message("user", prompt)],
-        seed=seed,
+    parameters = _checked(
         max_length=max_length,
         temperature=temperature,
         top_p=top_p,
@@ -64,6 +62,8 @@ def generate(
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
     )
+    opening = [Message("system", system)] if system else []
+    pieces = _load(model).stream([*opening, Message("user", prompt)], seed=seed, **parameters)
     for piece in pieces:
         typer.echo(piece, nl=False)
     typer.echo()
@@ -82,10 +82,9 @@ def chat(
     system: System = None,
 ) -> None:
     """Talk to the model, in the terminal or through a pipe with a message a line."""
-    from theta.generate.settings import GenerationSettings, Parameters
     from theta.generate.terminal import converse
 
-    parameters = Parameters(
+    parameters = _checked(
         max_length=max_length,
         temperature=temperature,
         top_p=top_p,
@@ -93,7 +92,6 @@ def chat(
         repetition_penalty=repetition_penalty,
         no_repeat_ngram_size=no_repeat_ngram_size,
     )
-    GenerationSettings.checked(**parameters)
     converse(_load(model), system=system, seed=seed, parameters=parameters)
 
 
@@ -123,6 +121,13 @@ def schema(
         typer.echo(json.dumps(value, indent=2, sort_keys=True))
     else:
         files.write_json(output, value)
+
+
+def _checked(**parameters: "Unpack[Parameters]") -> "Parameters":
+    from theta.generate.settings import GenerationSettings
+
+    GenerationSettings.checked(**parameters)
+    return parameters
 
 
 def _load(folder: Path) -> "ThetaModel":

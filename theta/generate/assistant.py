@@ -7,11 +7,11 @@ model.generate("What is machine learning?", max_length=200, temperature=0.8)
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Unpack
 
 import torch
 from safetensors import SafetensorError
 from transformers import GPT2LMHeadModel
-from typing_extensions import Unpack
 
 from theta.conversation.template import END
 from theta.errors import DataError, GenerationError, SettingsError
@@ -74,11 +74,7 @@ class ThetaModel:
         """
         folder = Path(path).expanduser()
         check(folder)
-        settings = read_generation_config(folder)
-        try:
-            vocabulary = Vocabulary.load(folder)
-        except DataError as fault:
-            raise GenerationError(str(fault)) from None
+        settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
         return cls(_load_model(folder, _device(device)), vocabulary, settings)
 
     def generate(
@@ -193,6 +189,16 @@ def _device(name: str) -> torch.device:
     except (RuntimeError, AssertionError, NotImplementedError) as fault:
         raise GenerationError(f"device {name!r} cannot be used ({_first_line(fault)}); try 'auto' or 'cpu'.") from None
     return device
+
+
+def _load_vocabulary(folder: Path) -> Vocabulary:
+    try:
+        return Vocabulary.load(folder)
+    except DataError as fault:
+        raise GenerationError(str(fault)) from None
+    except Exception as fault:  # the tokenizers library raises nothing narrower
+        file = folder / "tokenizer.json"
+        raise GenerationError(f"{file} cannot be read ({_first_line(fault)}); export the model again.") from None
 
 
 def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:

@@ -97,8 +97,8 @@ class _Batch:
             ids[row, length - len(prompt) : length] = torch.tensor(prompt)
         padding = torch.tensor([length - len(prompt) for prompt in prompts])
         noise = torch.rand(len(prompts), steps, generator=generator)
-        tensors = (tensor.to(model.device) for tensor in (padding, noise))
-        return cls(list(range(len(prompts))), ids.to(model.device), length, *tensors, DynamicCache(config=model.config))
+        ids, padding, noise = ids.to(model.device), padding.to(model.device), noise.to(model.device)
+        return cls(list(range(len(prompts))), ids, length, padding, noise, DynamicCache(config=model.config))
 
     @property
     def seen(self) -> Tensor:

@@ -23,7 +23,8 @@ def check(folder: Path) -> None:
     """
     if not folder.is_dir():
         raise GenerationError(
-            f"{folder} is not a folder; give one that Theta exported, such as models/theta_final (`dvc repro` makes it)."
+            f"{folder} is not a folder; give one that Theta exported, such as models/theta_final, "
+            "which `dvc repro` makes."
         )
     if absent := lacking(folder):
         raise GenerationError(f"{folder} lacks {', '.join(absent)}; `dvc repro export` writes a whole folder.")

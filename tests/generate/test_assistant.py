@@ -1,0 +1,207 @@
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+
+from theta import ThetaModel
+from theta.conversation.messages import Message
+from theta.errors import GenerationError, SettingsError
+from theta.generate.assistant import Reply, text_pieces
+from theta.generate.settings import GenerationSettings
+
+QUESTION = "What is machine learning?"
+
+
+@pytest.fixture(scope="module")
+def model(tiny_folder: Path) -> ThetaModel:
+    return ThetaModel.load(tiny_folder, device="cpu")
+
+
+@pytest.fixture
+def copy(tiny_folder: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(tiny_folder, tmp_path / "theta_final"))
+
+
+def test_load_is_in_eval_mode_and_float32_on_a_cpu(model):
+    assert not model.model.training
+    assert model.model.dtype == torch.float32
+    assert model.settings == GenerationSettings()
+
+
+def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model):
+    reply = model.generate(prompt=QUESTION, max_length=20, temperature=0.8, seed=3)
+    assert isinstance(reply, str)
+    assert reply
+    assert QUESTION not in reply
+    assert reply == model.generate(prompt=QUESTION, max_length=20, temperature=0.8, seed=3)
+    assert reply != model.generate(prompt=QUESTION, max_length=20, temperature=0.8, seed=4)
+
+
+def test_without_a_seed_the_global_one_of_torch_counts(model):
+    with torch.random.fork_rng():
+        torch.manual_seed(5)
+        first = model.generate(QUESTION, max_length=10)
+        second = model.generate(QUESTION, max_length=10)
+        torch.manual_seed(5)
+        assert first == model.generate(QUESTION, max_length=10)
+    assert first != second
+
+
+def test_parameters_are_positional_too_and_checked(model):
+    assert model.generate(QUESTION, 12, 0.5, seed=1) == model.generate(QUESTION, max_length=12, temperature=0.5, seed=1)
+    with pytest.raises(SettingsError, match=r"^temperature is 3.0, allowed is 0.1 to 2.0\.$"):
+        model.generate(QUESTION, temperature=3.0)
+    with pytest.raises(SettingsError, match="unknown parameter max_tokens"):
+        model.chat(QUESTION, max_tokens=3)
+
+
+def test_chat_takes_messages_and_mappings(model):
+    messages = [Message("system", "Be brief."), Message("user", QUESTION)]
+    mappings = [{"role": message.role, "content": message.content} for message in messages]
+    reply = model.chat(messages, max_length=10, seed=1)
+    assert reply == model.chat(mappings, max_length=10, seed=1)
+    assert model.chat([Message("user", QUESTION)], max_length=10, seed=1) == model.generate(
+        QUESTION, max_length=10, seed=1
+    )
+
+
+def test_stream_joins_to_the_reply_of_chat(model):
+    pieces = list(model.stream(QUESTION, max_length=60, seed=2))
+    assert len(pieces) > 5
+    assert "".join(pieces) == model.chat(QUESTION, max_length=60, seed=2)
+
+
+def test_stream_checks_before_the_first_piece(model):
+    with pytest.raises(SettingsError):
+        model.stream(QUESTION, top_p=2)
+    with pytest.raises(GenerationError):
+        model.stream([])
+
+
+@pytest.mark.parametrize(
+    "text", ["naïve 🙂 日本語", "🙂", "a\N{REPLACEMENT CHARACTER}b", "\N{REPLACEMENT CHARACTER}", ""]
+)
+def test_a_piece_never_breaks_a_character(vocabulary, text):
+    ids = vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
+    pieces = list(text_pieces(ids, vocabulary))
+    assert "".join(pieces) == text
+    if "\N{REPLACEMENT CHARACTER}" not in text:
+        assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
+
+
+def test_bytes_that_are_no_text_stream_as_they_decode(vocabulary):
+    # Half a character in the middle and at the end.
+    half = vocabulary.tokenizer.encode("🙂", add_special_tokens=False).ids[:-1]
+    word = vocabulary.tokenizer.encode(" word", add_special_tokens=False).ids
+    ids = [*half, *word, *half]
+    assert "".join(text_pieces(ids, vocabulary)) == vocabulary.decode(ids)
+
+
+def test_generate_batch_keeps_the_order_whatever_the_batch(model):
+    prompts = [QUESTION, [Message("user", "Hi " * 30)], [{"role": "user", "content": "Why?"}], "And then?"]
+    parameters = {"max_length": 15, "seed": 7}
+    together = model.generate_batch(prompts, batch_size=4, **parameters)
+    assert together == model.generate_batch(prompts, batch_size=1, **parameters)
+    assert together == model.generate_batch(prompts, batch_size=3, **parameters)
+    greedy = model.generate_batch(prompts, max_length=15, top_k=1)
+    assert [reply.text for reply in greedy] == [model.chat(prompt, max_length=15, top_k=1) for prompt in prompts]
+
+
+def test_generate_batch_counts_tokens_without_the_end(model):
+    cut = model.generate_batch([QUESTION], max_length=5, seed=0)
+    assert cut == [Reply(model.generate(QUESTION, max_length=5, seed=0), tokens=5, ended=False)]
+    assert model.generate_batch([]) == []
+    with pytest.raises(SettingsError, match="batch_size is 0"):
+        model.generate_batch([QUESTION], batch_size=0)
+
+
+def test_a_reply_that_ends_at_once_is_empty(model, vocabulary):
+    allowed = {vocabulary.end_id}
+    short = ThetaModel(model.model, vocabulary)
+    short._suppressed_ids = [id_ for id_ in range(vocabulary.size) if id_ not in allowed]
+    assert short.generate_batch([QUESTION]) == [Reply("", tokens=0, ended=True)]
+
+
+def test_special_tokens_other_than_the_end_are_never_produced(model, vocabulary):
+    specials = {*vocabulary.special_ids.values(), vocabulary.tokenizer.token_to_id("<|endoftext|>")}
+    assert set(model._suppressed_ids) == specials - {vocabulary.end_id}
+
+
+def test_columns_beyond_the_vocabulary_are_never_produced(model, vocabulary):
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    config = {**model.model.config.to_dict(), "vocab_size": vocabulary.size + 2}
+    padded = ThetaModel(GPT2LMHeadModel(GPT2Config(**config)), vocabulary)
+    assert {vocabulary.size, vocabulary.size + 1} <= set(padded._suppressed_ids)
+    small = {**config, "vocab_size": vocabulary.size - 1, "pad_token_id": None}
+    with pytest.raises(GenerationError, match="do not belong together"):
+        ThetaModel(GPT2LMHeadModel(GPT2Config(**small)), vocabulary)
+
+
+def test_a_long_conversation_is_answered_and_a_too_long_question_refused(model):
+    exchanges = [Message("user", "word " * 20), Message("assistant", "reply " * 20)] * 5
+    assert model.chat([*exchanges, Message("user", QUESTION)], max_length=1024, seed=0)
+    with pytest.raises(GenerationError, match=r"has \d+ tokens .* reads 128"):
+        model.generate("word " * 200)
+
+
+def test_the_folder_recommends_its_parameters(copy: Path):
+    settings = GenerationSettings(max_length=4, top_k=1)
+    (copy / "generation_config.json").write_text(json.dumps(settings.to_generation_config()))
+    model = ThetaModel.load(str(copy), device="cpu")
+    assert model.settings == settings
+    assert model.generate_batch([QUESTION])[0].tokens <= 4
+
+
+def test_pytorch_model_bin_alone_gives_the_same_replies(copy: Path, model):
+    weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
+    torch.save(weights, copy / "pytorch_model.bin")
+    (copy / "model.safetensors").unlink()
+    loaded = ThetaModel.load(copy, device="cpu")
+    assert loaded.generate(QUESTION, max_length=20, seed=1) == model.generate(QUESTION, max_length=20, seed=1)
+
+
+def damage_nothing_but(name: str, content: bytes | None):
+    def damage(folder: Path) -> None:
+        (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
+
+    return damage
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (shutil.rmtree, "is not a folder; give one that Theta exported"),
+        (damage_nothing_but("config.json", None), "lacks config.json"),
+        (damage_nothing_but("tokenizer.json", None), "lacks tokenizer.json"),
+        (damage_nothing_but("model.safetensors", None), "lacks model.safetensors or pytorch_model.bin"),
+        (damage_nothing_but("config.json", b"{}"), "is no model config"),
+        (damage_nothing_but("config.json", b'{"model_type": "llama"}'), "holds a model of type 'llama'"),
+        (damage_nothing_but("tokenizer.json", b"{}"), "tokenizer.json cannot be read"),
+        (damage_nothing_but("model.safetensors", b"12345678"), "cannot be loaded"),
+    ],
+)
+def test_a_damaged_folder_gives_one_line(copy: Path, damage, words):
+    damage(copy)
+    with pytest.raises(GenerationError) as caught:
+        ThetaModel.load(copy)
+    assert words in str(caught.value)
+    assert str(copy) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_weights_that_are_missing_are_not_made_up(copy: Path, model):
+    from safetensors.torch import save_file
+
+    weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
+    del weights["transformer.h.1.mlp.c_fc.weight"]
+    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(GenerationError, match=r"lacks 1 weights, such as transformer.h.1.mlp.c_fc.weight"):
+        ThetaModel.load(copy)
+
+
+def test_a_device_that_is_not_there_gives_one_line(tiny_folder: Path):
+    with pytest.raises(GenerationError, match=r"device 'abacus' cannot be used .*; try 'auto' or 'cpu'"):
+        ThetaModel.load(tiny_folder, device="abacus")

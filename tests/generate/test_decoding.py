@@ -1,0 +1,178 @@
+import pytest
+import torch
+from transformers import (
+    GPT2Config,
+    GPT2LMHeadModel,
+    LogitsProcessorList,
+    NoRepeatNGramLogitsProcessor,
+    RepetitionPenaltyLogitsProcessor,
+    TemperatureLogitsWarper,
+    TopKLogitsWarper,
+    TopPLogitsWarper,
+)
+
+from theta.generate.decoding import decode, draw, no_repeat_ngram, nucleus, penalised, repetition_penalty
+from theta.generate.settings import GenerationSettings
+
+V, END, PAD, POSITIONS = 60, 57, 58, 48
+GREEDY = GenerationSettings(max_length=20, top_k=1)
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT2LMHeadModel:
+    torch.manual_seed(6)  # greedy replies of this one end early, each elsewhere
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": POSITIONS, "vocab_size": V}
+    return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3, bos_token_id=None, eos_token_id=None)).eval()
+
+
+@pytest.fixture
+def logits() -> torch.Tensor:
+    return torch.randn(4, V, generator=torch.Generator().manual_seed(2)) * 4
+
+
+@pytest.fixture
+def ids() -> torch.Tensor:
+    # Few different ids, so that n-grams recur.
+    return torch.randint(0, 4, (4, 30), generator=torch.Generator().manual_seed(3))
+
+
+def replies(model, prompts, settings, seed=0, **options):
+    generator = torch.Generator().manual_seed(seed)
+    steps = list(decode(model, prompts, settings, end_id=END, pad_id=PAD, generator=generator, **options))
+    return [[id_ for id_ in reply if id_ is not None] for reply in zip(*steps, strict=True)]
+
+
+@pytest.mark.parametrize("penalty", [1.0, 1.2, 2.0])
+def test_repetition_penalty_equals_that_of_transformers(logits, ids, penalty):
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
+    assert torch.equal(repetition_penalty(logits, ids, penalty), expected)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 30])
+def test_no_repeat_ngram_equals_that_of_transformers(logits, ids, size, length):
+    seen = ids[:, :length]
+    expected = NoRepeatNGramLogitsProcessor(size)(seen, logits.clone())
+    assert torch.equal(no_repeat_ngram(logits, seen, size), expected)
+
+
+@pytest.mark.parametrize("temperature", [0.1, 0.8, 2.0])
+@pytest.mark.parametrize("top_k", [1, 5, 50, 100])
+@pytest.mark.parametrize("top_p", [0.0, 0.3, 0.9, 1.0])
+def test_nucleus_equals_the_warpers_of_transformers(logits, ids, temperature, top_k, top_p):
+    warpers = [TemperatureLogitsWarper(temperature), TopKLogitsWarper(min(top_k, V))]
+    warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []  # as transformers' generate builds the list
+    expected = LogitsProcessorList(warpers)(ids, logits.clone()).softmax(-1)
+    settings = GenerationSettings(temperature=temperature, top_k=top_k, top_p=top_p)
+    kept, places = nucleus(logits, settings)
+    kept = kept / kept.sum(-1, keepdim=True)
+    assert torch.allclose(torch.zeros(4, V).scatter(1, places, kept), expected, rtol=0, atol=1e-6)
+
+
+def test_the_whole_chain_equals_that_of_transformers(logits, ids):
+    settings = GenerationSettings()
+    processors = LogitsProcessorList(
+        [
+            RepetitionPenaltyLogitsProcessor(settings.repetition_penalty),
+            NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size),
+            TemperatureLogitsWarper(settings.temperature),
+            TopKLogitsWarper(settings.top_k),
+            TopPLogitsWarper(settings.top_p),
+        ]
+    )
+    expected = processors(ids, logits.clone()).softmax(-1)
+    kept, places = nucleus(penalised(logits.clone(), ids, settings, END), settings)  # END is not in `ids`
+    kept = kept / kept.sum(-1, keepdim=True)
+    assert torch.allclose(torch.zeros(4, V).scatter(1, places, kept), expected, rtol=0, atol=1e-6)
+
+
+def test_the_end_token_is_not_penalised(logits):
+    ids = torch.tensor([[1, 2, END, 1, 2]]).expand(4, -1)
+    changed = penalised(logits.clone(), ids, GenerationSettings(), END)
+    assert torch.equal(changed[:, END], logits[:, END])
+    assert not torch.equal(changed[:, 1], logits[:, 1])
+
+
+def test_draw_follows_the_probabilities_and_never_takes_an_impossible_id():
+    probabilities, ids = torch.tensor([[0.5, 0.25, 0.0, 0.0]]), torch.tensor([[7, 8, 9, 10]])
+    noise = torch.tensor([0.0, 0.3, 0.6665, 0.6667, 1 - 2**-24])
+    drawn = draw(probabilities.expand(5, -1), ids.expand(5, -1), noise)
+    assert drawn.tolist() == [7, 7, 7, 8, 8]
+
+
+def test_greedy_equals_generate_of_transformers(model):
+    prompt = [1, 2, 3, 4, 5]
+    settings = GenerationSettings(max_length=30, top_k=1, repetition_penalty=1.0, no_repeat_ngram_size=0)
+    expected = model.generate(
+        torch.tensor([prompt]),
+        attention_mask=torch.ones(1, len(prompt), dtype=torch.long),
+        do_sample=False,
+        max_new_tokens=30,
+        eos_token_id=END,
+        pad_token_id=PAD,
+        suppress_tokens=[PAD],
+    )
+    assert replies(model, [prompt], settings) == [expected[0, len(prompt) :].tolist()]
+
+
+@pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_length=20, top_p=0.0)])
+def test_greedy_needs_no_seed(model, settings):
+    assert replies(model, [[1, 2, 3]], settings, seed=0) == replies(model, [[1, 2, 3]], settings, seed=1)
+
+
+def test_a_prompt_is_answered_alike_alone_and_in_a_batch(model):
+    prompts = [[1, 2, 3], [4], list(range(5, 25)), [9, 9, 9, 9, 9], [40, 41], [30]]
+    alone = [replies(model, [prompt], GREEDY)[0] for prompt in prompts]
+    lengths = {len(reply) for reply in alone}
+    assert len(lengths) > 1, "some replies must end early for this test to mean something"
+    assert replies(model, prompts, GREEDY) == alone
+
+
+def test_sampled_replies_do_not_depend_on_how_prompts_are_batched(model):
+    prompts, settings = [[1, 2, 3], [4, 5], [6], [7, 8, 9, 10]], GenerationSettings(max_length=20)
+    generator = torch.Generator().manual_seed(0)
+    options = {"end_id": END, "pad_id": PAD, "generator": generator}
+    halves = [list(zip(*decode(model, half, settings, **options), strict=True)) for half in (prompts[:2], prompts[2:])]
+    split = [[id_ for id_ in reply if id_ is not None] for half in halves for reply in half]
+    assert split == replies(model, prompts, settings)
+
+
+def test_replies_stop_at_the_end_token_at_max_length_and_at_the_last_position(model):
+    long = GenerationSettings(max_length=1024)
+    for prompt, reply in zip([[1], [2] * 30], replies(model, [[1], [2] * 30], long), strict=True):
+        assert reply[-1] == END or len(prompt) + len(reply) == POSITIONS
+        assert END not in reply[:-1]
+    assert len(replies(model, [[1] * (POSITIONS - 1)], long)[0]) == 1
+    assert len(replies(model, [[1]], GenerationSettings(max_length=1))[0]) == 1
+
+
+def test_suppressed_ids_and_padding_are_never_produced(model):
+    allowed = {3, END}
+    suppressed = [id_ for id_ in range(V) if id_ not in allowed | {PAD}]
+    settings = GenerationSettings(max_length=20, top_k=100, top_p=1.0, temperature=2.0, no_repeat_ngram_size=0)
+    for seed in range(5):
+        assert set(replies(model, [[1, 2]], settings, seed=seed, suppressed_ids=suppressed)[0]) <= allowed
+
+
+def test_sampling_meets_the_distribution(model):
+    settings = GenerationSettings(max_length=1, top_k=3, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
+    with torch.inference_mode():
+        logits = model(torch.tensor([[1, 2, 3]])).logits[:, -1].index_fill(1, torch.tensor([PAD]), -torch.inf)
+    probabilities, ids = nucleus(logits, settings)
+    drawn = [reply[0] for reply in replies(model, [[1, 2, 3]] * 4000, settings)]
+    for probability, id_ in zip(probabilities[0].tolist(), ids[0].tolist(), strict=True):
+        # Four standard deviations of 4,000 draws at most.
+        assert drawn.count(id_) / 4000 == pytest.approx(probability, abs=4 * 0.5 / 4000**0.5)
+
+
+def test_a_model_set_to_packed_attention_answers_alike(model):
+    from theta.model.attention import use_packed_attention
+
+    prompts, before = [[1, 2, 3], [4]], model.config._attn_implementation
+    expected = replies(model, prompts, GREEDY)
+    use_packed_attention(model)
+    try:
+        assert replies(model, prompts, GREEDY) == expected
+        assert model.config._attn_implementation == "theta_packed"
+    finally:
+        model.config._attn_implementation = before
