@@ -1,8 +1,12 @@
 """Small real things that several tests share."""
 
+import os
 from pathlib import Path
 
 import pytest
+
+# Before torch is imported: the models here are tiny, and threads would only wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 

@@ -190,7 +190,7 @@ def test_release_refuses_a_folder_that_is_not_whole(tiny_folder, tmp_path):
     partial = Path(shutil.copytree(tiny_folder, tmp_path / "partial"))
     (partial / "config.json").unlink()
     (partial / "model.safetensors").unlink()
-    with pytest.raises(ThetaError, match="lacks config.json, model.safetensors or pytorch_model.bin"):
+    with pytest.raises(ThetaError, match=r"lacks config.json, model.safetensors or pytorch_model.bin"):
         release(partial, tmp_path / "models", date(2026, 11, 23))
     assert not (tmp_path / "models").exists()
 

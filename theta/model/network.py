@@ -4,14 +4,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel
+from transformers.utils import logging
 
 from theta.errors import BaseModelError
 from theta.files import replacing
 from theta.model.bases import locate_weights
-from theta.model.presets import preset
+from theta.model.presets import VOCABULARY_SIZE, preset
 
-BASE_VOCABULARY_SIZE = 50_257
 COLUMNS_MULTIPLE = 64
 """The vocabulary is padded to a multiple of this in training: 50,262 columns misalign the largest matrix product."""
 
@@ -36,7 +37,7 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
 
 
 def new(
-    layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = BASE_VOCABULARY_SIZE
+    layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE
 ) -> GPT2LMHeadModel:
     """A GPT-2 with random weights (Radford et al. 2019: normal, 0.02); the same seed gives the same weights."""
     config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary_size)
@@ -51,11 +52,12 @@ def load(folder: Path) -> GPT2LMHeadModel:
     Raises:
         BaseModelError: the weights cannot be read or are not those of its config.
     """
+    logging.disable_progress_bar()  # one file, seconds at most
     try:
         model, report = GPT2LMHeadModel.from_pretrained(
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
-    except (OSError, ValueError, RuntimeError) as fault:
+    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
         raise BaseModelError(f"{folder} cannot be loaded: {str(fault).splitlines()[0]}") from fault
     if missing := sorted(report["missing_keys"]):
         raise BaseModelError(f"{folder} lacks the weights {', '.join(missing[:3])}; fetch or copy it again.")
@@ -100,5 +102,6 @@ def set_dropout(model: GPT2LMHeadModel, dropout: float) -> None:
 
 def save(model: GPT2LMHeadModel, folder: Path) -> None:
     """Write config.json and model.safetensors."""
+    logging.disable_progress_bar()
     with replacing(folder) as temporary:
         model.save_pretrained(temporary)

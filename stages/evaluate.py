@@ -1,0 +1,92 @@
+"""evaluate: models/checkpoint and the test split -> metrics/{evaluate.json,replies.jsonl,replies.md,plots,images}."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import typer
+
+from theta import files
+from theta.conversation.messages import Conversation
+from theta.errors import DataError
+from theta.evaluate.settings import EvaluateSettings
+from theta.generate.settings import GenerationSettings
+from theta.params import load
+
+if TYPE_CHECKING:
+    from theta.evaluate.replies import Answered
+    from theta.tokens.store import Store
+    from theta.tokens.vocabulary import Vocabulary
+
+
+def evaluate(
+    checkpoint: Path = Path("models/checkpoint"),
+    test: Path = Path("Datasets/tokens/test.arrow"),
+    conversations: Path = Path("Datasets/prepared/test.jsonl"),
+    tokenizer: Path = Path("Datasets/tokens/tokenizer"),
+    base: Path = Path("models/base/weights.json"),
+    train_curve: Path = Path("metrics/curves/plots/metrics/train/loss.tsv"),
+    validation_curve: Path = Path("metrics/curves/plots/metrics/validation/loss.tsv"),
+    lengths: Path = Path("metrics/plots/lengths.csv"),
+    metrics: Path = Path("metrics/evaluate.json"),
+    replies: Path = Path("metrics/replies.jsonl"),
+    replies_page: Path = Path("metrics/replies.md"),
+    domains: Path = Path("metrics/plots/domains.csv"),
+    images: Path = Path("metrics/images"),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Measure the model on the test split, beside the base before fine-tuning."""
+    settings = load(params, "evaluate", EvaluateSettings)
+    generation = load(params, "generation", GenerationSettings)
+    if not checkpoint.is_dir():
+        raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
+    from theta.evaluate import plots, reading, report
+    from theta.tokens.store import Store
+    from theta.tokens.vocabulary import Vocabulary
+
+    store, vocabulary = Store(test), Vocabulary.load(tokenizer)
+    typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
+    results, answers = _measure(checkpoint, base, store, conversations, vocabulary, settings, generation)
+    files.write_json_lines(replies, (each.to_json() for each in answers))
+    files.write_text(replies_page, reading.page(answers))
+    report.write_domains(domains, results["domains"])
+    plots.loss_curves(images / "loss.svg", train_curve, validation_curve)
+    plots.domain_bars(images / "domains.svg", results["domains"])
+    plots.length_histogram(images / "lengths.svg", lengths)
+    files.write_json(metrics, results)
+    typer.echo(report.summary(results))
+
+
+def _measure(
+    checkpoint: Path,
+    base: Path,
+    store: "Store",
+    conversations: Path,
+    vocabulary: "Vocabulary",
+    settings: EvaluateSettings,
+    generation: GenerationSettings,
+) -> tuple[dict[str, Any], list["Answered"]]:
+    """The content of metrics/evaluate.json, and the replies."""
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from theta.evaluate import report
+    from theta.evaluate.likelihood import measure
+    from theta.evaluate.replies import answer, figures
+    from theta.generate.assistant import ThetaModel
+    from theta.model import network
+
+    disable_progress_bar()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    limits = (vocabulary.size, settings.tokens_per_microbatch, device)
+    # One model after the other: two of gpt2-xl in float32 need 13 GB.
+    before = measure(network.from_base(files.read_json(base), vocabulary.size), store, *limits)
+    model = network.load(checkpoint)
+    after = measure(model, store, *limits)
+    answers = answer(
+        ThetaModel(model, vocabulary, generation),
+        map(Conversation.from_json, files.read_json_lines(conversations)),
+        replies=settings.replies,
+        batch_size=settings.prompts_per_batch,
+        seed=settings.seed,
+    )
+    return report.metrics(store, after, before, figures(answers)), answers

@@ -1,0 +1,156 @@
+"""Packed equals one document at a time; our loss equals transformers'; resizing leaves the model as it was."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from theta.errors import BaseModelError
+from theta.model import network
+from theta.model.attention import use_packed_attention
+from theta.model.loss import ROWS_PER_CHUNK, learned_nats, token_scores
+from theta.model.rows import Row, predicting_states, row_nats
+from theta.tokens.store import IGNORED, Document, Store, write
+
+VOCABULARY_SIZE = 300
+LENGTHS = (17, 1, 40, 2, 29, 64)
+
+
+@pytest.fixture
+def model() -> GPT2LMHeadModel:
+    made = network.new(2, 2, 32, seed=1, vocabulary_size=VOCABULARY_SIZE)
+    with torch.no_grad():
+        made.transformer.wte.weight.mul_(20)  # a spread of logits as in a trained model
+    return made.eval()
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return make_store(tmp_path / "train.arrow", LENGTHS)
+
+
+def make_store(path: Path, lengths: Sequence[int], *, vocabulary_size: int = VOCABULARY_SIZE) -> Store:
+    """Random documents whose second half is learned."""
+    generator = torch.Generator().manual_seed(0)
+    documents = []
+    for i, length in enumerate(lengths):
+        ids = torch.randint(vocabulary_size, (length,), generator=generator).tolist()
+        documents.append(Document(ids, [k >= length // 2 for k in range(length)], "d", f"x#{i}", length))
+    write(path, documents)
+    return Store(path)
+
+
+def transformers_nats(model: GPT2LMHeadModel, store: Store, document: int) -> Tensor:
+    """transformers' own mean loss of one document, as a sum."""
+    ids, labels = (torch.from_numpy(part.copy()).long()[None] for part in store[document])
+    learned = int((labels[0, 1:] != IGNORED).sum())
+    return model(input_ids=ids, labels=labels, use_cache=False).loss * learned if learned else torch.zeros(())
+
+
+def test_packed_equals_one_document_at_a_time(model: GPT2LMHeadModel, store: Store) -> None:
+    use_packed_attention(model)
+    alone = [predicting_states(model, Row.of(store, [i], model.device)) for i in range(len(store))]
+    packed = predicting_states(model, Row.of(store, range(len(store)), model.device))
+    torch.testing.assert_close(packed, torch.cat(alone), atol=1e-6, rtol=1e-5)
+
+
+def test_packed_loss_and_gradients_equal_transformers(model: GPT2LMHeadModel, store: Store) -> None:
+    documents = range(len(store))
+    theirs = sum(transformers_nats(model, store, i) for i in documents)
+    theirs.backward()
+    wanted = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
+    model.zero_grad()
+    network.resize(model, VOCABULARY_SIZE)  # pads 300 columns to 320
+    use_packed_attention(model)
+    ours = row_nats(model, Row.of(store, documents, model.device), VOCABULARY_SIZE)
+    ours.backward()
+    torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
+    for name, parameter in model.named_parameters():
+        assert parameter.grad is not None
+        torch.testing.assert_close(
+            parameter.grad[: len(wanted[name])], wanted[name], rtol=1e-4, atol=1e-5, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+def test_documents_do_not_see_each_other(model: GPT2LMHeadModel, store: Store) -> None:
+    """What stands before a document does not change it."""
+    use_packed_attention(model)
+    last = predicting_states(model, Row.of(store, [2], model.device))
+    for before in ([0], [4, 5], [5, 1, 3]):
+        states = predicting_states(model, Row.of(store, [*before, 2], model.device))
+        torch.testing.assert_close(states[-len(last) :], last, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize("rows", [1, ROWS_PER_CHUNK, 2 * ROWS_PER_CHUNK + 3])
+def test_learned_nats_equal_cross_entropy(rows: int) -> None:
+    generator = torch.Generator().manual_seed(rows)
+    hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(128, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(100, (rows,), generator=generator)
+    ours = learned_nats(hidden, weight, targets, 100)
+    gradients = torch.autograd.grad(ours * 0.25, (hidden, weight))
+    logits = (hidden @ weight.T)[:, :100]
+    theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    wanted = torch.autograd.grad(theirs * 0.25, (hidden, weight))
+    torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
+    torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-5)
+    nats, correct = token_scores(hidden, weight, targets, 100)
+    torch.testing.assert_close(nats.sum(), theirs, rtol=1e-5, atol=0)
+    assert torch.equal(correct, logits.argmax(-1) == targets)
+
+
+def test_new_rows_start_at_the_mean_and_padding_goes_away_again(model: GPT2LMHeadModel) -> None:
+    before = model.transformer.wte.weight.detach().clone()
+    network.resize(model, VOCABULARY_SIZE + 5)
+    rows = model.transformer.wte.weight
+    assert rows.shape[0] == 320
+    assert torch.equal(rows[:VOCABULARY_SIZE], before)
+    assert torch.equal(rows[VOCABULARY_SIZE : VOCABULARY_SIZE + 5], before.mean(0).expand(5, -1))
+    assert model.lm_head.weight is rows
+    network.trim(model, VOCABULARY_SIZE + 5)
+    assert model.lm_head.weight is model.transformer.wte.weight
+    assert model.transformer.wte.weight.shape[0] == model.config.vocab_size == VOCABULARY_SIZE + 5
+
+
+@torch.no_grad()
+def test_special_tokens_do_not_wreck_the_model(model: GPT2LMHeadModel, store: Store) -> None:
+    """GPT-2's embeddings share a direction in which all logits are far below zero; a random row stays near zero there
+    and wins every time. Mean rows leave the loss of plain text where it was."""
+    direction = torch.nn.functional.normalize(torch.ones(32), dim=0)
+    model.transformer.wte.weight += 3 * direction
+    model.transformer.ln_f.bias.copy_(-10 * direction)
+    before = float(transformers_nats(model, store, 5))
+    network.resize(model, VOCABULARY_SIZE + 5)
+    network.trim(model, VOCABULARY_SIZE + 5)
+    with_mean_rows = float(transformers_nats(model, store, 5))
+    model.transformer.wte.weight[VOCABULARY_SIZE:] = 0.02 * torch.randn(5, 32)
+    with_random_rows = float(transformers_nats(model, store, 5))
+    assert with_mean_rows == pytest.approx(before, rel=0.02)
+    assert with_random_rows > 2 * before
+
+
+def test_saved_weights_come_back(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+    network.save(model, tmp_path / "saved")
+    again = network.load(tmp_path / "saved")
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+
+
+def test_a_half_precision_checkpoint_loads_in_float32(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+    network.save(model.bfloat16(), tmp_path / "saved")
+    assert network.load(tmp_path / "saved").dtype == torch.float32
+
+
+def test_broken_weights_are_one_clear_line(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+    network.save(model, tmp_path / "saved")
+    (tmp_path / "saved" / "model.safetensors").write_bytes(b"not weights")
+    with pytest.raises(BaseModelError, match=r"saved cannot be loaded: .+"):
+        network.load(tmp_path / "saved")
+
+
+def test_the_same_seed_gives_the_same_new_model() -> None:
+    one, two, other = (network.new(1, 2, 8, seed=seed, vocabulary_size=50) for seed in (3, 3, 4))
+    assert torch.equal(one.transformer.wte.weight, two.transformer.wte.weight)
+    assert not torch.equal(one.transformer.wte.weight, other.transformer.wte.weight)

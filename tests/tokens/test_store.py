@@ -1,0 +1,58 @@
+"""The store keeps what was written, byte-stable, and opens without Theta."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from theta.errors import DataError
+from theta.files import sha256
+from theta.tokens.store import IGNORED, Document, Store, write
+
+DOCUMENTS = [
+    Document([5, 6, 7], [False, True, True], "linux", "a.json#1", 4),
+    Document([70000, 1, 2, 3], [False, False, True, True], "git", "a.json#2", 9),
+]
+
+
+def test_round_trip(tmp_path: Path) -> None:
+    write(tmp_path / "train.arrow", DOCUMENTS)
+    store = Store(tmp_path / "train.arrow")
+    assert len(store) == 2
+    ids, labels = store[1]
+    assert ids.tolist() == [70000, 1, 2, 3]
+    assert labels.tolist() == [IGNORED, IGNORED, 2, 3]
+    assert store.lengths.tolist() == [3, 4]
+    assert store.learned_counts.tolist() == [2, 2]
+    assert (store.domains, store.sources) == (["linux", "git"], ["a.json#1", "a.json#2"])
+    assert store.learned_bytes.tolist() == [4, 9]
+
+
+def test_a_learned_first_token_is_not_counted(tmp_path: Path) -> None:
+    write(tmp_path / "x.arrow", [Document([1, 2], [True, True], "d", "s", 1)])
+    assert Store(tmp_path / "x.arrow").learned_counts.tolist() == [1]
+
+
+def test_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
+    write(tmp_path / "a.arrow", DOCUMENTS)
+    write(tmp_path / "b.arrow", iter(DOCUMENTS))
+    assert sha256(tmp_path / "a.arrow") == sha256(tmp_path / "b.arrow")
+
+
+def test_pandas_and_datasets_open_it(tmp_path: Path) -> None:
+    datasets, pandas = pytest.importorskip("datasets"), pytest.importorskip("pandas")
+    write(tmp_path / "train.arrow", DOCUMENTS)
+    frame = pandas.read_feather(tmp_path / "train.arrow")
+    assert frame.input_ids[0].tolist() == [5, 6, 7]
+    loaded = datasets.load_dataset(
+        "arrow", data_files=str(tmp_path / "train.arrow"), split="train", cache_dir=str(tmp_path / "cache")
+    )
+    assert np.array_equal(loaded[0]["labels"], [IGNORED, 6, 7])
+
+
+def test_missing_and_empty_files_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"train\.arrow does not exist; `dvc repro tokenize` makes it"):
+        Store(tmp_path / "train.arrow")
+    write(tmp_path / "train.arrow", [])
+    with pytest.raises(DataError, match="holds no document"):
+        Store(tmp_path / "train.arrow")

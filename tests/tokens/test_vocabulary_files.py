@@ -1,0 +1,64 @@
+"""The tokenizer folder serves plain transformers, and Theta again."""
+
+from pathlib import Path
+
+import pytest
+
+from theta.conversation.messages import Message
+from theta.conversation.template import render, render_prompt
+from theta.errors import DataError
+from theta.tokens.vocabulary import Vocabulary
+
+CHAT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello <b> world"}]
+
+
+@pytest.fixture(scope="module")
+def folder(vocabulary: Vocabulary, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("tokenizer") / "saved"
+    vocabulary.save(path, max_length=1024)
+    return path
+
+
+def test_transformers_reads_the_same_vocabulary(folder: Path, vocabulary: Vocabulary) -> None:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    assert (len(tokenizer), tokenizer.model_max_length) == (vocabulary.size, 1024)
+    assert tokenizer.eos_token_id == vocabulary.end_id
+    assert tokenizer.pad_token_id == vocabulary.pad_id
+    ours, _ = vocabulary.encode([*render_prompt([Message(**message) for message in CHAT])])
+    theirs = tokenizer.apply_chat_template(CHAT, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert theirs == ours
+
+
+def test_assistant_mask_of_the_template_is_what_theta_learns(folder: Path, vocabulary: Vocabulary) -> None:
+    from transformers import AutoTokenizer
+
+    chat = [*CHAT, {"role": "assistant", "content": "Hi!"}]
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    encoded = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    ids, learned = vocabulary.encode([*render([Message(**message) for message in chat])])
+    assert encoded["input_ids"] == ids
+    assert [bool(flag) for flag in encoded["assistant_masks"]] == learned
+
+
+def test_a_saved_vocabulary_is_a_base_again(folder: Path, vocabulary: Vocabulary) -> None:
+    again = Vocabulary.from_base(folder)
+    assert (again.size, again.special_ids) == (vocabulary.size, vocabulary.special_ids)
+
+
+def test_vocab_and_merges_alone_are_a_base(folder: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((folder / name).read_bytes())
+    assert Vocabulary.from_base(tmp_path).size == vocabulary.size
+
+
+def test_faults_are_one_clear_line(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="neither tokenizer.json nor vocab.json"):
+        Vocabulary.from_base(tmp_path)
+    with pytest.raises(DataError, match="does not exist"):
+        Vocabulary.load(tmp_path)
+    (tmp_path / "vocab.json").write_text("{}")
+    (tmp_path / "merges.txt").write_text("#version: 0.2\n")
+    with pytest.raises(DataError, match="BPE vocabulary of 0 entries"):
+        Vocabulary.from_base(tmp_path)

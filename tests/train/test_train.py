@@ -1,0 +1,233 @@
+"""The loop: exact under accumulation, exact after an interruption, and it learns to stop."""
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from theta.errors import Interrupted, SettingsError, TrainingError
+from theta.files import digest
+from theta.model import network
+from theta.model.attention import use_packed_attention
+from theta.tokens.store import Document, Store, write
+from theta.train.loop import Compute, Record, Run, accumulate_gradients, train
+from theta.train.optimizer import adamw
+from theta.train.settings import TrainSettings
+
+VOCABULARY_SIZE = 60
+END = 59
+
+SETTINGS = TrainSettings(
+    epochs=3,
+    tokens_per_step=128,
+    tokens_per_microbatch=64,
+    learning_rate=1e-2,
+    warmup_fraction=0.1,
+    final_learning_rate_fraction=0.1,
+    weight_decay=0.1,
+    beta1=0.9,
+    beta2=0.95,
+    max_gradient_norm=1.0,
+    dropout=0.1,
+    validations_per_epoch=2,
+    early_stopping_patience=0,
+    keep="last",
+    steps_per_checkpoint=3,
+    device="cpu",
+    precision="float32",
+    threads=2,
+    seed=0,
+)
+
+
+def make_store(path: Path, documents: int, seed: int) -> Store:
+    """Documents that ask a number and answer with it three times, then end."""
+    generator = torch.Generator().manual_seed(seed)
+    made = []
+    for i in range(documents):
+        number = int(torch.randint(8, (), generator=generator))
+        padding = torch.randint(50, (int(torch.randint(1, 30, (), generator=generator)),), generator=generator).tolist()
+        ids = [*padding, 57, number, 58, number, number, number, END]
+        learned = [k >= len(ids) - 4 for k in range(len(ids))]
+        made.append(Document(ids, learned, "numbers", f"numbers#{i}", 3))
+    write(path, made)
+    return Store(path)
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return new_run(tmp_path)
+
+
+def new_run(folder: Path, **changes: Any) -> Run:
+    """A run of a tiny model; `changes` are settings."""
+    settings = SETTINGS.model_copy(update=changes)
+    precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.precision]
+    compute = Compute(torch.device("cpu"), precision, VOCABULARY_SIZE, settings.tokens_per_microbatch)
+    model = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
+    network.resize(model, VOCABULARY_SIZE)
+    documents, validation = (make_store(folder / f"{name}.arrow", n, n) for name, n in (("train", 40), ("val", 10)))
+    return Run(model, documents, validation, settings, compute, folder / "resume")
+
+
+def weights(run: Run) -> dict[str, Any]:
+    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+
+
+def assert_equal_to_the_bit(one: dict[str, Any], two: dict[str, Any]) -> None:
+    assert one.keys() == two.keys()
+    assert [name for name in one if not torch.equal(one[name], two[name])] == []
+
+
+@pytest.mark.parametrize("tokens_per_microbatch", [40, 64, 128])
+def test_microbatches_do_not_change_the_weights(tmp_path: Path, tokens_per_microbatch: int) -> None:
+    """Other microbatches, other rounding: the difference stays at the size of float32 rounding."""
+    trained = []
+    for size in (128, tokens_per_microbatch):
+        run = new_run(tmp_path, tokens_per_microbatch=size, dropout=0.0, epochs=1)
+        list(train(run))
+        trained.append(weights(run))
+    for name, tensor in trained[0].items():
+        torch.testing.assert_close(trained[1][name], tensor, atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+
+
+def test_the_gradient_of_a_step_equals_plain_transformers(run: Run) -> None:
+    """Packed rows, several microbatches and the chunked loss against transformers' loss over one padded batch."""
+    documents = [3, 1, 8, 20, 11, 5]
+    theirs = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE).eval()
+    longest = int(run.documents.lengths[documents].max())
+    ids, labels = (torch.full((len(documents), longest), fill) for fill in (0, -100))
+    for row, document in enumerate(documents):
+        for target, source in zip((ids, labels), run.documents[document], strict=True):
+            target[row, : len(source)] = torch.from_numpy(source.copy())
+    mask = torch.arange(longest) < torch.from_numpy(run.documents.lengths[documents])[:, None]
+    wanted = theirs(input_ids=ids, labels=labels, attention_mask=mask.long(), use_cache=False).loss
+    wanted.backward()
+
+    use_packed_attention(run.model)
+    loss = accumulate_gradients(run.model.eval(), run.documents, documents, run.compute)
+    assert loss == pytest.approx(wanted.item(), rel=1e-6)
+    for (name, ours), parameter in zip(run.model.named_parameters(), theirs.parameters(), strict=True):
+        assert ours.grad is not None
+        torch.testing.assert_close(
+            ours.grad[: len(parameter)], parameter.grad, atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+        )
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str) -> None:
+    whole = new_run(tmp_path / "whole", precision=precision)
+    uninterrupted = list(train(whole))
+    interrupted = new_run(tmp_path / "cut", precision=precision)
+    seen: list[Record] = []
+    with pytest.raises(Interrupted, match=r"Training stopped at step 5 of \d+ \(SIGTERM received\); run the same"):
+        for record in train(interrupted):
+            seen.append(record)
+            if record["kind"] == "step" and record["step"] == 5:
+                os.kill(os.getpid(), signal.SIGTERM)
+    resumed = new_run(tmp_path / "cut", precision=precision)
+    resumed_records = list(train(resumed))
+    assert_equal_to_the_bit(weights(whole), weights(resumed))
+    assert [without_time(r) for r in resumed_records] == [without_time(r) for r in uninterrupted]
+
+
+def test_a_run_that_dies_goes_on_from_its_last_state(tmp_path: Path) -> None:
+    """Killed without a word after step 8: the state of step 6 is there, and the weights end up the same."""
+    whole = new_run(tmp_path / "whole")
+    list(train(whole))
+    for record in train(new_run(tmp_path / "cut")):
+        if record["step"] == 8:
+            break
+    resumed = new_run(tmp_path / "cut")
+    list(train(resumed))
+    assert_equal_to_the_bit(weights(whole), weights(resumed))
+
+
+def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
+    runs = [new_run(tmp_path / name) for name in "ab"]
+    for each in runs:
+        list(train(each))
+    assert_equal_to_the_bit(weights(runs[0]), weights(runs[1]))
+
+
+def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
+    run = new_run(tmp_path, epochs=80, tokens_per_step=256, tokens_per_microbatch=256, dropout=0.0)
+    records = list(train(run))
+    assert min(r["loss"] for r in records if r["kind"] == "validation") < 0.5
+    run.model.config._attn_implementation = "sdpa"
+    ids = torch.tensor([[57, 3, 58]])
+    for _ in range(4):
+        ids = torch.cat([ids, run.model(ids).logits[:, -1:, :VOCABULARY_SIZE].argmax(-1)], dim=1)
+    assert ids[0, 3:].tolist() == [3, 3, 3, END]
+
+
+def test_best_keeps_the_lowest_validation_loss(tmp_path: Path) -> None:
+    run = new_run(tmp_path, keep="best", learning_rate=0.3, epochs=4, early_stopping_patience=3)
+    validations = [record for record in train(run) if record["kind"] == "validation"]
+    best = min(validations, key=lambda record: record["loss"])
+    run_again = replace(run, settings=run.settings)
+    with torch.no_grad():
+        nats = sum(
+            float(run_again.compute.nats(run.model, row))
+            for row in run.compute.rows(run.validation, range(len(run.validation)))
+        )
+    assert nats / run.validation.learned_counts.sum() == pytest.approx(best["loss"], rel=1e-6)
+
+
+def test_early_stopping_waits_for_its_patience(tmp_path: Path) -> None:
+    run = new_run(tmp_path, learning_rate=1.0, epochs=50, early_stopping_patience=2, max_gradient_norm=100.0)
+    records = list(train(run))
+    validations = [record["loss"] for record in records if record["kind"] == "validation"]
+    assert records[-1]["step"] < records[0]["steps"]
+    assert min(validations[-2:]) >= min(validations[:-2])
+
+
+def test_a_loss_that_is_not_finite_stops_with_the_last_good_weights(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    with torch.no_grad():
+        run.model.transformer.ln_f.weight.fill_(torch.inf)
+    with pytest.raises(TrainingError, match=r"At step 1 the loss is nan .*numbers#\d+.*last_good.*learning_rate"):
+        list(train(run))
+    assert (tmp_path / "resume" / "last_good" / "model.safetensors").is_file()
+
+
+@pytest.mark.parametrize("name", ["tokens_per_step", "tokens_per_microbatch"])
+def test_a_document_that_does_not_fit_is_one_clear_line(tmp_path: Path, name: str) -> None:
+    with pytest.raises(SettingsError, match=rf"train\.{name} is 20, but the longest document has \d+ tokens; raise it"):
+        list(train(new_run(tmp_path, **{name: 20})))
+
+
+def test_a_state_that_cannot_be_read_is_one_clear_line(tmp_path: Path) -> None:
+    run = new_run(tmp_path)
+    (tmp_path / "resume").mkdir()
+    (tmp_path / "resume" / "state.pt").write_bytes(b"half a file")
+    with pytest.raises(TrainingError, match=r"state\.pt cannot be resumed \(.+\); delete .*resume to start again"):
+        list(train(run))
+
+
+def test_only_matrices_decay(run: Run) -> None:
+    decayed, plain = adamw(run.model, learning_rate=1.0, weight_decay=0.1, betas=(0.9, 0.95)).param_groups
+    assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
+    assert {p.dim() for p in decayed["params"]} == {2}
+    assert {p.dim() for p in plain["params"]} == {1}
+
+
+def test_another_setting_never_resumes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from theta.train.checkpoint import resume_folder
+
+    monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    (tmp_path / "data").write_text("a")
+    folders = {resume_folder(SETTINGS.model_dump(), threads, [tmp_path / "data"]) for threads in (1, 2)}
+    folders.add(resume_folder({**SETTINGS.model_dump(), "learning_rate": 0.5}, 1, [tmp_path / "data"]))
+    (tmp_path / "data").write_text("b")
+    folders.add(resume_folder(SETTINGS.model_dump(), 1, [tmp_path / "data"]))
+    assert len(folders) == 4
+    assert all(folder.is_relative_to(tmp_path / ".theta") for folder in folders)
+
+
+def without_time(record: Record) -> str:
+    return digest({key: value for key, value in record.items() if key != "seconds"})

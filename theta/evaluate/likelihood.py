@@ -1,0 +1,131 @@
+"""How likely the model finds the replies of a split.
+
+Every figure is a sum over documents divided once. A mean of the means of documents or batches would weigh a token by
+the company it happens to be in.
+
+Everything is computed in float32, on a CPU and on a GPU: it costs seconds, and a difference between two runs is then
+one between their models, not between the arithmetics of two machines.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import GPT2LMHeadModel
+
+from theta.errors import BaseModelError, SettingsError
+from theta.model.attention import use_packed_attention
+from theta.model.loss import token_scores
+from theta.model.rows import Row, predicting_states
+from theta.tokens.packing import pack
+from theta.tokens.store import Store
+
+DOMAINS_SHOWN = 20
+OTHER_DOMAINS = "(others)"
+
+Figures = dict[str, float | int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Scores:
+    """Sums over the learned tokens of each document.
+
+    Attributes:
+        nats: negative log-likelihood, float64 [documents].
+        correct: tokens that were the model's first choice, int64 [documents].
+    """
+
+    nats: np.ndarray
+    correct: np.ndarray
+
+
+def measure(
+    model: GPT2LMHeadModel, store: Store, vocabulary_size: int, tokens_per_microbatch: int, device: torch.device
+) -> Scores:
+    """Score every document of a store; several share a forward pass and do not see each other.
+
+    Args:
+        model: in float32; columns from `vocabulary_size` on are padding.
+        tokens_per_microbatch: tokens of one forward pass, at most.
+
+    Raises:
+        SettingsError: a document does not fit into a microbatch.
+        BaseModelError: the model's likelihoods are not finite.
+    """
+    longest = int(store.lengths.max())
+    if longest > tokens_per_microbatch:
+        raise SettingsError(
+            f"evaluate.tokens_per_microbatch is {tokens_per_microbatch}, but the longest document of the test split "
+            f"has {longest} tokens; raise it to that, or lower tokenizer.max_length."
+        )
+    scores = Scores(np.zeros(len(store)), np.zeros(len(store), dtype=np.int64))
+    with _packed(model.to(device)):
+        for documents in pack(range(len(store)), store.lengths, tokens_per_microbatch):
+            _score_row(model, store, documents, vocabulary_size, scores)
+    if not np.isfinite(scores.nats).all():
+        source = store.sources[int(np.flatnonzero(~np.isfinite(scores.nats))[0])]
+        raise BaseModelError(f"The model's likelihood of {source} is not finite; its weights are damaged.")
+    return scores
+
+
+@torch.inference_mode()
+def _score_row(
+    model: GPT2LMHeadModel, store: Store, documents: Sequence[int], vocabulary_size: int, scores: Scores
+) -> None:
+    row = Row.of(store, documents, model.device)
+    nats, correct = token_scores(predicting_states(model, row), model.lm_head.weight, row.targets, vocabulary_size)
+    ends = np.cumsum(store.learned_counts[documents])[:-1]
+    scores.nats[documents] = [part.sum() for part in np.split(nats.double().cpu().numpy(), ends)]
+    scores.correct[documents] = [part.sum() for part in np.split(correct.cpu().numpy(), ends)]
+
+
+@contextmanager
+def _packed(model: GPT2LMHeadModel) -> Iterator[None]:
+    """The model without dropout and with attention within documents; both are put back."""
+    attention, training = model.config._attn_implementation, model.training
+    use_packed_attention(model)
+    model.eval()
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = attention
+        model.train(training)
+
+
+def figures(scores: Scores, store: Store, documents: Sequence[int]) -> Figures:
+    """The figures of some documents together.
+
+    Returns:
+        loss_nats_per_token: over learned tokens, the end tokens included.
+        perplexity: exp of it; None above 709 nats, where it leaves a float, as no JSON reader takes infinity.
+        bits_per_byte: bits for each UTF-8 byte of the learned text (the end token has no bytes), which compares
+            models of different vocabularies; None where there is no text.
+        token_accuracy: share of learned tokens that were the model's first choice.
+        tokens, documents: how many the figures are made from.
+    """
+    chosen = list(documents)
+    nats, tokens = float(scores.nats[chosen].sum()), int(store.learned_counts[chosen].sum())
+    text_bytes = int(store.learned_bytes[chosen].sum())
+    loss = nats / tokens
+    return {
+        "loss_nats_per_token": loss,
+        "perplexity": math.exp(loss) if loss < math.log(np.finfo(float).max) else None,
+        "bits_per_byte": nats / math.log(2) / text_bytes if text_bytes else None,
+        "token_accuracy": int(scores.correct[chosen].sum()) / tokens,
+        "tokens": tokens,
+        "documents": len(chosen),
+    }
+
+
+def documents_by_domain(store: Store) -> dict[str, list[int]]:
+    """The documents of each domain, by name; the smallest domains are one, since a topic can be any text."""
+    counts = Counter(store.domains)
+    shown = set(sorted(counts, key=lambda domain: (-counts[domain], domain))[:DOMAINS_SHOWN])
+    groups: dict[str, list[int]] = {}
+    for document, domain in enumerate(store.domains):
+        groups.setdefault(domain if domain in shown else OTHER_DOMAINS, []).append(document)
+    return dict(sorted(groups.items()))

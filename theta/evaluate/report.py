@@ -1,0 +1,76 @@
+"""The figures of an evaluation as metrics/evaluate.json and metrics/plots/domains.csv hold them."""
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from theta import files
+from theta.evaluate.likelihood import Figures, Scores, documents_by_domain, figures
+from theta.tokens.store import Store
+
+DIGITS = 6
+COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
+
+
+def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict[str, Any]:
+    """All figures, rounded to six digits behind the point.
+
+    Args:
+        store: the test split.
+        tuned: its scores under the fine-tuned model.
+        base: its scores under the base before fine-tuning.
+        replies: the figures of the replies.
+    """
+    everything = range(len(store))
+    after, before = figures(tuned, store, everything), figures(base, store, everything)
+    groups = documents_by_domain(store)
+    results = {
+        "test": after,
+        "base": before,
+        "difference": {name: _difference(after[name], before[name]) for name in COMPARED},
+        "replies": replies,
+        "domains": {name: _domain(store, tuned, base, documents) for name, documents in groups.items()},
+    }
+    return {name: rounded(section) for name, section in results.items()}
+
+
+def _difference(after: float | None, before: float | None) -> float | None:
+    return None if after is None or before is None else after - before
+
+
+def _domain(store: Store, tuned: Scores, base: Scores, documents: Sequence[int]) -> Figures:
+    after, before = figures(tuned, store, documents), figures(base, store, documents)
+    return {
+        "loss_nats_per_token": after["loss_nats_per_token"],
+        "base_loss_nats_per_token": before["loss_nats_per_token"],
+        "tokens": after["tokens"],
+        "documents": after["documents"],
+    }
+
+
+def rounded(value: Any) -> Any:
+    """The same value with every float in it rounded, so that the last bits of a sum change no file."""
+    if isinstance(value, Mapping):
+        return {key: rounded(each) for key, each in value.items()}
+    return round(value, DIGITS) if isinstance(value, float) else value
+
+
+def summary(results: Mapping[str, Any]) -> str:
+    """The figures in one line."""
+    test, base, replies = results["test"], results["base"], results["replies"]
+    return (
+        f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f}); "
+        f"{replies['replies']} replies, chrF {replies['chrf']:.1f}, {replies['ended_rate']:.0%} ended by themselves"
+    )
+
+
+def write_domains(path: Path, domains: Mapping[str, Figures]) -> None:
+    """Write the losses by domain as CSV, for `dvc plots diff`."""
+    out = io.StringIO()
+    rows = csv.writer(out, lineterminator="\n")
+    rows.writerow(["domain", "loss", "base_loss", "documents"])
+    for name, row in domains.items():
+        rows.writerow([name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"]])
+    files.write_text(path, out.getvalue())
