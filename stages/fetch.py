@@ -4,12 +4,12 @@ from pathlib import Path
 
 import typer
 
-from stages.sections import SECTIONS
 from theta.errors import SettingsError
 from theta.files import write_json
 from theta.model.bases import parameters, resolve
 from theta.model.settings import ModelSettings
 from theta.params import load, load_all
+from theta.sections import SECTIONS
 from theta.tokens.settings import TokenizerSettings
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))

@@ -5,6 +5,7 @@ from datetime import timedelta
 from time import monotonic
 from typing import Any
 
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -37,7 +38,7 @@ def _lines(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             first_step = step if first_step is None else first_step
             if step * LINES // steps > (step - 1) * LINES // steps:
                 seconds_left = (monotonic() - begin) / (step - first_step + 1) * (steps - step)
-                print(f"step {step}/{steps}  {words}  {timedelta(seconds=round(seconds_left))} left", flush=True)
+                typer.echo(f"step {step}/{steps}  {words}  {timedelta(seconds=round(seconds_left))} left")
         yield record
 
 

@@ -1,4 +1,4 @@
-"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test}.arrow and tokenizer/, metrics/tokenize.json."""
+"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test}.arrow and tokenizer; metrics/tokenize.json."""
 
 from collections.abc import Iterator
 from pathlib import Path

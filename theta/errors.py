@@ -5,7 +5,7 @@ ThetaError
 ├── DataError         the conversations, or a file made from them, cannot be used
 ├── BaseModelError    the base model cannot be had or is of another kind
 ├── TrainingError     training cannot start or had to stop
-│   └── Interrupted   stopped from outside; the state is kept and the next run goes on
+│   └── TrainingInterruptedError   stopped from outside; the state is kept and the next run goes on
 ├── GenerationError   a prompt cannot be answered
 └── ExportError       the exported folder does not hold what it should
 """
@@ -31,7 +31,7 @@ class TrainingError(ThetaError):
     """Training cannot start, or had to stop."""
 
 
-class Interrupted(TrainingError):
+class TrainingInterruptedError(TrainingError):
     """Stopped from outside; the resume state is on disk."""
 
 

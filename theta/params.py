@@ -18,7 +18,9 @@ from theta.errors import SettingsError
 class Settings(BaseModel):
     """One section of params.yaml: unknown keys are refused, values cannot change after reading."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, protected_namespaces=())
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
+    )
 
 
 S = TypeVar("S", bound=Settings)

@@ -76,7 +76,7 @@ def test_packages_without_torch(package: str) -> None:
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_code_deps_equal_the_import_closure(stage: str) -> None:
-    """Code that is missing from deps gives a stale result that DVC calls up to date; code too many reruns for nothing."""
+    """Code missing from deps gives a stale result that DVC calls up to date; code too many reruns for nothing."""
     needed = {path.relative_to(ROOT).as_posix() for path in closure(ROOT / "stages" / f"{stage}.py")}
     needed |= PACKAGE_DATA.get(stage, set())
     listed = {dep for dep in PIPELINE[stage]["deps"] if dep.startswith(("stages/", "theta/"))}

@@ -15,7 +15,9 @@ def conversation(*contents: str, system: str | None = None) -> Conversation:
     return Conversation((*opening, *turns), "test", "test.json#1")
 
 
-def encode(vocabulary: Vocabulary, *conversations: Conversation, max_length: int = 512) -> tuple[list[Document], Encoding]:
+def encode(
+    vocabulary: Vocabulary, *conversations: Conversation, max_length: int = 512
+) -> tuple[list[Document], Encoding]:
     counts = Encoding()
     return list(documents(conversations, vocabulary, max_length, counts)), counts
 

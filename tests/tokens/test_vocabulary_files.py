@@ -54,7 +54,7 @@ def test_vocab_and_merges_alone_are_a_base(folder: Path, tmp_path: Path, vocabul
 
 
 def test_faults_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="neither tokenizer.json nor vocab.json"):
+    with pytest.raises(DataError, match=r"neither tokenizer\.json nor vocab\.json"):
         Vocabulary.from_base(tmp_path)
     with pytest.raises(DataError, match="does not exist"):
         Vocabulary.load(tmp_path)

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from theta.errors import Interrupted, SettingsError, TrainingError
+from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
 from theta.files import digest
 from theta.model import network
 from theta.model.attention import use_packed_attention
@@ -44,14 +45,23 @@ SETTINGS = TrainSettings(
 )
 
 
-def make_store(path: Path, documents: int, seed: int) -> Store:
-    """Documents that ask a number and answer with it three times, then end."""
+def make_store(path: Path, documents: int, seed: int, longest_opening: int = 30) -> Store:
+    """Documents that ask a number and answer with it three times, then end; noise of some length comes first."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for i in range(documents):
         number = int(torch.randint(8, (), generator=generator))
-        padding = torch.randint(50, (int(torch.randint(1, 30, (), generator=generator)),), generator=generator).tolist()
-        ids = [*padding, 57, number, 58, number, number, number, END]
+        opening = int(torch.randint(longest_opening, (), generator=generator))
+        ids = [
+            *torch.randint(50, (opening,), generator=generator).tolist(),
+            57,
+            number,
+            58,
+            number,
+            number,
+            number,
+            END,
+        ]
         learned = [k >= len(ids) - 4 for k in range(len(ids))]
         made.append(Document(ids, learned, "numbers", f"numbers#{i}", 3))
     write(path, made)
@@ -123,12 +133,9 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str)
     whole = new_run(tmp_path / "whole", precision=precision)
     uninterrupted = list(train(whole))
     interrupted = new_run(tmp_path / "cut", precision=precision)
-    seen: list[Record] = []
-    with pytest.raises(Interrupted, match=r"Training stopped at step 5 of \d+ \(SIGTERM received\); run the same"):
-        for record in train(interrupted):
-            seen.append(record)
-            if record["kind"] == "step" and record["step"] == 5:
-                os.kill(os.getpid(), signal.SIGTERM)
+    message = r"Training stopped at step 5 of \d+ \(SIGTERM received\); run the same"
+    with pytest.raises(TrainingInterruptedError, match=message):
+        terminate_at(train(interrupted), step=5)
     resumed = new_run(tmp_path / "cut", precision=precision)
     resumed_records = list(train(resumed))
     assert_equal_to_the_bit(weights(whole), weights(resumed))
@@ -155,7 +162,9 @@ def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
 
 
 def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
-    run = new_run(tmp_path, epochs=80, tokens_per_step=256, tokens_per_microbatch=256, dropout=0.0)
+    run = new_run(tmp_path, epochs=40, dropout=0.0)
+    easy = make_store(tmp_path / "easy.arrow", 40, seed=0, longest_opening=1)
+    run = replace(run, documents=easy, validation=easy)
     records = list(train(run))
     assert min(r["loss"] for r in records if r["kind"] == "validation") < 0.5
     run.model.config._attn_implementation = "sdpa"
@@ -227,6 +236,13 @@ def test_another_setting_never_resumes(tmp_path: Path, monkeypatch: pytest.Monke
     folders.add(resume_folder(SETTINGS.model_dump(), 1, [tmp_path / "data"]))
     assert len(folders) == 4
     assert all(folder.is_relative_to(tmp_path / ".theta") for folder in folders)
+
+
+def terminate_at(records: Iterator[Record], step: int) -> None:
+    """Read records, and send this process a termination signal at a step."""
+    for record in records:
+        if record["kind"] == "step" and record["step"] == step:
+            os.kill(os.getpid(), signal.SIGTERM)
 
 
 def without_time(record: Record) -> str:

@@ -5,6 +5,7 @@ The same data gives the same bytes: ids come from a fixed salt, no date is writt
 """
 
 import csv
+import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -22,6 +23,7 @@ from theta.tokens.report import TOKENS_PER_BIN
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+LABEL_LETTERS = 40
 TUNED, BASE = "tab:blue", "tab:gray"
 _STYLE = {
     "svg.hashsalt": "theta",
@@ -61,10 +63,12 @@ def domain_bars(path: Path, domains: Mapping[str, Figures]) -> None:
         ):
             losses = [row[column] or 0.0 for row in domains.values()]
             axes.barh([place + offset for place in places], losses, height=0.4, label=label, color=color)
-        axes.set_yticks(places, list(domains))
+        axes.set_yticks(places, [textwrap.shorten(name, LABEL_LETTERS) for name in domains])
         axes.invert_yaxis()
-        axes.set(title="Loss on the test split by domain", xlabel="nats per token")
-        axes.legend()
+        axes.set_title("Test loss by domain", loc="left")
+        axes.set_xlabel("nats per token")
+        # Beside the title, where it hides no bar.
+        axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
 def length_histogram(path: Path, lengths: Path) -> None:

@@ -10,12 +10,13 @@ from theta import files
 from theta.evaluate.likelihood import Figures, Scores, documents_by_domain, figures
 from theta.tokens.store import Store
 
-DIGITS = 6
+SIGNIFICANT_DIGITS = 6
+"""About what float32 knows; the next ones change with the order of a sum."""
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
 def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict[str, Any]:
-    """All figures, rounded to six digits behind the point.
+    """All figures, rounded.
 
     Args:
         store: the test split.
@@ -45,16 +46,15 @@ def _domain(store: Store, tuned: Scores, base: Scores, documents: Sequence[int])
     return {
         "loss_nats_per_token": after["loss_nats_per_token"],
         "base_loss_nats_per_token": before["loss_nats_per_token"],
-        "tokens": after["tokens"],
         "documents": after["documents"],
     }
 
 
 def rounded(value: Any) -> Any:
-    """The same value with every float in it rounded, so that the last bits of a sum change no file."""
+    """The same value with every float in it rounded to the digits that are known."""
     if isinstance(value, Mapping):
         return {key: rounded(each) for key, each in value.items()}
-    return round(value, DIGITS) if isinstance(value, float) else value
+    return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
 
 
 def summary(results: Mapping[str, Any]) -> str:

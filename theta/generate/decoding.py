@@ -6,7 +6,8 @@
 A prompt that has ended leaves the batch, so the others go faster. Each prompt has its own row of random numbers, drawn
 before the first token: what it is answered depends neither on its neighbours nor on the size of the batch.
 
-transformers' DynamicCache is used because rows can leave it; its StaticCache was within 6 % on a CPU, either way.
+transformers' DynamicCache is used because rows can leave it; on a CPU its StaticCache, where they cannot, was between
+13 % slower and 8 % faster.
 """
 
 from collections.abc import Iterator, Sequence
@@ -150,8 +151,9 @@ def _standard_attention(config: GPT2Config) -> Iterator[None]:
 def penalised(logits: Tensor, ids: Tensor, settings: GenerationSettings, end_id: int) -> Tensor:
     """Logits [B, V] with the two penalties on what `ids` [B, length], prompt and reply so far, hold already.
 
-    The end token is exempt: it stands in the prompt once for every earlier message, so the penalty would make each
-    reply run on, the longer the conversation the worse, and a reply could not end with the words an earlier one did.
+    The end token is exempt: it stands in the prompt once for every earlier message, so the penalty makes replies run
+    on, the longer the conversation the worse. A small model trained on this project's conversations, whose replies
+    have 62 tokens, wrote 66 tokens to a first question and 108 to a fifth; with the exemption 57 and 69.
     """
     end = logits[:, end_id].clone()
     if settings.repetition_penalty > 1:

@@ -30,13 +30,13 @@ class GenerationSettings(Settings):
 
     max_length: int = Field(default=256, ge=1, le=1024)
     """Maximum tokens to generate."""
-    temperature: float = Field(default=0.8, ge=0.1, le=2.0, allow_inf_nan=False)
+    temperature: float = Field(default=0.8, ge=0.1, le=2.0)
     """Randomness: logits are divided by it, so lower is more predictable."""
-    top_p: float = Field(default=0.9, ge=0.0, le=1.0, allow_inf_nan=False)
+    top_p: float = Field(default=0.9, ge=0.0, le=1.0)
     """Nucleus sampling threshold (Holtzman et al. 2020): the likeliest tokens that together reach it; 0 is greedy."""
     top_k: int = Field(default=50, ge=1, le=100)
     """Tokens to choose from, the likeliest ones; 1 is greedy."""
-    repetition_penalty: float = Field(default=1.2, ge=1.0, le=2.0, allow_inf_nan=False)
+    repetition_penalty: float = Field(default=1.2, ge=1.0, le=2.0)
     """Penalty on tokens that stand in the prompt or the reply already (CTRL, Keskar et al. 2019); 1 turns it off."""
     no_repeat_ngram_size: int = Field(default=3, ge=0, le=5)
     """No sequence of this many tokens occurs twice; 0 turns it off."""

@@ -49,11 +49,11 @@ def use_packed_attention(model: GPT2LMHeadModel) -> None:
 
 
 def packed_attention(
-    module: nn.Module,
+    module: nn.Module,  # noqa: ARG001 - the interface of transformers
     query: Tensor,
     key: Tensor,
     value: Tensor,
-    attention_mask: Tensor | None,  # noqa: ARG001 - the interface of transformers
+    attention_mask: Tensor | None,  # noqa: ARG001
     *,
     packing: Packing,
     scaling: float | None = None,

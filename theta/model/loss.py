@@ -39,7 +39,7 @@ class _LearnedNats(torch.autograd.Function):
         return nats
 
     @staticmethod
-    def backward(ctx, scale: Tensor):  # type: ignore[no-untyped-def, override]
+    def backward(ctx, scale: Tensor):  # type: ignore[no-untyped-def]
         # In place: the gradient of the weight is as large as the embedding. A second backward would scale twice,
         # so it finds nothing.
         (hidden, weight), ctx.gradients = ctx.gradients, None

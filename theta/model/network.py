@@ -36,9 +36,7 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
     return model
 
 
-def new(
-    layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE
-) -> GPT2LMHeadModel:
+def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:
     """A GPT-2 with random weights (Radford et al. 2019: normal, 0.02); the same seed gives the same weights."""
     config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary_size)
     with torch.random.fork_rng(devices=[]):

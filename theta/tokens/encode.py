@@ -74,14 +74,13 @@ def _parts(
         if needed > room and len(part) > 1:
             yield _joined(part)
             part, room = [system], max_length - len(system[0])
-        if needed > room:
-            reply = _cut(reply, room - len(question[0]))
-            if not any(reply[1]):
-                counts.exchanges_dropped += 1
-                continue
-            counts.replies_cut += 1
-        part += [question, reply]
-        room -= len(question[0]) + len(reply[0])
+        fitting = _cut(reply, room - len(question[0]))
+        if not any(fitting[1]):
+            counts.exchanges_dropped += 1
+            continue
+        counts.replies_cut += len(fitting[0]) < len(reply[0])
+        part += [question, fitting]
+        room -= len(question[0]) + len(fitting[0])
     if len(part) > 1:
         yield _joined(part)
 

@@ -1,7 +1,7 @@
 """Encoded documents on disk: one Arrow file a split, memory-mapped, the same bytes for the same documents.
 
     input_ids  list<int32>    ids of the document
-    labels     list<int32>    the same ids where learned, IGNORED elsewhere (not shifted, as Hugging Face readers expect)
+    labels     list<int32>    the same ids where learned, IGNORED elsewhere (not shifted: Hugging Face's way)
     domain     string
     source     string         the conversation it came from, such as "Datasets/conversations/linux.json#12"
     bytes      int32          UTF-8 bytes of the learned text, for bits per byte

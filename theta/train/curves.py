@@ -1,7 +1,7 @@
 """Curves of a run, written by dvclive: loss, learning rate, gradient norm and throughput.
 
-    <folder>/plots/metrics/train/{loss,learning_rate,gradient_norm,tokens_per_second}.tsv
-    <folder>/plots/metrics/validation/loss.tsv
+<folder>/plots/metrics/train/{loss,learning_rate,gradient_norm,tokens_per_second}.tsv
+<folder>/plots/metrics/validation/loss.tsv
 """
 
 from collections.abc import Iterable, Iterator

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from transformers import GPT2LMHeadModel
 
-from theta.errors import Interrupted, SettingsError, TrainingError
+from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
 from theta.files import remove
 from theta.model import network
 from theta.model.attention import use_packed_attention
@@ -81,7 +81,7 @@ def train(run: Run) -> Iterator[Record]:
 
     Raises:
         SettingsError: a document does not fit into a step or a microbatch.
-        Interrupted: a signal came; the state is written.
+        TrainingInterruptedError: a signal came; the state is written.
         TrainingError: the loss is not finite; `resume`/last_good holds the weights before that step.
     """
     settings = run.settings
@@ -104,7 +104,7 @@ def train(run: Run) -> Iterator[Record]:
             if reason or progress.step % settings.steps_per_checkpoint == 0:
                 checkpoint.save_state(run.resume, run.model, optimizer, progress)
             if reason:
-                raise Interrupted(
+                raise TrainingInterruptedError(
                     f"Training stopped at step {progress.step} of {len(steps)} ({reason}); "
                     "run the same command again and it goes on from there."
                 )

@@ -1,0 +1,72 @@
+"""export: models/checkpoint, Datasets/tokens/tokenizer, metrics -> models/theta_final, metrics/export.json."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from theta import files
+from theta.errors import DataError
+from theta.export.settings import ExportSettings
+from theta.generate.settings import GenerationSettings
+from theta.params import load
+
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
+
+
+def export(
+    checkpoint: Path = Path("models/checkpoint"),
+    tokenizer: Path = Path("Datasets/tokens/tokenizer"),
+    prepare_metrics: Path = Path("metrics/prepare.json"),
+    tokenize_metrics: Path = Path("metrics/tokenize.json"),
+    train_metrics: Path = Path("metrics/train.json"),
+    evaluate_metrics: Path = Path("metrics/evaluate.json"),
+    final: Path = Path("models/theta_final"),
+    metrics: Path = Path("metrics/export.json"),
+    params: Path = Path("params.yaml"),
+) -> None:
+    """Write the folder that any Hugging Face reader opens, and check that it does."""
+    settings = load(params, "export", ExportSettings)
+    generation = load(params, "generation", GenerationSettings)
+    if not checkpoint.is_dir():
+        raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
+    import torch
+    from transformers.utils.logging import disable_progress_bar
+
+    from theta.export import bundle, verification
+    from theta.model import network
+    from theta.tokens.vocabulary import Vocabulary
+
+    disable_progress_bar()
+    model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
+    measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
+    text = _card(model, settings, generation, measured)
+    with files.replacing(final) as folder:
+        bundle.write(folder, model, vocabulary, generation, dtype=dtype, card=text)
+        difference = verification.verify(folder, model, vocabulary, dtype)
+        megabytes = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 1)
+    report = {"dtype": settings.dtype, "max_logit_difference": round(difference, 6), "megabytes": megabytes}
+    files.write_json(metrics, report)
+    typer.echo(f"exported {final.as_posix()}: {megabytes} MB, checked against the checkpoint")
+
+
+def _card(
+    model: "GPT2LMHeadModel", settings: ExportSettings, generation: GenerationSettings, measured: Sequence[Path]
+) -> str:
+    """The model card; files of `measured` that do not exist count as not measured."""
+    from theta.export.card import Facts, card, git_revision
+
+    sections = [files.read_json(path) if path.is_file() else None for path in measured]
+    return card(
+        Facts(
+            settings.model_name,
+            model.num_parameters(),
+            model.config.to_dict(),
+            settings.dtype,
+            generation,
+            git_revision(Path()),
+            *sections,
+        )
+    )

@@ -1,0 +1,51 @@
+import json
+from pathlib import Path
+
+import pytest
+from tiny import save_project
+
+from stages.evaluate import evaluate
+from theta.errors import DataError
+from theta.tokens.vocabulary import Vocabulary
+
+OUTS = (
+    "metrics/evaluate.json",
+    "metrics/replies.jsonl",
+    "metrics/replies.md",
+    "metrics/plots/domains.csv",
+    "metrics/images/loss.svg",
+    "metrics/images/domains.svg",
+    "metrics/images/lengths.svg",
+)
+
+
+def test_the_stage_writes_the_same_bytes_twice(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_project(tmp_path, vocabulary)
+    monkeypatch.chdir(tmp_path)
+    evaluate()
+    first = {name: Path(name).read_bytes() for name in OUTS}
+    evaluate()
+    assert {name: Path(name).read_bytes() for name in OUTS} == first
+
+    figures = json.loads(first["metrics/evaluate.json"])
+    assert sorted(figures) == ["base", "difference", "domains", "replies", "test"]
+    assert figures["test"]["documents"] == figures["base"]["documents"] == 5
+    # Random weights know nothing: about ln(50,262) nats.
+    assert figures["test"]["loss_nats_per_token"] == pytest.approx(10.8, abs=0.1)
+    assert figures["base"]["loss_nats_per_token"] != figures["test"]["loss_nats_per_token"]
+    assert figures["replies"]["replies"] == len(first["metrics/replies.jsonl"].splitlines()) == 4
+    out = capsys.readouterr().out
+    assert "measuring 5 test documents" in out
+    assert "4 replies" in out
+
+
+def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import yaml
+    from tiny import PARAMS
+
+    monkeypatch.chdir(tmp_path)
+    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    with pytest.raises(DataError, match="models/checkpoint does not exist; `dvc repro train` makes it"):
+        evaluate()

@@ -1,0 +1,100 @@
+import json
+from pathlib import Path
+
+import pytest
+from tiny import CONVERSATIONS, conversation
+
+from theta.conversation.messages import Conversation
+from theta.errors import DataError
+from theta.evaluate.reading import COLUMNS, fenced, page
+from theta.evaluate.replies import Answered, answer, by_turns, figures
+from theta.generate.assistant import Reply, ThetaModel
+from theta.generate.settings import GenerationSettings
+from theta.model import network
+from theta.tokens.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="module")
+def assistant(vocabulary: Vocabulary) -> ThetaModel:
+    model = network.new(1, 2, 16, seed=0, vocabulary_size=vocabulary.size)
+    return ThetaModel(model, vocabulary, GenerationSettings(max_length=8))
+
+
+def answered(reply: str, reference: str, *, ended: bool = True) -> Answered:
+    return Answered(conversation("linux", "Why?", reference), Reply(reply, tokens=3, ended=ended))
+
+
+def test_domains_take_turns() -> None:
+    assert [each.domain for each in by_turns(CONVERSATIONS)] == ["linux", "networking", "smalltalk", "linux", "linux"]
+    assert next(by_turns(CONVERSATIONS)) == CONVERSATIONS[0]
+
+
+def test_the_last_reply_is_written_anew(assistant: ThetaModel) -> None:
+    answers = answer(assistant, CONVERSATIONS, replies=3, batch_size=2, seed=1)
+    assert [each.conversation.domain for each in answers] == ["linux", "networking", "smalltalk"]
+    assert answers[2].reference == "An assistant | of few words."
+    row = answers[2].to_json()
+    assert [message["content"] for message in row["messages"]] == ["Hi", "Hello! How can I help?", "Who are you?"]
+    assert json.loads(json.dumps(row)) == row
+    again = answer(assistant, CONVERSATIONS, replies=3, batch_size=3, seed=1)
+    assert [each.reply for each in again] == [each.reply for each in answers]
+
+
+def test_prompts_without_room_are_passed_over(assistant: ThetaModel) -> None:
+    too_long = conversation("a first domain", "word " * 1100, "No.")
+    answers = answer(assistant, [too_long, *CONVERSATIONS], replies=100, batch_size=8, seed=1)
+    assert len(answers) == len(CONVERSATIONS)
+    with pytest.raises(DataError, match="short enough"):
+        answer(assistant, [too_long], replies=1, batch_size=1, seed=1)
+
+
+def test_figures_of_perfect_and_of_empty_replies() -> None:
+    found = figures([answered("Use `ls -a`.", "Use `ls -a`."), answered("It is fine.", "It is fine.", ended=False)])
+    assert found == {
+        "replies": 2,
+        "chrf": pytest.approx(100),
+        "repetition_rate": 0,
+        "ended_rate": 0.5,
+        "length_ratio": 1,
+        "empty": 0,
+    }
+    assert figures([answered(" ", "Something.")]) == {
+        "replies": 1,
+        "chrf": 0,
+        "repetition_rate": 0,
+        "ended_rate": 1,
+        "length_ratio": 0,
+        "empty": 1,
+    }
+
+
+def test_repetition_is_counted_within_a_reply() -> None:
+    # Pairs: a-b b-a a-b | a-b; one of the four stood before in the same reply.
+    assert figures([answered("a b A B", "x"), answered("a b", "x")])["repetition_rate"] == 1 / 4
+
+
+def test_a_page_takes_any_text_for_text() -> None:
+    hostile = "| a | b |\n```python\nprint(1)\n````\n# Heading <script>\n\n    indented"
+    odd = Conversation(conversation("d", "Q?", hostile).messages, "a *b*\n## c | <d>", "d.json#1")
+    text = page([Answered(odd, Reply(hostile, tokens=9, ended=False)), answered("Fine.", "Good.")])
+    assert "## 1. a \\*b\\* \\#\\# c \\| \\<d\\>" in text
+    assert "cut at the limit" in text
+    assert text.count(f"`````text\n{hostile}\n`````") == 2  # a fence longer than any inside
+    outside = [part for place, part in enumerate(text.split("`````")) if place % 2 == 0]
+    assert not any("script" in part for part in outside)
+
+
+def test_a_multi_turn_question_shows_who_speaks() -> None:
+    text = page([Answered(CONVERSATIONS[2], Reply("Me.", tokens=2, ended=True))])
+    assert "user: Hi\nassistant: Hello! How can I help?\nuser: Who are you?" in text
+
+
+def test_long_lines_are_wrapped_and_short_ones_kept() -> None:
+    lines = fenced("    code\n\n" + "word " * 60).splitlines()
+    assert lines[:3] == ["```text", "    code", ""]
+    assert max(map(len, lines)) <= COLUMNS
+    assert " ".join(lines[3:-1]).split() == ["word"] * 60
+
+
+def test_page_of_a_reply_without_text(tmp_path: Path) -> None:
+    assert "Reply\n\n```text\n```\n" in page([answered("", "Good.")])

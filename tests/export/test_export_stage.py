@@ -1,0 +1,90 @@
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from tiny import save_project
+
+from stages.export import export
+from theta.conversation.messages import Message
+from theta.conversation.template import render_prompt
+from theta.errors import DataError, ExportError
+from theta.export import verification
+from theta.files import sha256
+from theta.tokens.vocabulary import Vocabulary
+
+FINAL = Path("models/theta_final")
+
+
+@pytest.fixture
+def project(tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch) -> Path:
+    save_project(tmp_path, vocabulary)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def digests() -> dict[str, str]:
+    paths = (*FINAL.iterdir(), Path("metrics/export.json"))
+    return {path.name: sha256(path) for path in paths}
+
+
+def test_the_stage_writes_the_same_bytes_twice(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    export()
+    first = digests()
+    (FINAL / "left over from before").touch()
+    export()
+    assert digests() == first
+    found = json.loads(Path("metrics/export.json").read_text())
+    assert found.pop("megabytes") > 10
+    assert found == {"dtype": "float32", "max_logit_difference": 0.0}
+    text = (FINAL / "README.md").read_text()
+    assert str(project) not in text
+    assert text.count("Not measured.") == 1  # there is no metrics/evaluate.json
+    assert "exported models/theta_final" in capsys.readouterr().out
+
+
+# Theta cannot be imported, sockets cannot be opened, and a warning is an error.
+STRANGER = """
+import socket, sys, warnings
+warnings.simplefilter("error")
+sys.modules["theta"] = None
+def refuse(*_): raise OSError("the network was asked")
+socket.socket.connect = refuse
+from transformers import logging
+logging.disable_progress_bar()
+{code}
+print("IDS", prompt["input_ids"][0].tolist())
+assert written.shape[1] - prompt["input_ids"].shape[1] <= 12, written.shape
+"""
+
+
+def test_a_stranger_runs_the_code_of_the_card(project: Path, vocabulary: Vocabulary) -> None:
+    export()
+    code = re.findall(r"```python\n(.*?)```", (FINAL / "README.md").read_text(), re.DOTALL)[1]
+    script = STRANGER.replace("{code}", code)
+    done = subprocess.run([sys.executable, "-c", script], cwd=project, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    prompt = render_prompt([Message("user", "What is machine learning?")])
+    assert f"IDS {vocabulary.encode(list(prompt))[0]}" in done.stdout
+
+
+def test_a_folder_that_fails_leaves_the_old_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    export()
+    before = digests()
+
+    def fail(*_: object) -> float:
+        raise ExportError("it differs")
+
+    monkeypatch.setattr(verification, "verify", fail)
+    with pytest.raises(ExportError, match="it differs"):
+        export()
+    assert digests() == before
+    assert sorted(path.name for path in Path("models").iterdir()) == ["base", "checkpoint", "theta_final"]
+
+
+def test_without_a_checkpoint_it_says_what_makes_one(project: Path) -> None:
+    with pytest.raises(DataError, match="absent does not exist; `dvc repro train` makes it"):
+        export(checkpoint=Path("absent"))

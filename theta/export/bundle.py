@@ -1,0 +1,112 @@
+"""The folder that every Hugging Face reader opens, those of yesterday included.
+
+Both weight files hold the same tensors under the same names. The output matrix is the embedding (tied) and stands in
+neither: every reader of GPT-2 ties it by config.json, and a second name would make the two files differ, because
+safetensors refuses shared memory.
+"""
+
+import shutil
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from theta.errors import ExportError
+from theta.files import write_json, write_text
+from theta.generate.settings import GenerationSettings
+from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
+
+SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
+FILES = (
+    "config.json",
+    PICKLED,
+    "tokenizer.json",
+    "special_tokens_map.json",
+    "vocab.json",
+    "merges.txt",
+    SAFETENSORS,
+    "tokenizer_config.json",
+    "chat_template.jinja",
+    "generation_config.json",
+    "README.md",
+)
+"""The first six were promised since the first release."""
+
+_OUTPUT_MATRIX = "lm_head.weight"
+
+
+def write(
+    folder: Path,
+    model: GPT2LMHeadModel,
+    vocabulary: Vocabulary,
+    generation: GenerationSettings,
+    *,
+    dtype: torch.dtype,
+    card: str,
+) -> None:
+    """Write all files into a new folder.
+
+    Args:
+        folder: must not exist; callers let it take the place of an older one by `theta.files.replacing`.
+        model: without padding rows; it is not changed.
+        generation: what readers sample by unless told otherwise.
+        dtype: number format of the weight files.
+        card: text of README.md.
+
+    Raises:
+        ExportError: model and vocabulary do not belong together.
+    """
+    if model.config.vocab_size != vocabulary.size:
+        raise ExportError(
+            f"The checkpoint has {model.config.vocab_size} embeddings and the tokenizer {vocabulary.size} tokens; "
+            "run `dvc repro` so that both are of one run."
+        )
+    vocabulary.save(folder, model.config.n_positions)
+    ids = special_ids(vocabulary)
+    write_json(folder / "config.json", _config(model, dtype, ids))
+    write_json(folder / "generation_config.json", {**generation.to_generation_config(), **ids})
+    tensors = dict(stored_tensors(model, dtype))
+    save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+    shutil.copymode(folder / "config.json", folder / SAFETENSORS)  # safetensors lets nobody else read it
+    # torch writes the name of the file into it: the same name gives the same bytes.
+    torch.save(tensors, folder / PICKLED)
+    write_text(folder / "README.md", card)
+
+
+def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
+    """The ids that config.json and generation_config.json name: replies end with the end token, not end of text."""
+    end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
+    return {
+        "bos_token_id": vocabulary.end_id if end_of_text is None else end_of_text,
+        "eos_token_id": vocabulary.end_id,
+        "pad_token_id": vocabulary.pad_id,
+    }
+
+
+def stored_tensors(model: GPT2LMHeadModel, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
+    """The tensors of the weight files and their names: contiguous, each alone in its memory, as both formats want."""
+    for name, tensor in model.state_dict().items():
+        if name != _OUTPUT_MATRIX:
+            yield name, tensor.detach().to("cpu", dtype, copy=True).contiguous()
+
+
+def _config(model: GPT2LMHeadModel, dtype: torch.dtype, ids: Mapping[str, int]) -> dict[str, Any]:
+    """The model's config without what older versions of transformers left in those of the hub.
+
+    `task_specific_params` of gpt2 would override generation_config.json in pipelines.
+    """
+    config: dict[str, Any] = model.config.to_diff_dict()
+    for stale in ("_name_or_path", "_attn_implementation", "task_specific_params", "torch_dtype"):
+        config.pop(stale, None)
+    return {
+        **config,
+        **ids,
+        "architectures": ["GPT2LMHeadModel"],
+        "dtype": str(dtype).removeprefix("torch."),
+        "tie_word_embeddings": True,
+        "use_cache": True,
+    }

@@ -1,0 +1,52 @@
+"""Values as Markdown tables for the model card."""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+Section = Mapping[str, Any] | None
+"""A JSON file of the pipeline, or None where there is none."""
+
+NOT_MEASURED = "Not measured."
+
+
+def facts_table(facts: Section) -> str:
+    """A row for each value, nested ones under the names that lead to them."""
+    return table(("what", "value"), list(_flat(facts))) if facts else NOT_MEASURED
+
+
+def splits_table(tokenize: Section) -> str:
+    """A column for each split, the largest first."""
+    if tokenize is None:
+        return NOT_MEASURED
+    splits = sorted(tokenize, key=lambda split: -tokenize[split]["documents"])
+    rows = [(name, *(tokenize[split][name] for split in splits)) for name in tokenize[splits[0]]]
+    return table(("what", *splits), rows)
+
+
+def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested values as rows, keys joined by points."""
+    for name, value in facts.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield f"{prefix}{name}", value
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *([plain(_words(cell)) for cell in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _words(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def plain(text: str) -> str:
+    """Text that Markdown takes as it is, in a heading and in a cell of a table; `_` within a word needs no help."""
+    return re.sub(r"([\\`*{}\[\]<>#|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))

@@ -1,0 +1,148 @@
+"""Opens an exported folder as a stranger would, with transformers alone, and compares it with the checkpoint.
+
+The weights are compared bit for bit: rounding to the exported number format is the only change allowed. The logits
+are compared too, because a wrong config reads right weights wrongly.
+"""
+
+from pathlib import Path
+from pickle import UnpicklingError
+
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2LMHeadModel
+
+from theta.conversation.messages import Message
+from theta.conversation.template import render_prompt
+from theta.errors import ExportError
+from theta.export.bundle import FILES, PICKLED, SAFETENSORS, special_ids, stored_tensors
+from theta.tokens.vocabulary import Vocabulary
+
+FLOAT32_TOLERANCE = 1e-5
+"""Of a logit. The same weights in the same code give the same bits; this leaves room for another order of a sum."""
+ROUNDINGS = 8
+"""Logits of 16-bit weights may differ by this many roundings of the largest logit: each layer adds its own, most
+cancel out. A config that is read wrongly changes logits by far more."""
+
+PROMPTS = (
+    (Message("user", "What is machine learning?"),),
+    (
+        Message("system", "Answer in one sentence."),
+        Message("user", "How do I list  hidden files?\n\n    ls -a ~/.config"),
+    ),
+    (
+        Message("user", "Bonjour, ça va? 你好 👋🏽"),
+        Message("assistant", "Very well, thank you!"),
+        Message("user", " Write `def add(a, b):` with type hints.\n"),
+    ),
+)
+"""Several turns, a system message, code, blanks at the ends, letters outside ASCII."""
+
+
+def verify(folder: Path, model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: torch.dtype) -> float:
+    """Check a folder that `bundle.write` wrote.
+
+    Args:
+        model: the checkpoint's, in float32 on the CPU.
+        dtype: the number format that was asked for.
+
+    Returns:
+        The largest difference between a logit of the checkpoint and one of the folder.
+
+    Raises:
+        ExportError: saying what is missing or differs.
+    """
+    if absent := [name for name in FILES if not (folder / name).is_file()]:
+        raise ExportError(f"The exported folder lacks {', '.join(absent)}.")
+    _check_tokenizer(folder, vocabulary)
+    _check_generation(folder, vocabulary)
+    wanted = [_logits(model, vocabulary, prompt) for prompt in PROMPTS]
+    return max(_check_weights(folder, name, model, vocabulary, dtype, wanted) for name in (SAFETENSORS, PICKLED))
+
+
+def _check_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as fault:
+        raise ExportError(f"transformers cannot open the exported tokenizer: {_first_line(fault)}") from fault
+    for name, wanted in special_ids(vocabulary).items():
+        if (found := getattr(tokenizer, name)) != wanted:
+            raise ExportError(f"The exported tokenizer has {name} {found}, expected {wanted}.")
+    for prompt in PROMPTS:
+        messages = [{"role": message.role, "content": message.content} for message in prompt]
+        found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
+        if list(found) != (ids := vocabulary.encode(list(render_prompt(prompt)))[0]):
+            raise ExportError(f"The exported chat template gives {list(found)} for {messages}, training saw {ids}.")
+
+
+def _check_generation(folder: Path, vocabulary: Vocabulary) -> None:
+    try:
+        config = GenerationConfig.from_pretrained(folder, local_files_only=True)
+        config.validate(strict=True)  # what are warnings otherwise
+    except (OSError, ValueError) as fault:
+        raise ExportError(f"The exported generation_config.json is not valid: {_first_line(fault)}") from fault
+    for name, wanted in special_ids(vocabulary).items():
+        if (found := getattr(config, name)) != wanted:
+            raise ExportError(f"The exported generation_config.json has {name} {found}, expected {wanted}.")
+
+
+def _check_weights(
+    folder: Path,
+    name: str,
+    model: GPT2LMHeadModel,
+    vocabulary: Vocabulary,
+    dtype: torch.dtype,
+    wanted: list[Tensor],
+) -> float:
+    """Check one weight file with config.json; returns the largest difference of a logit."""
+    loaded = _load(folder, name)
+    for key, value in special_ids(vocabulary).items():
+        if (found := getattr(loaded.config, key)) != value:
+            raise ExportError(f"The exported config.json has {key} {found}, expected {value}.")
+    if loaded.dtype != dtype:
+        raise ExportError(f"{name} opens as {loaded.dtype}, expected {dtype}.")
+    kept = loaded.state_dict()
+    for key, tensor in stored_tensors(model, dtype):
+        if not tensor.isfinite().all():
+            raise ExportError(f"{key} is out of the range of {dtype}; set export.dtype to float32 or bfloat16.")
+        if key not in kept or not torch.equal(kept[key], tensor):
+            raise ExportError(f"{key} in {name} is not what the checkpoint holds.")
+    loaded.float()
+    found_logits = [_logits(loaded, vocabulary, prompt) for prompt in PROMPTS]
+    difference = max(float((a - b).abs().max()) for a, b in zip(wanted, found_logits, strict=True))
+    if not difference <= (allowed := _tolerance(dtype, wanted)):
+        raise ExportError(
+            f"Logits of {name} differ from the checkpoint's by {difference:.3g}, allowed is {allowed:.3g}."
+        )
+    return difference
+
+
+def _load(folder: Path, name: str) -> GPT2LMHeadModel:
+    """What transformers makes of one of the two weight files, without any option that a plain reader would not give."""
+    try:
+        loaded = AutoModelForCausalLM.from_pretrained(
+            folder, local_files_only=True, use_safetensors=name == SAFETENSORS
+        )
+    except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as fault:
+        raise ExportError(f"transformers cannot open the exported {name}: {_first_line(fault)}") from fault
+    if not isinstance(loaded, GPT2LMHeadModel):
+        raise ExportError(f"The exported config.json opens as {type(loaded).__name__}, expected GPT2LMHeadModel.")
+    return loaded.eval()
+
+
+@torch.inference_mode()
+def _logits(model: GPT2LMHeadModel, vocabulary: Vocabulary, prompt: tuple[Message, ...]) -> Tensor:
+    """[1, tokens, vocabulary]."""
+    ids = vocabulary.encode(list(render_prompt(prompt)))[0]
+    logits: Tensor = model.eval()(torch.tensor([ids])).logits
+    return logits
+
+
+def _tolerance(dtype: torch.dtype, logits: list[Tensor]) -> float:
+    if dtype == torch.float32:
+        return FLOAT32_TOLERANCE
+    return ROUNDINGS * torch.finfo(dtype).eps * max(float(each.abs().max()) for each in logits)
+
+
+def _first_line(fault: Exception) -> str:
+    return (str(fault).splitlines() or [type(fault).__name__])[0].rstrip(".") + "."
