@@ -1,8 +1,8 @@
 """Training throughput on a CPU: Theta's loop against the Hugging Face Trainer.
 
-    python benchmarks/train_cpu.py [--rounds 3] [--seconds 20] [--threads 2]
+    python benchmarks/train_cpu.py [--rounds 3] [--seconds 20] [--threads 2] [--preset mini]
 
-The same new model (scratch:mini), the same encoded conversations (Datasets/tokens/train.arrow; run `dvc repro tokenize`
+The same new model, the same encoded conversations (Datasets/tokens/train.arrow; run `dvc repro tokenize`
 first), the same number of threads. Counted are real tokens, padding is not. Each case runs in a process of its own,
 the cases in turn, so that a machine whose speed drifts treats them alike; the medians over the rounds are printed.
 
@@ -14,6 +14,7 @@ the cases in turn, so that a machine whose speed drifts treats them alike; the m
 import argparse
 import json
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -33,83 +34,90 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--seconds", type=float, default=20, help="measured time of each case and round")
     parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--preset", default="mini", help="size of the new model: nano, mini or small")
     parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
         measure = theta if arguments.case == "theta" else trainer
-        print(json.dumps(measure(arguments.case, arguments.seconds, arguments.threads)))
+        print(json.dumps(measure(arguments)))
     else:
-        compare(arguments.rounds, arguments.seconds, arguments.threads)
+        compare(arguments)
 
 
-def compare(rounds: int, seconds: float, threads: int) -> None:
+def compare(arguments: argparse.Namespace) -> None:
     results: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
-    for _ in range(rounds):
+    for _ in range(arguments.rounds):
         for case in CASES:
-            command = [sys.executable, __file__, "--case", case, "--seconds", str(seconds), "--threads", str(threads)]
+            options = [f"--{name}={getattr(arguments, name)}" for name in ("seconds", "threads", "preset")]
+            command = [sys.executable, __file__, "--case", case, *options]
             output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
             results[case].append(json.loads(output.splitlines()[-1]))
-    print_machine(threads)
+    print_machine(arguments)
     ours = statistics.median(result["tokens_per_second"] for result in results["theta"])
     print("| case | real tokens/s (median of rounds) | min to max | peak memory, GB | theta is |")
     print("|---|---|---|---|---|")
     for case, runs in results.items():
         speeds = [run["tokens_per_second"] for run in runs]
         median, memory = statistics.median(speeds), max(run["peak_gigabytes"] for run in runs)
-        print(f"| {case} | {median:,.0f} | {min(speeds):,.0f} to {max(speeds):,.0f} | {memory:.1f} | {ours / median:.1f}x |")
+        spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
+        print(f"| {case} | {median:,.0f} | {spread} | {memory:.1f} | {ours / median:.1f}x |")
 
 
-def print_machine(threads: int) -> None:
+def print_machine(arguments: argparse.Namespace) -> None:
     import torch
     import transformers
 
-    names = [line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line]
-    print(f"{names[0] if names else platform.processor()}, {threads} threads; torch {torch.__version__}, ", end="")
-    print(f"transformers {transformers.__version__}, Python {platform.python_version()}\n")
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    processor = next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
+    print(
+        f"{processor}, {arguments.threads} threads, scratch:{arguments.preset}; Python {platform.python_version()}, ",
+        end="",
+    )
+    print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
 
 
-def theta(case: str, seconds: float, threads: int) -> dict[str, float]:
+def theta(arguments: argparse.Namespace) -> dict[str, float]:
     from theta.train.devices import choose_device, choose_dtype, keep_large_buffers, set_threads
 
     keep_large_buffers()
     from theta.model import network
     from theta.params import load
-    from theta.tokens.store import Store
     from theta.train.loop import Compute, Run, train
     from theta.train.settings import TrainSettings
 
-    set_threads(threads)
+    set_threads(arguments.threads)
     settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={"epochs": 100})
-    store, model, vocabulary_size = inputs()
+    store, validation, model, vocabulary_size = inputs(arguments.preset)
     network.resize(model, vocabulary_size)
     device = choose_device("cpu")
     compute = Compute(device, choose_dtype("auto", device), vocabulary_size, settings.tokens_per_microbatch)
     with tempfile.TemporaryDirectory() as resume:
-        run = Run(model, store, store, settings, compute, Path(resume))
-        meter = Meter(seconds)
+        run = Run(model, store, validation, settings, compute, Path(resume))
+        meter = Meter(arguments.seconds)
         for record in train(run):
-            if record["kind"] == "step" and meter.done(record["tokens"]):
+            if record["kind"] == "step" and meter.done(record["tokens"], record["seconds"]):
                 break
     return meter.result()
 
 
-def trainer(case: str, seconds: float, threads: int) -> dict[str, float]:
+def trainer(arguments: argparse.Namespace) -> dict[str, float]:
     import torch
     from transformers import Trainer, TrainerCallback, TrainingArguments
     from transformers.utils import logging
 
-    torch.set_num_threads(threads)
+    torch.set_num_threads(arguments.threads)
     logging.disable_progress_bar()
-    store, model, vocabulary_size = inputs()
+    store, _, model, vocabulary_size = inputs(arguments.preset)
     model.resize_token_embeddings(vocabulary_size, mean_resizing=False)
-    best = case == "trainer-best"
+    best = arguments.case == "trainer-best"
     if best:
         from theta.model.network import set_dropout
 
         set_dropout(model, 0.0)
         for block in model.transformer.h:
             block.attn.attn_dropout.p = 0.0
-    documents = [dict(zip(("input_ids", "labels"), map(torch.from_numpy, copies(store, i)))) for i in range(len(store))]
+    pairs = [store[i] for i in range(len(store))]
+    documents = [{"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)} for ids, labels in pairs]
     seen: list[int] = []
 
     def collate(features: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
@@ -120,14 +128,23 @@ def trainer(case: str, seconds: float, threads: int) -> dict[str, float]:
         mask = pad([torch.ones(len(feature["input_ids"])) for feature in features], batch_first=True)
         return {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
 
-    meter = Meter(seconds)
+    meter = Meter(arguments.seconds)
 
     class Stop(TrainerCallback):
-        def on_step_end(self, args, state, control, **kwargs):  # noqa: ANN001, ANN003, ANN202, ARG002
-            control.should_training_stop = meter.done(seen[state.global_step - 1])
+        def on_step_begin(self, *_arguments, **_others) -> None:
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, _arguments, state, control, **_others) -> None:
+            control.should_training_stop = meter.done(seen[state.global_step - 1], time.perf_counter() - self.begin)
 
     with tempfile.TemporaryDirectory() as output:
-        settings = {"output_dir": output, "num_train_epochs": 100, "use_cpu": True, "save_strategy": "no", "report_to": "none"}
+        settings = {
+            "output_dir": output,
+            "num_train_epochs": 100,
+            "use_cpu": True,
+            "save_strategy": "no",
+            "report_to": "none",
+        }
         settings |= {"logging_strategy": "no", "disable_tqdm": True}
         if best:
             settings |= {"bf16": True, "optim": "adamw_torch_fused", "train_sampling_strategy": "group_by_length"}
@@ -136,42 +153,37 @@ def trainer(case: str, seconds: float, threads: int) -> dict[str, float]:
 
 
 class Meter:
-    """Real tokens and time, after some steps to warm up."""
+    """Real tokens and the seconds of steps, after some steps to warm up."""
 
     def __init__(self, seconds: float) -> None:
-        self.seconds, self.steps, self.tokens, self.begin, self.elapsed = seconds, 0, 0, 0.0, 0.0
+        self.seconds, self.steps, self.tokens, self.elapsed = seconds, 0, 0, 0.0
 
-    def done(self, tokens: int) -> bool:
+    def done(self, tokens: int, seconds: float) -> bool:
+        """Count a step; whether that is enough."""
         self.steps += 1
-        if self.steps == WARMUP_STEPS:
-            self.begin = time.perf_counter()
-        elif self.steps > WARMUP_STEPS:
+        if self.steps > WARMUP_STEPS:
             self.tokens += tokens
-            self.elapsed = time.perf_counter() - self.begin
+            self.elapsed += seconds
         return self.elapsed > self.seconds
 
     def result(self) -> dict[str, float]:
-        import resource
-
+        """What a case prints."""
         peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
         return {"tokens_per_second": self.tokens / self.elapsed, "peak_gigabytes": peak}
 
 
-def inputs():  # noqa: ANN201
+def inputs(name: str):
     """The encoded conversations, a new model, and the size of the vocabulary."""
     from theta.model import network
     from theta.model.presets import preset
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
-    size = preset("mini")
+    size = preset(name)
     tokens = ROOT / "Datasets" / "tokens"
     model = network.new(size.layers, size.heads, size.width, seed=0)
-    return Store(tokens / "train.arrow"), model, Vocabulary.load(tokens / "tokenizer").size
-
-
-def copies(store, index: int):  # noqa: ANN001, ANN201
-    return tuple(part.copy() for part in store[index])
+    stores = [Store(tokens / f"{split}.arrow") for split in ("train", "validation")]
+    return *stores, model, Vocabulary.load(tokens / "tokenizer").size
 
 
 if __name__ == "__main__":

@@ -67,7 +67,6 @@ def _measure(
 ) -> tuple[dict[str, Any], list["Answered"]]:
     """The content of metrics/evaluate.json, and the replies."""
     import torch
-    from transformers.utils.logging import disable_progress_bar
 
     from theta.evaluate import report
     from theta.evaluate.likelihood import measure
@@ -75,7 +74,6 @@ def _measure(
     from theta.generate.assistant import ThetaModel
     from theta.model import network
 
-    disable_progress_bar()
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     limits = (vocabulary.size, settings.tokens_per_microbatch, device)
     # One model after the other: two of gpt2-xl in float32 need 13 GB.

@@ -33,13 +33,11 @@ def export(
     if not checkpoint.is_dir():
         raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
     import torch
-    from transformers.utils.logging import disable_progress_bar
 
     from theta.export import bundle, verification
     from theta.model import network
     from theta.tokens.vocabulary import Vocabulary
 
-    disable_progress_bar()
     model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
     measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
     text = _card(model, settings, generation, measured)

@@ -134,9 +134,6 @@ def _load(folder: Path) -> "ThetaModel":
     from theta.generate.folder import check
 
     check(folder)  # before the seconds that the next lines take
-    from transformers.utils import logging
-
     from theta.generate.assistant import ThetaModel
 
-    logging.disable_progress_bar()
     return ThetaModel.load(folder)

@@ -12,6 +12,7 @@ from typing import Unpack
 import torch
 from safetensors import SafetensorError
 from transformers import GPT2LMHeadModel
+from transformers.utils import logging
 
 from theta.conversation.template import END
 from theta.errors import DataError, GenerationError, SettingsError
@@ -196,12 +197,10 @@ def _load_vocabulary(folder: Path) -> Vocabulary:
         return Vocabulary.load(folder)
     except DataError as fault:
         raise GenerationError(str(fault)) from None
-    except Exception as fault:  # the tokenizers library raises nothing narrower
-        file = folder / "tokenizer.json"
-        raise GenerationError(f"{file} cannot be read ({_first_line(fault)}); export the model again.") from None
 
 
 def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
+    logging.disable_progress_bar()  # one file, seconds at most
     half = device.type == "cuda" and torch.cuda.is_bf16_supported()
     try:
         model, report = GPT2LMHeadModel.from_pretrained(

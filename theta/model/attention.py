@@ -9,6 +9,7 @@ model was called with, so a `Packing` reaches `packed_attention` without any mod
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface, GPT2LMHeadModel
 
 PACKED = "theta_packed"
+
+LONGEST_PLAIN = 512
+"""Longest document whose attention weights are held in memory on a CPU."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +75,24 @@ def packed_attention(
     # One call a document: views of the row, no copies, and no work between documents. Padded batches of similar
     # lengths were 2x slower on a CPU, for the gathers and their backward.
     documents = zip(*(x.split(packing.lengths, dim=2) for x in (query, key, value)), strict=True)
-    outputs = [scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling) for q, k, v in documents]
+    outputs = [_document_attention(q, k, v, scaling) for q, k, v in documents]
     return torch.cat(outputs, dim=2).transpose(1, 2), None
+
+
+def _document_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
+    """Causal attention of one document, [1, heads, tokens, head width]."""
+    tokens = query.shape[2]
+    if query.device.type != "cpu" or query.dtype == torch.float32 or tokens > LONGEST_PLAIN:
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+    # In bfloat16 on a CPU, plain products are 2x as fast as the flash kernel, forward and backward, up to this length.
+    scores = torch.matmul(query, key.transpose(-1, -2)).mul(scaling or query.shape[-1] ** -0.5)
+    return torch.matmul(torch.softmax(scores + _future(query.dtype)[:tokens, :tokens], dim=-1), value)
+
+
+@lru_cache(maxsize=2)
+def _future(dtype: torch.dtype) -> Tensor:
+    """Minus infinity where the key comes after the query, [LONGEST_PLAIN, LONGEST_PLAIN]."""
+    return torch.full((LONGEST_PLAIN, LONGEST_PLAIN), -torch.inf, dtype=dtype).triu(1)
 
 
 def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None) -> Tensor:

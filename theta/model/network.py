@@ -1,5 +1,6 @@
 """transformers' own GPT-2: made, loaded, resized for Theta's vocabulary, saved."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +38,14 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
 
 
 def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:
-    """A GPT-2 with random weights (Radford et al. 2019: normal, 0.02); the same seed gives the same weights."""
-    config = GPT2Config(n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary_size)
+    """A GPT-2 with random weights; the same seed gives the same weights.
+
+    Weights are normal with standard deviation 1 / sqrt(width), which keeps the size of what flows through. GPT-2's own
+    0.02 is right for widths above 1,000; at width 128 it made learning three times slower (docs/decisions.md).
+    """
+    config = GPT2Config(
+        n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary_size, initializer_range=width**-0.5
+    )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GPT2LMHeadModel(config)
@@ -103,3 +110,5 @@ def save(model: GPT2LMHeadModel, folder: Path) -> None:
     logging.disable_progress_bar()
     with replacing(folder) as temporary:
         model.save_pretrained(temporary)
+        # safetensors lets nobody but the owner read its file; the config has the mode that the user wants.
+        shutil.copymode(temporary / "config.json", temporary / "model.safetensors")

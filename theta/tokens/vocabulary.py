@@ -67,7 +67,7 @@ class Vocabulary:
         path = folder / "tokenizer.json"
         if not path.is_file():
             raise DataError(f"{path} does not exist; give a folder that Theta exported, such as models/theta_final.")
-        return cls(Tokenizer.from_file(str(path)))
+        return cls(_read_json_tokenizer(path))
 
     def encode(self, spans: Sequence[Span]) -> tuple[list[int], list[bool]]:
         """Ids of the spans, and for each id whether it is learned."""
@@ -114,7 +114,7 @@ class Vocabulary:
 
 def _read_base(folder: Path) -> Tokenizer:
     if (folder / "tokenizer.json").is_file():
-        tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        tokenizer = _read_json_tokenizer(folder / "tokenizer.json")
         tokenizer.no_padding()
         tokenizer.no_truncation()
     elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
@@ -131,6 +131,13 @@ def _read_base(folder: Path) -> Tokenizer:
             f"{tokenizer.get_vocab_size()} entries; Theta needs GPT-2's byte-level BPE."
         )
     return tokenizer
+
+
+def _read_json_tokenizer(path: Path) -> Tokenizer:
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as fault:  # the library raises nothing narrower
+        raise DataError(f"{path} cannot be read as a tokenizer ({fault}); fetch or export it again.") from None
 
 
 def _special_tokens_map(vocabulary: Vocabulary) -> dict[str, object]:
