@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from test_train import SETTINGS
 
 from theta.model import network
 from theta.model.attention import use_packed_attention
@@ -11,7 +12,6 @@ from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import Document, Store, write
 from theta.train.devices import choose_device, choose_dtype
 from theta.train.loop import Compute, Run, train
-from theta.train.settings import TrainSettings
 
 pytestmark = [
     pytest.mark.gpu,
@@ -42,27 +42,8 @@ def new_model() -> torch.nn.Module:
 
 def new_run(store: Store, resume: Path, precision: str = "auto") -> Run:
     device = choose_device("cuda")
-    settings = TrainSettings(
-        epochs=2,
-        tokens_per_step=1024,
-        tokens_per_microbatch=512,
-        learning_rate=1e-3,
-        warmup_fraction=0.1,
-        final_learning_rate_fraction=0.1,
-        weight_decay=0.1,
-        beta1=0.9,
-        beta2=0.95,
-        max_gradient_norm=1.0,
-        dropout=0.1,
-        validations_per_epoch=1,
-        early_stopping_patience=0,
-        keep="last",
-        steps_per_checkpoint=2,
-        device="cuda",
-        precision=precision,
-        threads="auto",
-        seed=0,
-    )
+    changes = {"epochs": 2, "tokens_per_step": 1024, "tokens_per_microbatch": 512, "learning_rate": 1e-3}
+    settings = SETTINGS.model_copy(update={**changes, "steps_per_checkpoint": 2, "precision": precision})
     return Run(
         new_model(),
         store,

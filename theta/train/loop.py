@@ -82,7 +82,7 @@ def train(run: Run) -> Iterator[Record]:
     Raises:
         SettingsError: a document does not fit into a step or a microbatch.
         TrainingInterruptedError: a signal came; the state is written.
-        TrainingError: the loss is not finite; `resume`/last_good holds the weights before that step.
+        TrainingError: memory ran out, or the loss is not finite; `resume`/last_good then holds the weights before.
     """
     settings = run.settings
     _check_lengths(run)
@@ -152,7 +152,13 @@ def _train_step(run: Run, optimizer: torch.optim.Optimizer, step: int, steps: Se
         group["lr"] = settings.learning_rate * factor
     torch.manual_seed((settings.seed << 32) + step)  # dropout; a resumed run draws the same
     run.model.train()
-    loss = accumulate_gradients(run.model, run.documents, steps[step], run.compute)
+    try:
+        loss = accumulate_gradients(run.model, run.documents, steps[step], run.compute)
+    except torch.OutOfMemoryError:
+        raise TrainingError(
+            f"Out of GPU memory at step {step + 1} with train.tokens_per_microbatch {settings.tokens_per_microbatch}; "
+            "lower it (the result stays the same), or take a smaller model.base."
+        ) from None
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.max_gradient_norm).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
         _stop_not_finite(run, step, steps[step], f"the loss is {loss} and the gradient norm {norm}")
