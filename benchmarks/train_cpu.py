@@ -13,6 +13,7 @@ the cases in turn, so that a machine whose speed drifts treats them alike; the m
 
 import argparse
 import json
+import os
 import platform
 import resource
 import statistics
@@ -77,10 +78,11 @@ def print_machine(arguments: argparse.Namespace) -> None:
 
 
 def theta(arguments: argparse.Namespace) -> dict[str, float]:
-    from theta.train.devices import choose_device, choose_dtype, keep_large_buffers, set_threads
+    from theta.train.process import keep_large_buffers, set_threads
 
     keep_large_buffers()
     from theta.model import network
+    from theta.model.devices import choose_device, choose_dtype
     from theta.params import load
     from theta.train.loop import Compute, Run, train
     from theta.train.settings import TrainSettings
@@ -89,10 +91,10 @@ def theta(arguments: argparse.Namespace) -> dict[str, float]:
     settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={"epochs": 100})
     store, validation, model, vocabulary_size = inputs(arguments.preset)
     network.resize(model, vocabulary_size)
-    device = choose_device("cpu")
+    device = choose_device("the device", "cpu")
     compute = Compute(device, choose_dtype("auto", device), vocabulary_size, settings.tokens_per_microbatch)
     with tempfile.TemporaryDirectory() as resume:
-        run = Run(model, store, validation, settings, compute, Path(resume))
+        run = Run(model, store, validation, settings, compute, Path(resume), os.getppid())
         meter = Meter(arguments.seconds)
         for record in train(run):
             if record["kind"] == "step" and meter.done(record["tokens"], record["seconds"]):

@@ -10,7 +10,12 @@ from stages.tokenize import tokenize
 from stages.train import train
 from theta.command import run
 
-app = typer.Typer(no_args_is_help=True, add_completion=False, help="The stages of the pipeline, in order.")
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="The stages of the pipeline, in order.",
+)
 for stage in (fetch, prepare, tokenize, train, evaluate, export):
     app.command()(stage)
 

@@ -66,20 +66,20 @@ def _measure(
     generation: GenerationSettings,
 ) -> tuple[dict[str, Any], list["Answered"]]:
     """The content of metrics/evaluate.json, and the replies."""
-    import torch
-
     from theta.evaluate import report
     from theta.evaluate.likelihood import measure
     from theta.evaluate.replies import answer, figures
     from theta.generate.assistant import ThetaModel
     from theta.model import network
+    from theta.model.devices import choose_device, memory_remedy
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = choose_device("evaluate.device", settings.device)
     limits = (vocabulary.size, settings.tokens_per_microbatch, device)
     # One model after the other: two of gpt2-xl in float32 need 13 GB.
-    before = measure(network.from_base(files.read_json(base), vocabulary.size), store, *limits)
-    model = network.load(checkpoint)
-    after = measure(model, store, *limits)
+    with memory_remedy(f"lower evaluate.tokens_per_microbatch ({settings.tokens_per_microbatch}), or use the cpu"):
+        before = measure(network.from_base(files.read_json(base), vocabulary.size), store, *limits)
+        model = network.load(checkpoint)
+        after = measure(model, store, *limits)
     answers = answer(
         ThetaModel(model, vocabulary, generation),
         map(Conversation.from_json, files.read_json_lines(conversations)),

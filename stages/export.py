@@ -41,7 +41,7 @@ def export(
     model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
     measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
     text = _card(model, settings, generation, measured)
-    with files.replacing(final) as folder:
+    with network.writing(final), files.replacing(final) as folder:
         bundle.write(folder, model, vocabulary, generation, dtype=dtype, card=text)
         difference = verification.verify(folder, model, vocabulary, dtype)
         megabytes = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 1)
@@ -56,15 +56,21 @@ def _card(
     """The model card; files of `measured` that do not exist count as not measured."""
     from theta.export.card import Facts, card, git_revision
 
-    sections = [files.read_json(path) if path.is_file() else None for path in measured]
+    prepared, tokenized, trained, evaluated, provenance = (
+        files.read_json(path) if path.is_file() else None for path in measured
+    )
     return card(
         Facts(
-            settings.model_name,
-            model.num_parameters(),
-            model.config.to_dict(),
-            settings.dtype,
-            generation,
-            git_revision(Path()),
-            *sections,
+            name=settings.model_name,
+            parameters=model.num_parameters(),
+            config=model.config.to_dict(),
+            dtype=settings.dtype,
+            generation=generation,
+            revision=git_revision(Path()),
+            prepare=prepared,
+            tokenize=tokenized,
+            train=trained,
+            evaluate=evaluated,
+            provenance=provenance,
         )
     )

@@ -4,16 +4,23 @@ from pathlib import Path
 
 import typer
 
+from theta.corpus.readers import find
+from theta.corpus.settings import DataSettings
 from theta.errors import SettingsError
 from theta.files import write_json
 from theta.model.bases import parameters, resolve
 from theta.model.settings import ModelSettings
-from theta.params import load, load_all
-from theta.sections import SECTIONS
+from theta.params import load
+from theta.sections import load_whole
 from theta.tokens.settings import TokenizerSettings
+from theta.train.settings import TrainSettings
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
 """Folders that the stages write: no base may lie in one."""
+
+
+HIGH_LEARNING_RATE = 1e-3
+"""Above this a pretrained GPT-2 unlearns its language within a few steps."""
 
 
 def fetch(
@@ -24,12 +31,16 @@ def fetch(
     """Find the base model, download it if need be, and write down what it is.
 
     Raises:
-        SettingsError: any section of `params` is wrong; it is better known now than after hours of training.
+        SettingsError: any section of `params` is wrong. DVC removes the outs of a stage before it runs, so a fault
+            that only a later stage finds costs the results of the last run.
+        DataError: data.path holds no conversations.
         BaseModelError: the base cannot be had.
     """
-    load_all(params, SECTIONS, whole_file=True)
-    model = load(params, "model", ModelSettings)
+    load_whole(params)
+    model, data = load(params, "model", ModelSettings), load(params, "data", DataSettings)
     max_length = load(params, "tokenizer", TokenizerSettings).max_length
+    learning_rate = load(params, "train", TrainSettings).learning_rate
+    find(Path(data.path), data.include)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
         raise SettingsError(
@@ -39,4 +50,10 @@ def fetch(
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
+    if base["kind"] != "scratch" and learning_rate > HIGH_LEARNING_RATE:
+        typer.echo(
+            f"Warning: train.learning_rate {learning_rate:g} suits a new model; a pretrained base forgets what it "
+            "knows, 5e-5 is usual.",
+            err=True,
+        )
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")

@@ -24,18 +24,22 @@ def _bar(records: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[s
     with Progress(*columns, console=console) as progress:
         task = progress.add_task("training", total=None)
         for record, words in _described(records):
-            if record["kind"] == "step":
-                progress.update(task, completed=record["step"], total=record["steps"])
+            if record["kind"] == "step" and not record.get("resumed"):
+                if not progress.tasks[task].total:  # the clock of the time left starts here, resumed or not
+                    progress.reset(task, total=record["steps"], completed=record["step"] - 1)
+                progress.update(task, completed=record["step"])
             progress.update(task, description=words)
             yield record
 
 
 def _lines(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    begin, first_step = monotonic(), None
+    begin, first_step = monotonic(), 0
     for record, words in _described(records):
-        if record["kind"] == "step":
+        if record["kind"] == "step" and not record.get("resumed"):
             step, steps = record["step"], record["steps"]
-            first_step = step if first_step is None else first_step
+            if not first_step:
+                begin, first_step = monotonic() - record["seconds"], step
+                typer.echo(f"going on after step {step - 1} of {steps}" if step > 1 else f"{steps} steps")
             if step * LINES // steps > (step - 1) * LINES // steps:
                 seconds_left = (monotonic() - begin) / (step - first_step + 1) * (steps - step)
                 typer.echo(f"step {step}/{steps}  {words}  {timedelta(seconds=round(seconds_left))} left")

@@ -7,7 +7,6 @@ import typer
 
 from theta import files
 from theta.conversation.messages import Conversation
-from theta.errors import SettingsError
 from theta.model.bases import locate_tokenizer
 from theta.params import load
 from theta.tokens import store
@@ -28,11 +27,6 @@ def tokenize(
     """Render each conversation and encode it, with labels for what is learned."""
     settings = load(params, "tokenizer", TokenizerSettings)
     descriptor = files.read_json(base)
-    if settings.max_length > descriptor["positions"]:
-        raise SettingsError(
-            f"tokenizer.max_length is {settings.max_length}, but the base has {descriptor['positions']} positions; "
-            "lower it to that."
-        )
     vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
     vocabulary.save(tokens / "tokenizer", descriptor["positions"])
     counts = {}

@@ -21,7 +21,7 @@ GENERATION = {
 }
 PARAMS = {
     "generation": GENERATION,
-    "evaluate": {"replies": 4, "prompts_per_batch": 3, "tokens_per_microbatch": 512, "seed": 7},
+    "evaluate": {"replies": 4, "prompts_per_batch": 3, "tokens_per_microbatch": 512, "seed": 7, "device": "cpu"},
     "export": {"dtype": "float32", "model_name": "tiny | `one`"},
 }
 

@@ -103,7 +103,10 @@ def release(
     """Copy the model to models/theta_enhanced_YYYYMMDD/theta_final, which a next run may start from."""
     from theta.export.release import release as copy
 
-    typer.echo(copy(model, output, date.today()))
+    copied = copy(model, output, date.today())
+    typer.echo(
+        f"{copied}\nTo go on from it: model.base: {copied.as_posix()}. To share it: dvc add {copied.parent.as_posix()}"
+    )
 
 
 @app.command()

@@ -6,6 +6,7 @@ ThetaError
 ├── BaseModelError    the base model cannot be had or is of another kind
 ├── TrainingError     training cannot start or had to stop
 │   └── TrainingInterruptedError   stopped from outside; the state is kept and the next run goes on
+├── OutOfMemoryError  the GPU or the machine has too little memory
 ├── GenerationError   a prompt cannot be answered
 └── ExportError       the exported folder does not hold what it should
 """
@@ -35,9 +36,18 @@ class TrainingInterruptedError(TrainingError):
     """Stopped from outside; the resume state is on disk."""
 
 
+class OutOfMemoryError(ThetaError):
+    """The GPU or the machine has too little memory for the settings."""
+
+
 class GenerationError(ThetaError):
     """A prompt cannot be answered."""
 
 
 class ExportError(ThetaError):
     """The exported folder does not hold what it should."""
+
+
+def reason(fault: BaseException) -> str:
+    """The first line of what another library says, or its kind if it says nothing."""
+    return (str(fault).splitlines() or [""])[0].strip() or type(fault).__name__

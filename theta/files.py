@@ -23,11 +23,20 @@ def replacing(path: Path) -> Iterator[Path]:
     remove(temporary)
     try:
         yield temporary
+        for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
+            _to_disk(file)
         if path.is_dir():
             remove(path)
         temporary.replace(path)
     finally:
         remove(temporary)
+
+
+def _to_disk(file: Path) -> None:
+    """Have the system write the file out: renamed before that, it can be empty after a power cut."""
+    if file.is_file():
+        with file.open("rb") as written:
+            os.fsync(written.fileno())
 
 
 def remove(path: Path) -> None:

@@ -5,12 +5,12 @@ Settings are pydantic models that live beside the code that uses them (`theta/tr
 
 import difflib
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from theta.errors import SettingsError
 
@@ -22,6 +22,14 @@ class Settings(BaseModel):
         extra="forbid", frozen=True, allow_inf_nan=False, use_attribute_docstrings=True, protected_namespaces=()
     )
 
+    @field_validator("*", mode="before")
+    @classmethod
+    def _no_truth_value(cls, value: Any) -> Any:
+        """YAML's true would pass as the number 1; no setting is a truth value."""
+        if isinstance(value, bool):
+            raise ValueError("a number or a text")
+        return value
+
 
 S = TypeVar("S", bound=Settings)
 
@@ -30,6 +38,15 @@ class _Loader(yaml.SafeLoader):
     """YAML 1.2 numbers: PyYAML alone reads `1e-05`, which `dvc exp run -S` writes, as a string."""
 
 
+def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
+    """A mapping whose keys are written once; PyYAML alone lets the last one win without a word."""
+    keys = [key.value for key, _ in node.value]
+    if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
+        raise yaml.YAMLError(f"'{twice[0]}' is written twice{node.start_mark}")
+    return loader.construct_mapping(node, deep=True)
+
+
+_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
 _Loader.add_implicit_resolver(
     "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
 )
@@ -43,6 +60,8 @@ def read(path: Path) -> dict[str, Any]:
     """
     try:
         values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
+    except UnicodeDecodeError as fault:
+        raise SettingsError(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from None
     except FileNotFoundError:
         raise SettingsError(f"{path} does not exist; run this in the project's folder.") from None
     except yaml.YAMLError as fault:
@@ -77,7 +96,11 @@ def load_all(path: Path, sections: Mapping[str, type[Settings]], *, whole_file: 
         try:
             loaded[section] = settings.model_validate(values.get(section))
         except ValidationError as error:
-            faults += [_fault(section, settings, dict(entry)) for entry in error.errors()]
+            # A value that may be of several types has an error for each: the same place, said once.
+            by_place: dict[Any, list[Mapping[str, Any]]] = {}
+            for entry in error.errors():
+                by_place.setdefault(_place(entry["loc"]), []).append(dict(entry))
+            faults += [_fault(section, settings, entries) for entries in by_place.values()]
     if whole_file:
         faults += [f"unknown section '{name}'{_nearest(name, sections)}" for name in values if name not in sections]
     if faults:
@@ -106,9 +129,17 @@ _COMPARISONS = {
 }
 
 
-def _fault(section: str, settings: type[Settings], entry: Mapping[str, Any]) -> str:
-    """One pydantic error as words: key, value, what is allowed."""
-    name = ".".join([section, *map(str, entry["loc"])])
+def _place(location: Sequence[Any]) -> tuple[Any, ...]:
+    """The key, and the position in a list; what follows only tells which of several types pydantic tried."""
+    return tuple(location[:2] if len(location) > 1 and isinstance(location[1], int) else location[:1])
+
+
+def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str, Any]]) -> str:
+    """The errors of one place as words: key, value, what is allowed."""
+    entry = entries[0]
+    name = ".".join([section, *map(str, _place(entry["loc"]))])
+    if len(entries) > 1:
+        return f"{name} is {entry['input']!r}, expected {' or '.join(map(_expectation, entries))}"
     kind, context = entry["type"], entry.get("ctx", {})
     if kind == "missing":
         return f"{name} is missing"
@@ -121,8 +152,11 @@ def _fault(section: str, settings: type[Settings], entry: Mapping[str, Any]) -> 
             context[_COMPARISONS[kind][0]]
         )
         return f"{name} is {entry['input']!r}, allowed is {allowed}"
-    message = entry["msg"].removeprefix("Value error, ").removeprefix("Input should be ")
-    return f"{name} is {entry['input']!r}, expected {message}" if entry["loc"] else f"{section}: {message}"
+    return f"{name} is {entry['input']!r}, expected {_expectation(entry)}"
+
+
+def _expectation(entry: Mapping[str, Any]) -> str:
+    return str(entry["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
 
 
 def allowed_range(settings: type[Settings], field: str) -> str:

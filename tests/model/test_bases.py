@@ -8,7 +8,7 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from stages.fetch import fetch
 from tests.checkpoints import save_gpt2, save_other_tokenizer
-from theta.errors import BaseModelError, SettingsError
+from theta.errors import BaseModelError, DataError, ThetaError
 from theta.files import read_json, sha256
 from theta.model import bases
 from theta.model.presets import PRESETS
@@ -171,7 +171,7 @@ def test_config_of_another_kind(base, config, message):
 
 def test_damaged_folders(base):
     (base / "tokenizer.json").write_text("{")
-    with pytest.raises(BaseModelError, match=r"tokenizer in .* cannot be read"):
+    with pytest.raises(DataError, match=r"tokenizer\.json cannot be read as a tokenizer"):
         resolve("bases/mine")
     (base / "tokenizer.json").unlink()
     (base / "merges.txt").unlink()
@@ -194,6 +194,7 @@ def write_params(**changes: object) -> None:
     """The project's own params.yaml with some settings changed, such as model__base="gpt2"."""
     values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     values["model"]["revision"] = None
+    values["data"]["path"] = str(PARAMS.parent / "Datasets" / "conversations")
     for name, value in changes.items():
         section, key = name.split("__")
         values[section][key] = value
@@ -215,16 +216,26 @@ def test_the_stage_writes_the_same_bytes_again(base, capsys):
     ("changes", "message"),
     [
         ({"generation__temperature": 3.0}, r"generation\.temperature is 3\.0, allowed is 0\.1 to 2\.0"),
+        (
+            {"train__tokens_per_step": 300},
+            r"train\.tokens_per_step is 300, must be at least tokenizer\.max_length, 512",
+        ),
+        ({"data__path": "nowhere"}, r"nowhere does not exist"),
         ({"model__bass": "gpt2"}, r"unknown key model\.bass \(did you mean 'base'\?\)"),
         (
-            {"tokenizer__max_length": 2048},
+            {
+                "tokenizer__max_length": 2048,
+                "train__tokens_per_step": 2048,
+                "train__tokens_per_microbatch": 2048,
+                "evaluate__tokens_per_microbatch": 2048,
+            },
             r"tokenizer\.max_length is 2048, but model\.base 'scratch:nano' has 1024 positions; set it to 1024 or less",
         ),
     ],
 )
 def test_the_stage_refuses_wrong_settings_and_writes_nothing(project, changes, message):
     write_params(**{"model__base": "scratch:nano", "tokenizer__max_length": 512, **changes})
-    with pytest.raises(SettingsError, match=message):
+    with pytest.raises(ThetaError, match=message):
         fetch()
     assert not Path("models").exists()
 

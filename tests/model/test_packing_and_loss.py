@@ -23,7 +23,7 @@ LENGTHS = (17, 1, 40, 2, 29, 64)
 def model() -> GPT2LMHeadModel:
     made = network.new(2, 2, 32, seed=1, vocabulary_size=VOCABULARY_SIZE)
     with torch.no_grad():
-        made.transformer.wte.weight.mul_(20)  # a spread of logits as in a trained model
+        made.transformer.wte.weight.mul_(2)  # a spread of logits as in a trained model
     return made.eval()
 
 

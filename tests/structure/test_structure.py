@@ -90,7 +90,7 @@ def test_params_equal_the_sections_read(stage: str) -> None:
     tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
     calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
     read = {call.args[1].value for call in calls if call.func.id == "load" and isinstance(call.args[1], ast.Constant)}
-    if any(call.func.id == "load_all" for call in calls):
+    if any(call.func.id == "load_whole" for call in calls):
         read |= set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     assert read == set(PIPELINE[stage]["params"]), stage
 

@@ -1,5 +1,6 @@
 """The same guarantees on a CUDA GPU, where the flash kernel for packed rows takes over."""
 
+import os
 from pathlib import Path
 
 import pytest
@@ -8,9 +9,9 @@ from test_train import SETTINGS
 
 from theta.model import network
 from theta.model.attention import use_packed_attention
+from theta.model.devices import choose_device, choose_dtype
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import Document, Store, write
-from theta.train.devices import choose_device, choose_dtype
 from theta.train.loop import Compute, Run, train
 
 pytestmark = [
@@ -41,7 +42,7 @@ def new_model() -> torch.nn.Module:
 
 
 def new_run(store: Store, resume: Path, precision: str = "auto") -> Run:
-    device = choose_device("cuda")
+    device = choose_device("train.device", "cuda")
     changes = {"epochs": 2, "tokens_per_step": 1024, "tokens_per_microbatch": 512, "learning_rate": 1e-3}
     settings = SETTINGS.model_copy(update={**changes, "steps_per_checkpoint": 2, "precision": precision})
     return Run(
@@ -51,6 +52,7 @@ def new_run(store: Store, resume: Path, precision: str = "auto") -> Run:
         settings,
         Compute(device, choose_dtype(precision, device), VOCABULARY_SIZE, settings.tokens_per_microbatch),
         resume,
+        os.getppid(),
     )
 
 

@@ -29,13 +29,9 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
     values["model"]["base"] = "scratch:nano"
     values["data"] |= {"path": "Datasets/mine", "validation_fraction": 0.1, "test_fraction": 0.1}
-    values["train"] |= {
-        "epochs": 6,
-        "tokens_per_step": 128,
-        "steps_per_checkpoint": 2,
-        "threads": 1,
-        "precision": "float32",
-    }
+    values["tokenizer"]["max_length"] = 64
+    values["train"] |= {"epochs": 6, "tokens_per_step": 128, "steps_per_checkpoint": 2}
+    values["train"] |= {"threads": 1, "precision": "float32"}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -48,17 +44,22 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def uninterrupted(project: Path) -> str:
     """The digest of the weights of a run that nothing disturbs."""
-    begin(project).wait(60)
+    finish(project)
     return weights(project)
 
 
-def begin(project: Path, wrapper: str = "") -> subprocess.Popen[bytes]:
+def begin(project: Path, wrapper: str = "", output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """Start the stage in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(project)}
     command = [sys.executable, "-m", "stages", "train"]
     if wrapper:
         command = [sys.executable, "-c", wrapper, *command]
-    return subprocess.Popen(command, cwd=project, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    return subprocess.Popen(command, cwd=project, env=environment, stdout=output, stderr=output)
+
+
+def finish(project: Path) -> None:
+    """Run the stage to its end."""
+    assert begin(project, output=subprocess.DEVNULL).wait(60) == 0
 
 
 def weights(project: Path) -> str:
@@ -72,13 +73,21 @@ def wait_until(condition: Callable[[], bool], seconds: float = 60) -> None:
         time.sleep(0.01)
 
 
+def is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    return "\nState:\tZ" not in Path(f"/proc/{process}/status").read_text()
+
+
 def has_state(project: Path) -> bool:
     return any((project / ".theta").rglob(STATE))
 
 
 def test_two_runs_write_the_same_bytes_and_leave_no_state(project: Path, uninterrupted: str) -> None:
     metrics = read_json(project / "metrics" / "train.json")
-    begin(project).wait(60)
+    finish(project)
     assert weights(project) == uninterrupted
     assert read_json(project / "metrics" / "train.json") == metrics
     assert not has_state(project)
@@ -105,16 +114,14 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 
 def test_training_ends_when_its_parent_is_gone(project: Path, uninterrupted: str) -> None:
     """As when DVC is terminated: nothing tells the stage, it has to notice."""
-    wrapper = (
-        "import subprocess, sys; child = subprocess.Popen(sys.argv[1:]); print(child.pid, flush=True); child.wait()"
-    )
+    wrapper = "import subprocess as s, sys; child = s.Popen(sys.argv[1:]); print(child.pid, flush=True); child.wait()"
     parent = begin(project, wrapper)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     wait_until(lambda: has_state(project))
     parent.kill()
-    parent.wait(10)
-    wait_until(lambda: not Path(f"/proc/{child}").exists() or "zombie" in Path(f"/proc/{child}/status").read_text())
+    parent.communicate(timeout=60)  # the child holds the pipe until it ends
+    wait_until(lambda: not is_alive(child))
     assert has_state(project)
-    begin(project).wait(60)
+    finish(project)
     assert weights(project) == uninterrupted

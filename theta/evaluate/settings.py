@@ -1,5 +1,7 @@
 """The `evaluate` section of params.yaml."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from theta.params import Settings
@@ -14,5 +16,7 @@ class EvaluateSettings(Settings):
     """Replies written side by side; lower it to need less memory."""
     tokens_per_microbatch: int = Field(ge=16)
     """Tokens of one forward pass while measuring likelihood, at most."""
-    seed: int = Field(ge=0)
+    seed: int = Field(ge=0, lt=2**63)
     """Seed of the sampled replies."""
+    device: Literal["auto", "cpu", "cuda"]
+    """Where to evaluate; auto takes a CUDA GPU if there is one."""

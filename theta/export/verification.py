@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 
 from theta.conversation.messages import Message
 from theta.conversation.template import render_prompt
-from theta.errors import ExportError
+from theta.errors import ExportError, reason
 from theta.export.bundle import FILES, PICKLED, SAFETENSORS, special_ids, stored_tensors
 from theta.tokens.vocabulary import Vocabulary
 
@@ -64,7 +64,7 @@ def _check_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
     except (OSError, ValueError) as fault:
-        raise ExportError(f"transformers cannot open the exported tokenizer: {_first_line(fault)}") from fault
+        raise ExportError(f"transformers cannot open the exported tokenizer: {reason(fault)}") from fault
     for name, wanted in special_ids(vocabulary).items():
         if (found := getattr(tokenizer, name)) != wanted:
             raise ExportError(f"The exported tokenizer has {name} {found}, expected {wanted}.")
@@ -80,7 +80,7 @@ def _check_generation(folder: Path, vocabulary: Vocabulary) -> None:
         config = GenerationConfig.from_pretrained(folder, local_files_only=True)
         config.validate(strict=True)  # what are warnings otherwise
     except (OSError, ValueError) as fault:
-        raise ExportError(f"The exported generation_config.json is not valid: {_first_line(fault)}") from fault
+        raise ExportError(f"The exported generation_config.json is not valid: {reason(fault)}") from fault
     for name, wanted in special_ids(vocabulary).items():
         if (found := getattr(config, name)) != wanted:
             raise ExportError(f"The exported generation_config.json has {name} {found}, expected {wanted}.")
@@ -124,7 +124,7 @@ def _load(folder: Path, name: str) -> GPT2LMHeadModel:
             folder, local_files_only=True, use_safetensors=name == SAFETENSORS
         )
     except (OSError, ValueError, RuntimeError, EOFError, UnpicklingError, SafetensorError) as fault:
-        raise ExportError(f"transformers cannot open the exported {name}: {_first_line(fault)}") from fault
+        raise ExportError(f"transformers cannot open the exported {name}: {reason(fault)}") from fault
     if not isinstance(loaded, GPT2LMHeadModel):
         raise ExportError(f"The exported config.json opens as {type(loaded).__name__}, expected GPT2LMHeadModel.")
     return loaded.eval()
@@ -142,7 +142,3 @@ def _tolerance(dtype: torch.dtype, logits: list[Tensor]) -> float:
     if dtype == torch.float32:
         return FLOAT32_TOLERANCE
     return ROUNDINGS * torch.finfo(dtype).eps * max(float(each.abs().max()) for each in logits)
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0].rstrip(".") + "."

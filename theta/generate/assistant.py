@@ -15,7 +15,7 @@ from transformers import GPT2LMHeadModel
 from transformers.utils import logging
 
 from theta.conversation.template import END
-from theta.errors import DataError, GenerationError, SettingsError
+from theta.errors import DataError, GenerationError, SettingsError, reason
 from theta.generate.decoding import decode
 from theta.generate.folder import check
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
@@ -180,7 +180,11 @@ def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
 
 
 def _generator(seed: int | None) -> torch.Generator | None:
-    return None if seed is None else torch.Generator().manual_seed(seed)
+    if seed is None:
+        return None
+    if not 0 <= seed < 2**63:
+        raise SettingsError(f"seed is {seed}, allowed is 0 to {2**63 - 1}.")
+    return torch.Generator().manual_seed(seed)
 
 
 def _device(name: str) -> torch.device:
@@ -188,7 +192,7 @@ def _device(name: str) -> torch.device:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)
     except (RuntimeError, AssertionError, NotImplementedError) as fault:
-        raise GenerationError(f"device {name!r} cannot be used ({_first_line(fault)}); try 'auto' or 'cpu'.") from None
+        raise GenerationError(f"device {name!r} cannot be used ({reason(fault)}); try 'auto' or 'cpu'.") from None
     return device
 
 
@@ -207,12 +211,8 @@ def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
             folder, local_files_only=True, output_loading_info=True, dtype=torch.bfloat16 if half else torch.float32
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
-        raise GenerationError(f"{folder} cannot be loaded ({_first_line(fault)}); export the model again.") from None
+        raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
     # transformers would fill them with random numbers.
     if missing := sorted(report["missing_keys"]):
         raise GenerationError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; export the model again.")
     return model.to(device)
-
-
-def _first_line(fault: Exception) -> str:
-    return (str(fault).splitlines() or [type(fault).__name__])[0].rstrip(".")

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from theta.errors import BaseModelError, DataError
+from theta.errors import BaseModelError
 from theta.files import sha256
 from theta.model import local
 from theta.model.hub import CONFIG, Repository, cached_folders
@@ -206,13 +206,7 @@ def _is_shipped(folder: Path) -> bool:
 
 
 def _ids(folder: Path) -> tuple[Any, ...]:
-    try:
-        tokenizer = Vocabulary.from_base(folder).tokenizer
-    except DataError:
-        raise
-    except Exception as fault:  # the tokenizers library raises nothing more exact
-        raise BaseModelError(f"The tokenizer in {folder} cannot be read ({fault}); copy the base again.") from fault
-    content = json.loads(tokenizer.to_str())
+    content = json.loads(Vocabulary.from_base(folder).tokenizer.to_str())
     model, splitter = content["model"], content["pre_tokenizer"] or {}
     splitter.pop("trim_offsets", None)  # moves offsets, not ids
     added = {token["content"]: token["id"] for token in content["added_tokens"]}

@@ -1,6 +1,8 @@
 """transformers' own GPT-2: made, loaded, resized for Theta's vocabulary, saved."""
 
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
-from theta.errors import BaseModelError
+from theta.errors import BaseModelError, ExportError, reason
 from theta.files import replacing
 from theta.model.bases import locate_weights
 from theta.model.presets import VOCABULARY_SIZE, preset
+from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
 
 COLUMNS_MULTIPLE = 64
 """The vocabulary is padded to a multiple of this in training: 50,262 columns misalign the largest matrix product."""
@@ -63,7 +66,7 @@ def load(folder: Path) -> GPT2LMHeadModel:
             folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
-        raise BaseModelError(f"{folder} cannot be loaded: {str(fault).splitlines()[0]}") from fault
+        raise BaseModelError(f"{folder} cannot be loaded: {reason(fault)}") from fault
     if missing := sorted(report["missing_keys"]):
         raise BaseModelError(f"{folder} lacks the weights {', '.join(missing[:3])}; fetch or copy it again.")
     return model
@@ -76,7 +79,8 @@ def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
     the new tokens. Padding rows are zero; the loss never lets them be chosen.
     """
     old = model.transformer.wte.weight.data
-    known = min(old.shape[0], vocabulary_size)
+    # A base with more rows than tokens was padded: what stands in the place of the special tokens was never trained.
+    known = old.shape[0] if old.shape[0] <= vocabulary_size else vocabulary_size - SPECIAL_TOKENS_ADDED
     columns = -(-vocabulary_size // COLUMNS_MULTIPLE) * COLUMNS_MULTIPLE
     rows = old.new_zeros(columns, old.shape[1])
     rows[:known] = old[:known]
@@ -105,10 +109,29 @@ def set_dropout(model: GPT2LMHeadModel, dropout: float) -> None:
         block.attn.resid_dropout.p = block.mlp.dropout.p = dropout
 
 
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what safetensors and torch say of a full disk into one line.
+
+    Raises:
+        ExportError: a file below `path` cannot be written.
+    """
+    try:
+        yield
+    except (OSError, SafetensorError) as fault:
+        raise ExportError(
+            f"{path} cannot be written ({reason(fault)}); make room on the disk and run again."
+        ) from fault
+
+
 def save(model: GPT2LMHeadModel, folder: Path) -> None:
-    """Write config.json and model.safetensors."""
+    """Write config.json and model.safetensors.
+
+    Raises:
+        ExportError: the disk is full or cannot be written.
+    """
     logging.disable_progress_bar()
-    with replacing(folder) as temporary:
+    with writing(folder), replacing(folder) as temporary:
         model.save_pretrained(temporary)
         # safetensors lets nobody but the owner read its file; the config has the mode that the user wants.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")

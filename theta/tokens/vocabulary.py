@@ -18,6 +18,8 @@ GPT2_FOLDER = Path(__file__).parent / "gpt2"
 
 END_OF_TEXT = "<|endoftext|>"
 
+SPECIAL_TOKENS_ADDED = len(SPECIAL_TOKENS)
+
 
 class Vocabulary:
     """Encodes spans, decodes ids.

@@ -6,15 +6,18 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+SIGNALS = ("SIGINT", "SIGTERM", "SIGHUP")
+
 
 @contextmanager
-def stop_reason() -> Iterator[Callable[[], str | None]]:
+def stop_reason(parent: int) -> Iterator[Callable[[], str | None]]:
     """While the block runs, signals only set a flag; the function yielded tells why to stop, or None.
 
-    A DVC that is killed by SIGTERM leaves its stage running as an orphan, so a changed parent is a reason too.
+    Args:
+        parent: the parent's process id when this process began. A DVC that is killed by SIGTERM leaves its stage
+            running as an orphan, so a changed parent is a reason too.
     """
     received: list[str] = []
-    parent = os.getppid()
 
     def note(number: int, _frame: FrameType | None) -> None:
         received.append(signal.Signals(number).name)
@@ -24,7 +27,9 @@ def stop_reason() -> Iterator[Callable[[], str | None]]:
             return f"{received[0]} received"
         return "the parent process is gone" if os.getppid() != parent else None
 
-    previous = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
+    # A signal that is ignored stays so: nohup ignores SIGHUP.
+    previous = {number: signal.signal(number, note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield reason
     finally:

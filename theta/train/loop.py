@@ -19,6 +19,7 @@ from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
 from theta.files import remove
 from theta.model import network
 from theta.model.attention import use_packed_attention
+from theta.model.devices import memory_remedy
 from theta.model.rows import Row, row_nats
 from theta.tokens.packing import pack
 from theta.tokens.store import Store
@@ -27,6 +28,7 @@ from theta.train.batches import steps_of
 from theta.train.checkpoint import Progress
 from theta.train.interrupt import stop_reason
 from theta.train.optimizer import adamw
+from theta.train.resume import claimed
 from theta.train.schedule import learning_rate_factor
 from theta.train.settings import TrainSettings
 
@@ -63,6 +65,7 @@ class Run:
         documents: the train split.
         validation: the validation split.
         resume: folder of the resume state.
+        parent: process id of the parent that the run must not outlive.
     """
 
     model: GPT2LMHeadModel
@@ -71,6 +74,7 @@ class Run:
     settings: TrainSettings
     compute: Compute
     resume: Path
+    parent: int
 
 
 def train(run: Run) -> Iterator[Record]:
@@ -82,7 +86,8 @@ def train(run: Run) -> Iterator[Record]:
     Raises:
         SettingsError: a document does not fit into a step or a microbatch.
         TrainingInterruptedError: a signal came; the state is written.
-        TrainingError: memory ran out, or the loss is not finite; `resume`/last_good then holds the weights before.
+        TrainingError: the loss is not finite; `resume`/last_good holds the weights before that step.
+        OutOfMemoryError: memory ran out; nothing is lost but the steps since the last state.
     """
     settings = run.settings
     _check_lengths(run)
@@ -90,26 +95,26 @@ def train(run: Run) -> Iterator[Record]:
         run.documents.lengths, tokens_per_step=settings.tokens_per_step, epochs=settings.epochs, seed=settings.seed
     )
     optimizer = _prepare(run)
-    progress = checkpoint.load_state(run.resume, run.model, optimizer)
-    yield from progress.records
-    with stop_reason() as stop:
+    with claimed(run.resume), stop_reason(run.parent) as stop:
+        progress = checkpoint.load_state(run.resume, run.model, optimizer)
+        yield from ({**record, "resumed": True} for record in progress.records)
         while progress.step < len(steps) and not _out_of_patience(progress, settings):
+            why = stop()
+            if why or (progress.step and progress.step % settings.steps_per_checkpoint == 0):
+                checkpoint.save_state(run.resume, run.model, optimizer, progress)
+            if why:
+                raise TrainingInterruptedError(
+                    f"Training stopped at step {progress.step} of {len(steps)} ({why}); "
+                    "run the same command again and it goes on from there."
+                )
             records = [_train_step(run, optimizer, progress.step, steps)]
             progress.step += 1
             if _validation_due(progress.step, len(steps), settings):
                 records.append(_validate(run, progress))
             progress.records += records
             yield from records
-            reason = stop()
-            if reason or progress.step % settings.steps_per_checkpoint == 0:
-                checkpoint.save_state(run.resume, run.model, optimizer, progress)
-            if reason:
-                raise TrainingInterruptedError(
-                    f"Training stopped at step {progress.step} of {len(steps)} ({reason}); "
-                    "run the same command again and it goes on from there."
-                )
-    if settings.keep == "best":
-        checkpoint.load_best(run.resume, run.model)
+        if settings.keep == "best":
+            checkpoint.load_best(run.resume, run.model)
     run.model.eval()
 
 
@@ -152,16 +157,15 @@ def _train_step(run: Run, optimizer: torch.optim.Optimizer, step: int, steps: Se
         group["lr"] = settings.learning_rate * factor
     torch.manual_seed((settings.seed << 32) + step)  # dropout; a resumed run draws the same
     run.model.train()
-    try:
+    with memory_remedy(
+        f"lower train.tokens_per_microbatch ({settings.tokens_per_microbatch}): the result stays the same"
+    ):
         loss = accumulate_gradients(run.model, run.documents, steps[step], run.compute)
-    except torch.OutOfMemoryError:
-        raise TrainingError(
-            f"Out of GPU memory at step {step + 1} with train.tokens_per_microbatch {settings.tokens_per_microbatch}; "
-            "lower it (the result stays the same), or take a smaller model.base."
-        ) from None
     norm = torch.nn.utils.clip_grad_norm_(run.model.parameters(), settings.max_gradient_norm).item()
     if not (math.isfinite(loss) and math.isfinite(norm)):
-        _stop_not_finite(run, step, steps[step], f"the loss is {loss} and the gradient norm {norm}")
+        first = run.documents.sources[steps[step][0]]
+        what = f"At step {step + 1} the loss is {loss} and the gradient norm {norm} (first document: {first})"
+        _stop_not_finite(run, what, f"the weights of step {step}")
     optimizer.step()
     optimizer.zero_grad(set_to_none=True)
     return {
@@ -183,6 +187,8 @@ def _validate(run: Run, progress: Progress) -> Record:
     rows = run.compute.rows(run.validation, range(len(run.validation)))
     nats = sum(run.compute.nats(run.model, row).item() for row in rows)
     loss = nats / int(run.validation.learned_counts.sum())
+    if not math.isfinite(loss):
+        _stop_not_finite(run, f"After step {progress.step} the validation loss is {loss}", "the weights")
     if loss < progress.best_loss:
         progress.best_loss, progress.best_step, progress.stale_validations = loss, progress.step, 0
         checkpoint.save_best(run.resume, run.model)
@@ -211,11 +217,11 @@ def _check_lengths(run: Run) -> None:
             )
 
 
-def _stop_not_finite(run: Run, step: int, step_documents: Sequence[int], what: str) -> None:
+def _stop_not_finite(run: Run, what: str, which_weights: str) -> None:
     kept = run.resume / "last_good"
+    network.trim(run.model, run.compute.vocabulary_size)
     network.save(run.model, kept)
     remove(run.resume / "state.pt")  # the same settings would only come to the same step
     raise TrainingError(
-        f"At step {step + 1} {what} (first document: {run.documents.sources[step_documents[0]]}); the weights of "
-        f"step {step} are kept in {kept}. Lower train.learning_rate, or set train.precision to float32."
+        f"{what}; {which_weights} are kept in {kept}. Lower train.learning_rate, or set train.precision to float32."
     )
