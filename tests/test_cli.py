@@ -198,5 +198,6 @@ def test_release_refuses_a_folder_that_is_not_whole(tiny_folder, tmp_path):
 def test_the_release_command_names_the_new_folder(theta, tiny_folder, tmp_path):
     done = theta("release", "--model", tiny_folder, "--output", tmp_path)
     assert done.exit_code == 0
-    assert Path(done.stdout.strip()).parent.name.startswith("theta_enhanced_20")
-    assert (Path(done.stdout.strip()) / "config.json").is_file()
+    folder = Path(done.stdout.splitlines()[0])
+    assert folder.parent.name.startswith("theta_enhanced_20")
+    assert (folder / "config.json").is_file()

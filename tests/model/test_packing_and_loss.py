@@ -11,7 +11,7 @@ from transformers import GPT2LMHeadModel
 from theta.errors import BaseModelError
 from theta.model import network
 from theta.model.attention import use_packed_attention
-from theta.model.loss import ROWS_PER_CHUNK, learned_nats, token_scores
+from theta.model.loss import ROWS_PER_CHUNK, mean_nats, token_scores
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
 
@@ -85,12 +85,12 @@ def test_documents_do_not_see_each_other(model: GPT2LMHeadModel, store: Store) -
 
 
 @pytest.mark.parametrize("rows", [1, ROWS_PER_CHUNK, 2 * ROWS_PER_CHUNK + 3])
-def test_learned_nats_equal_cross_entropy(rows: int) -> None:
+def test_nats_equal_cross_entropy(rows: int) -> None:
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
     weight = torch.randn(128, 16, generator=generator, requires_grad=True)
     targets = torch.randint(100, (rows,), generator=generator)
-    ours = learned_nats(hidden, weight, targets, 100)
+    ours = 8 * mean_nats(hidden, weight, targets, 100, divisor=8)
     gradients = torch.autograd.grad(ours * 0.25, (hidden, weight))
     logits = (hidden @ weight.T)[:, :100]
     theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")

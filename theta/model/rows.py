@@ -9,7 +9,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from theta.model.attention import Packing
-from theta.model.loss import learned_nats
+from theta.model.loss import mean_nats
 from theta.tokens.store import IGNORED, Store
 
 
@@ -54,6 +54,6 @@ def predicting_states(model: GPT2LMHeadModel, row: Row) -> Tensor:
     return states
 
 
-def row_nats(model: GPT2LMHeadModel, row: Row, vocabulary_size: int) -> Tensor:
-    """Sum of the nats of the row's learned tokens."""
-    return learned_nats(predicting_states(model, row), model.lm_head.weight, row.targets, vocabulary_size)
+def row_nats(model: GPT2LMHeadModel, row: Row, vocabulary_size: int, divisor: float = 1) -> Tensor:
+    """Sum of the nats of the row's learned tokens, over `divisor`."""
+    return mean_nats(predicting_states(model, row), model.lm_head.weight, row.targets, vocabulary_size, divisor)

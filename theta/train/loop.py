@@ -50,10 +50,10 @@ class Compute:
         for row in pack(documents, store.lengths, self.tokens_per_microbatch):
             yield Row.of(store, row, self.device)
 
-    def nats(self, model: GPT2LMHeadModel, row: Row) -> torch.Tensor:
-        """Sum of the nats of a row's learned tokens."""
+    def nats(self, model: GPT2LMHeadModel, row: Row, divisor: float = 1) -> torch.Tensor:
+        """Sum of the nats of a row's learned tokens, over `divisor`."""
         with torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32):
-            return row_nats(model, row, self.vocabulary_size)
+            return row_nats(model, row, self.vocabulary_size, divisor)
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,12 +123,12 @@ def accumulate_gradients(
 ) -> float:
     """Add the gradients of the mean nats per learned token of a step; return that mean."""
     learned = int(documents.learned_counts[list(step_documents)].sum())
-    nats = torch.zeros((), device=compute.device)
+    mean = torch.zeros((), device=compute.device)
     for row in compute.rows(documents, step_documents):
-        row_sum = compute.nats(model, row)
-        (row_sum / learned).backward()
-        nats += row_sum.detach()
-    return nats.item() / learned
+        part = compute.nats(model, row, divisor=learned)
+        part.backward()
+        mean += part.detach()
+    return mean.item()
 
 
 def _prepare(run: Run) -> torch.optim.Optimizer:
