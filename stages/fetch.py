@@ -5,15 +5,10 @@ from pathlib import Path
 import typer
 
 from theta.corpus.readers import find
-from theta.corpus.settings import DataSettings
 from theta.errors import SettingsError
 from theta.files import write_json
 from theta.model.bases import parameters, resolve
-from theta.model.settings import ModelSettings
-from theta.params import load
 from theta.sections import load_whole
-from theta.tokens.settings import TokenizerSettings
-from theta.train.settings import TrainSettings
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
 """Folders that the stages write: no base may lie in one."""
@@ -36,11 +31,9 @@ def fetch(
         DataError: data.path holds no conversations.
         BaseModelError: the base cannot be had.
     """
-    load_whole(params)
-    model, data = load(params, "model", ModelSettings), load(params, "data", DataSettings)
-    max_length = load(params, "tokenizer", TokenizerSettings).max_length
-    learning_rate = load(params, "train", TrainSettings).learning_rate
-    find(Path(data.path), data.include)
+    sections = load_whole(params)
+    model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
+    find(Path(sections.data.path), sections.data.include)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
         raise SettingsError(

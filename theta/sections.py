@@ -1,7 +1,9 @@
 """The sections of params.yaml, the settings that check them, and what must hold between sections."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, get_type_hints
 
 from theta.corpus.settings import DataSettings
 from theta.errors import SettingsError
@@ -13,33 +15,36 @@ from theta.params import Settings, load_all
 from theta.tokens.settings import TokenizerSettings
 from theta.train.settings import TrainSettings
 
-SECTIONS: Mapping[str, type[Settings]] = {
-    "model": ModelSettings,
-    "data": DataSettings,
-    "tokenizer": TokenizerSettings,
-    "train": TrainSettings,
-    "generation": GenerationSettings,
-    "evaluate": EvaluateSettings,
-    "export": ExportSettings,
-}
+
+@dataclass(frozen=True, slots=True)
+class Sections:
+    """The whole of params.yaml, a field for each section."""
+
+    model: ModelSettings
+    data: DataSettings
+    tokenizer: TokenizerSettings
+    train: TrainSettings
+    generation: GenerationSettings
+    evaluate: EvaluateSettings
+    export: ExportSettings
 
 
-def load_whole(path: Path) -> dict[str, Settings]:
+SECTIONS: Mapping[str, type[Settings]] = get_type_hints(Sections)
+
+
+def load_whole(path: Path) -> Sections:
     """All of params.yaml, checked, also between sections.
 
     Raises:
         SettingsError: naming every fault.
     """
-    loaded = load_all(path, SECTIONS, whole_file=True)
-    tokenizer, train, evaluate = loaded["tokenizer"], loaded["train"], loaded["evaluate"]
-    assert isinstance(tokenizer, TokenizerSettings)
-    assert isinstance(train, TrainSettings)
-    assert isinstance(evaluate, EvaluateSettings)
-    longest = tokenizer.max_length
+    loaded: dict[str, Any] = dict(load_all(path, SECTIONS, whole_file=True))
+    sections = Sections(**loaded)
+    longest = sections.tokenizer.max_length
     limits = {
-        "train.tokens_per_step": train.tokens_per_step,
-        "train.tokens_per_microbatch": train.tokens_per_microbatch,
-        "evaluate.tokens_per_microbatch": evaluate.tokens_per_microbatch,
+        "train.tokens_per_step": sections.train.tokens_per_step,
+        "train.tokens_per_microbatch": sections.train.tokens_per_microbatch,
+        "evaluate.tokens_per_microbatch": sections.evaluate.tokens_per_microbatch,
     }
     faults = [
         f"{name} is {limit}, must be at least tokenizer.max_length, {longest}"
@@ -48,4 +53,4 @@ def load_whole(path: Path) -> dict[str, Settings]:
     ]
     if faults:
         raise SettingsError(f"{path}: {'; '.join(faults)}.")
-    return loaded
+    return sections
