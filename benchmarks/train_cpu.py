@@ -82,17 +82,18 @@ def theta(arguments: argparse.Namespace) -> dict[str, float]:
 
     keep_large_buffers()
     from theta.model import network
-    from theta.model.devices import choose_device, choose_dtype
     from theta.params import load
-    from theta.train.loop import Compute, Run, train
+    from theta.train.choose import choose_compute
+    from theta.train.loop import train
     from theta.train.settings import TrainSettings
+    from theta.train.state import Run
 
     set_threads(arguments.threads)
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={"epochs": 100})
+    changes = {"epochs": 100, "device": "cpu"}
+    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
     store, validation, model, vocabulary_size = inputs(arguments.preset)
     network.resize(model, vocabulary_size)
-    device = choose_device("the device", "cpu")
-    compute = Compute(device, choose_dtype("auto", device), vocabulary_size, settings.tokens_per_microbatch)
+    compute = choose_compute(settings, model, vocabulary_size, store)
     with tempfile.TemporaryDirectory() as resume:
         run = Run(model, store, validation, settings, compute, Path(resume), os.getppid())
         meter = Meter(arguments.seconds)

@@ -3,10 +3,12 @@
 import os
 from pathlib import Path
 
+import typer
+
 from stages.progress import show
 from theta import files
 from theta.params import load
-from theta.train.process import keep_large_buffers, set_threads
+from theta.train.process import keep_large_buffers, prepare_gpu, set_threads
 from theta.train.settings import TrainSettings
 
 
@@ -21,34 +23,30 @@ def train(
     """Fine-tune the base and keep the weights that train.keep names."""
     parent = os.getppid()
     settings = load(params, "train", TrainSettings)
-    keep_large_buffers()  # before torch is imported
+    keep_large_buffers()  # both before torch is imported
+    prepare_gpu()
     from theta.model import network
-    from theta.model.devices import choose_device, choose_dtype
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
     from theta.train import loop, report
+    from theta.train.choose import choose_compute, describe
     from theta.train.curves import log_curves
     from theta.train.resume import resume_folder
+    from theta.train.state import Run
 
-    threads, device = set_threads(settings.threads), choose_device("train.device", settings.device)
+    threads = set_threads(settings.threads)
     vocabulary, descriptor = Vocabulary.load(tokens / "tokenizer"), files.read_json(base)
     stores = [tokens / "train.arrow", tokens / "validation.arrow"]
-    compute = loop.Compute(
-        device, choose_dtype(settings.precision, device), vocabulary.size, settings.tokens_per_microbatch
-    )
-    computed = {"device": device.type, "precision": str(compute.dtype).removeprefix("torch."), "threads": threads}
-    run = loop.Run(
-        network.from_base(descriptor, vocabulary.size),
-        Store(stores[0]),
-        Store(stores[1]),
-        settings,
-        compute,
-        resume_folder(settings.model_dump(), computed, [*stores, base]),
-        parent,
-    )
+    documents, validation = (Store(store) for store in stores)
+    model = network.from_base(descriptor, vocabulary.size)
+    compute = choose_compute(settings, model, vocabulary.size, documents)
+    computed = {**describe(compute), "threads": threads}
+    typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
+    resume = resume_folder(settings.model_dump(), computed, [*stores, base])
+    run = Run(model, documents, validation, settings, compute, resume, parent)
     records = list(show(log_curves(loop.train(run), curves)))
-    network.trim(run.model, vocabulary.size)
-    network.save(run.model, checkpoint)
+    network.trim(model, vocabulary.size)
+    network.save(model, checkpoint)
     files.write_json(metrics, report.report(records, settings.epochs, settings.keep))
     files.write_json(checkpoint / "provenance.json", report.provenance(settings.model_dump(), descriptor, computed))
-    files.remove(run.resume)
+    files.remove(resume)

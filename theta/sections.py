@@ -49,7 +49,7 @@ def load_whole(path: Path) -> Sections:
     faults = [
         f"{name} is {limit}, must be at least tokenizer.max_length, {longest}"
         for name, limit in limits.items()
-        if limit < longest
+        if isinstance(limit, int) and limit < longest
     ]
     if faults:
         raise SettingsError(f"{path}: {'; '.join(faults)}.")

@@ -163,16 +163,3 @@ def test_sampling_meets_the_distribution(model):
     for probability, id_ in zip(probabilities[0].tolist(), ids[0].tolist(), strict=True):
         # Four standard deviations of 4,000 draws at most.
         assert drawn.count(id_) / 4000 == pytest.approx(probability, abs=4 * 0.5 / 4000**0.5)
-
-
-def test_a_model_set_to_packed_attention_answers_alike(model):
-    from theta.model.attention import use_packed_attention
-
-    prompts, before = [[1, 2, 3], [4]], model.config._attn_implementation
-    expected = replies(model, prompts, GREEDY)
-    use_packed_attention(model)
-    try:
-        assert replies(model, prompts, GREEDY) == expected
-        assert model.config._attn_implementation == "theta_packed"
-    finally:
-        model.config._attn_implementation = before

@@ -10,8 +10,7 @@ from transformers import GPT2LMHeadModel
 
 from theta.errors import BaseModelError
 from theta.model import network
-from theta.model.attention import use_packed_attention
-from theta.model.loss import ROWS_PER_CHUNK, mean_nats, token_scores
+from theta.model.loss import Loss, mean_nats, token_scores
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
 
@@ -51,7 +50,6 @@ def transformers_nats(model: GPT2LMHeadModel, store: Store, document: int) -> Te
 
 
 def test_packed_equals_one_document_at_a_time(model: GPT2LMHeadModel, store: Store) -> None:
-    use_packed_attention(model)
     alone = [predicting_states(model, Row.of(store, [i], model.device)) for i in range(len(store))]
     packed = predicting_states(model, Row.of(store, range(len(store)), model.device))
     torch.testing.assert_close(packed, torch.cat(alone), atol=1e-6, rtol=1e-5)
@@ -64,8 +62,7 @@ def test_packed_loss_and_gradients_equal_transformers(model: GPT2LMHeadModel, st
     wanted = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     network.resize(model, VOCABULARY_SIZE)  # pads 300 columns to 320
-    use_packed_attention(model)
-    ours = row_nats(model, Row.of(store, documents, model.device), VOCABULARY_SIZE)
+    ours = row_nats(model, Row.of(store, documents, model.device), Loss(VOCABULARY_SIZE))
     ours.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
     for name, parameter in model.named_parameters():
@@ -77,20 +74,19 @@ def test_packed_loss_and_gradients_equal_transformers(model: GPT2LMHeadModel, st
 
 def test_documents_do_not_see_each_other(model: GPT2LMHeadModel, store: Store) -> None:
     """What stands before a document does not change it."""
-    use_packed_attention(model)
     last = predicting_states(model, Row.of(store, [2], model.device))
     for before in ([0], [4, 5], [5, 1, 3]):
         states = predicting_states(model, Row.of(store, [*before, 2], model.device))
         torch.testing.assert_close(states[-len(last) :], last, atol=1e-6, rtol=1e-5)
 
 
-@pytest.mark.parametrize("rows", [1, ROWS_PER_CHUNK, 2 * ROWS_PER_CHUNK + 3])
+@pytest.mark.parametrize("rows", [1, 16, 35])
 def test_nats_equal_cross_entropy(rows: int) -> None:
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
     weight = torch.randn(128, 16, generator=generator, requires_grad=True)
     targets = torch.randint(100, (rows,), generator=generator)
-    ours = 8 * mean_nats(hidden, weight, targets, 100, divisor=8)
+    ours = 8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, rows_per_chunk=16))
     gradients = torch.autograd.grad(ours * 0.25, (hidden, weight))
     logits = (hidden @ weight.T)[:, :100]
     theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")

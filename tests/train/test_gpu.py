@@ -1,18 +1,21 @@
-"""The same guarantees on a CUDA GPU, where the flash kernel for packed rows takes over."""
+"""The same guarantees on a CUDA GPU, where kernels of our own take over and steps are recorded."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from test_train import SETTINGS
 
 from theta.model import network
-from theta.model.attention import use_packed_attention
-from theta.model.devices import choose_device, choose_dtype
+from theta.model.loss import Loss
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import Document, Store, write
-from theta.train.loop import Compute, Run, train
+from theta.train.choose import choose_compute
+from theta.train.loop import train
+from theta.train.state import Run
 
 pytestmark = [
     pytest.mark.gpu,
@@ -37,28 +40,30 @@ def store(tmp_path: Path) -> Store:
 def new_model() -> torch.nn.Module:
     model = network.new(2, 4, 256, seed=0, vocabulary_size=VOCABULARY_SIZE)
     network.resize(model, VOCABULARY_SIZE)
-    use_packed_attention(model)
     return model.eval()
 
 
-def new_run(store: Store, resume: Path, precision: str = "auto") -> Run:
-    device = choose_device("train.device", "cuda")
-    changes = {"epochs": 2, "tokens_per_step": 1024, "tokens_per_microbatch": 512, "learning_rate": 1e-3}
-    settings = SETTINGS.model_copy(update={**changes, "steps_per_checkpoint": 2, "precision": precision})
-    return Run(
-        new_model(),
-        store,
-        store,
-        settings,
-        Compute(device, choose_dtype(precision, device), VOCABULARY_SIZE, settings.tokens_per_microbatch),
-        resume,
-        os.getppid(),
-    )
+def new_run(store: Store, resume: Path, **changes: Any) -> Run:
+    usual = {
+        "epochs": 3,
+        "tokens_per_step": 1024,
+        "tokens_per_microbatch": 512,
+        "learning_rate": 1e-3,
+        "device": "cuda",
+    }
+    settings = SETTINGS.model_copy(update={**usual, "steps_per_checkpoint": 2, "precision": "auto", **changes})
+    model = new_model()
+    compute = choose_compute(settings, model, VOCABULARY_SIZE, store)
+    return Run(model, store, store, settings, compute, resume, os.getppid())
+
+
+def losses(run: Run) -> list[float]:
+    return [record["loss"] for record in train(run)]
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 3e-2)])
 def test_packed_equals_one_document_at_a_time(store: Store, dtype: torch.dtype, tolerance: float) -> None:
-    """bfloat16 keeps 8 bits, so states of size 1 agree to a few hundredths; float32 takes the other kernel."""
+    """bfloat16 keeps 8 bits, so states of size 1 agree to a few hundredths."""
     model = new_model().cuda()
     with torch.autocast("cuda", dtype, enabled=dtype != torch.float32), torch.no_grad():
         packed = predicting_states(model, Row.of(store, range(7), model.device))
@@ -66,15 +71,16 @@ def test_packed_equals_one_document_at_a_time(store: Store, dtype: torch.dtype, 
     torch.testing.assert_close(packed, torch.cat(alone), atol=tolerance, rtol=tolerance)
 
 
-def test_gpu_agrees_with_cpu(store: Store) -> None:
-    """Loss and gradients in bfloat16 on the GPU against float32 on the CPU."""
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_gpu_agrees_with_cpu(store: Store, dtype: torch.dtype) -> None:
+    """Loss and gradients in half precision on the GPU against float32 on the CPU."""
     model = new_model()
-    reference = row_nats(model, Row.of(store, range(7), model.device), VOCABULARY_SIZE)
+    reference = row_nats(model, Row.of(store, range(7), model.device), Loss(VOCABULARY_SIZE))
     reference.backward()
     wanted = {name: parameter.grad for name, parameter in model.named_parameters()}
     on_gpu = new_model().cuda()
-    with torch.autocast("cuda", torch.bfloat16):
-        nats = row_nats(on_gpu, Row.of(store, range(7), on_gpu.device), VOCABULARY_SIZE)
+    with torch.autocast("cuda", dtype):
+        nats = row_nats(on_gpu, Row.of(store, range(7), on_gpu.device), Loss(VOCABULARY_SIZE))
     nats.backward()
     assert nats.item() == pytest.approx(reference.item(), rel=1e-3)
     for name, parameter in on_gpu.named_parameters():
@@ -82,11 +88,45 @@ def test_gpu_agrees_with_cpu(store: Store) -> None:
         assert difference < 0.03, name
 
 
-def test_an_interrupted_run_goes_on(store: Store, tmp_path: Path) -> None:
-    """Kernels that add in any order make two GPU runs differ in the last digits, so the losses are compared."""
-    whole = [r["loss"] for r in train(new_run(store, tmp_path / "whole"))]
-    for record in train(new_run(store, tmp_path / "cut")):
-        if record["step"] == 3:
+PLANS = [
+    pytest.param({"memory": "fast", "dropout": 0.1}, id="fast"),
+    pytest.param({"memory": "compact"}, id="compact"),
+    pytest.param({"memory": "lean", "dropout": 0.1}, id="lean"),
+    pytest.param({"memory": "leanest", "tokens_per_microbatch": 1024}, id="leanest"),
+    pytest.param({"memory": "float32"}, id="float32"),
+    pytest.param({"memory": "fast", "compile": "always"}, id="compiled"),
+]
+
+
+@pytest.mark.parametrize("changes", PLANS)
+def test_resumed_equals_uninterrupted_to_the_bit(store: Store, tmp_path: Path, changes: dict[str, Any]) -> None:
+    whole = new_run(store, tmp_path / "whole", **changes)
+    expected = losses(whole)
+    for record in train(new_run(store, tmp_path / "cut", **changes)):
+        if record["step"] == 5:
             break
-    resumed = [r["loss"] for r in train(new_run(store, tmp_path / "cut"))]
-    assert resumed == pytest.approx(whole, rel=2e-3)
+    cut = new_run(store, tmp_path / "cut", **changes)
+    assert losses(cut) == expected
+    for (name, one), two in zip(whole.model.named_parameters(), cut.model.parameters(), strict=True):
+        assert torch.equal(one, two), name
+
+
+@pytest.mark.parametrize("changes", [*PLANS, pytest.param({"precision": "float16", "memory": "float32"}, id="float16")])
+def test_every_plan_learns_like_float32(store: Store, tmp_path: Path, changes: dict[str, Any]) -> None:
+    exact = losses(new_run(store, tmp_path / "exact", precision="float32", memory="float32", dropout=0.0))
+    ours = losses(new_run(store, tmp_path / "ours", **{**changes, "dropout": 0.0}))
+    assert ours == pytest.approx(exact, rel=0.01)
+
+
+def test_microbatches_that_do_not_fit_are_halved(store: Store, tmp_path: Path) -> None:
+    expected = losses(new_run(store, tmp_path / "one", tokens_per_microbatch=1024, dropout=0.0, compile="never"))
+    run = new_run(store, tmp_path / "two", tokens_per_microbatch=1024, dropout=0.0, compile="never")
+    run = replace(run, compute=replace(run.compute, plan=replace(run.compute.plan, rows_per_chunk=512)))
+    total = torch.cuda.get_device_properties(0).total_memory
+    torch.cuda.empty_cache()
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 40 * 2**20) / total)
+    try:
+        records = list(train(run))
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0)
+    assert [record["loss"] for record in records] == pytest.approx(expected, rel=0.01)

@@ -9,8 +9,7 @@ one between their models, not between the arithmetics of two machines.
 
 import math
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,6 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from theta.errors import BaseModelError, SettingsError
-from theta.model.attention import use_packed_attention
 from theta.model.loss import token_scores
 from theta.model.rows import Row, predicting_states
 from theta.tokens.packing import pack
@@ -63,9 +61,11 @@ def measure(
             f"has {longest} tokens; raise it to that, or lower tokenizer.max_length."
         )
     scores = Scores(np.zeros(len(store)), np.zeros(len(store), dtype=np.int64))
-    with _packed(model.to(device)):
-        for documents in pack(range(len(store)), store.lengths, tokens_per_microbatch):
-            _score_row(model, store, documents, vocabulary_size, scores)
+    training = model.training
+    model.to(device).eval()
+    for documents in pack(range(len(store)), store.lengths, tokens_per_microbatch):
+        _score_row(model, store, documents, vocabulary_size, scores)
+    model.train(training)
     if not np.isfinite(scores.nats).all():
         source = store.sources[int(np.flatnonzero(~np.isfinite(scores.nats))[0])]
         raise BaseModelError(f"The model's likelihood of {source} is not finite; its weights are damaged.")
@@ -81,19 +81,6 @@ def _score_row(
     ends = np.cumsum(store.learned_counts[documents])[:-1]
     scores.nats[documents] = [part.sum() for part in np.split(nats.double().cpu().numpy(), ends)]
     scores.correct[documents] = [part.sum() for part in np.split(correct.cpu().numpy(), ends)]
-
-
-@contextmanager
-def _packed(model: GPT2LMHeadModel) -> Iterator[None]:
-    """The model without dropout and with attention within documents; both are put back."""
-    attention, training = model.config._attn_implementation, model.training
-    use_packed_attention(model)
-    model.eval()
-    try:
-        yield
-    finally:
-        model.config._attn_implementation = attention
-        model.train(training)
 
 
 def figures(scores: Scores, store: Store, documents: Sequence[int]) -> Figures:

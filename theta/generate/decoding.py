@@ -11,12 +11,11 @@ transformers' DynamicCache is used because rows can leave it; on a CPU its Stati
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, GPT2Config, GPT2LMHeadModel
+from transformers import DynamicCache, GPT2LMHeadModel
 
 from theta.generate.settings import GenerationSettings
 
@@ -124,28 +123,16 @@ def _next_logits(model: GPT2LMHeadModel, batch: _Batch) -> Tensor:
     """Logits [R, V] in float32 of what follows; the cache takes in what is new to it."""
     columns = torch.arange(batch.length, device=batch.ids.device)
     new = slice(batch.cache.get_seq_length(), None)
-    with _standard_attention(model.config):
-        output = model(
-            input_ids=batch.seen[:, new],
-            attention_mask=columns >= batch.padding[:, None],
-            position_ids=(columns[new] - batch.padding[:, None]).clamp(min=0),
-            past_key_values=batch.cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+    output = model(
+        batch.seen[:, new],
+        batch.cache,  # by place: versions of transformers name it past_key_values, or cache
+        attention_mask=columns >= batch.padding[:, None],
+        position_ids=(columns[new] - batch.padding[:, None]).clamp(min=0),
+        use_cache=True,
+        logits_to_keep=1,
+    )
     logits: Tensor = output.logits[:, -1].float()
     return logits
-
-
-@contextmanager
-def _standard_attention(config: GPT2Config) -> Iterator[None]:
-    """A model in memory may be set to attention over packed rows, which knows neither cache nor padding."""
-    before = config._attn_implementation
-    config._attn_implementation = "sdpa"
-    try:
-        yield
-    finally:
-        config._attn_implementation = before
 
 
 def penalised(logits: Tensor, ids: Tensor, settings: GenerationSettings, end_id: int) -> Tensor:

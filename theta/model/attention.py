@@ -1,91 +1,102 @@
 """Attention among the tokens of one document, for documents laid end to end in one row.
 
-    ids        [a a a b b c c c c]      one row, no padding between documents
-    position   [0 1 2 0 1 0 1 2 3]      restarts with each document
-
-transformers' GPT-2 calls the attention function by the name in its config and hands on every keyword that the
-model was called with, so a `Packing` reaches `packed_attention` without any model code of our own.
+ids        [a a a b b c c c c . .]      one row; padding, if any, only at its end
+position   [0 1 2 0 1 0 1 2 3 0 1]      restarts with each document
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from importlib.util import find_spec
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
-from transformers import AttentionInterface, AttentionMaskInterface, GPT2LMHeadModel
 
-PACKED = "theta_packed"
+from theta.model.block_table import block_table
+from theta.model.devices import to_device
 
 LONGEST_PLAIN = 512
 """Longest document whose attention weights are held in memory on a CPU."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Packing:
     """Where documents begin and end in a row.
 
     Attributes:
         lengths: tokens of each document.
-        ends: cumulative lengths from 0, int32 [documents + 1], on the device of the row.
         position_ids: [1, tokens], restarting at 0 with each document.
+        table: what the kernel reads instead, of a shape that does not depend on the lengths; None where it cannot run.
     """
 
     lengths: tuple[int, ...]
-    ends: Tensor
     position_ids: Tensor
+    table: Tensor | None
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> "Packing":
-        """The packing of documents of these lengths."""
+    def of(cls, lengths: Sequence[int], device: torch.device, blocks: int | None = None) -> "Packing":
+        """The packing of documents of these lengths.
+
+        Args:
+            blocks: entries of the table; None for as many as it takes.
+        """
         counts = torch.tensor(lengths)
-        ends = torch.cat([torch.zeros(1, dtype=torch.long), counts.cumsum(0)])
-        positions = torch.arange(int(ends[-1])) - ends[:-1].repeat_interleave(counts)
-        return cls(tuple(lengths), ends.int().to(device), positions[None].to(device))
+        starts = counts.cumsum(0) - counts
+        positions = torch.arange(int(counts.sum())) - starts.repeat_interleave(counts)
+        position_ids = to_device(positions[None], device)
+        table = to_device(block_table(lengths, blocks), device) if has_kernel(device) else None
+        return cls(tuple(lengths), position_ids, table)
 
 
-def use_packed_attention(model: GPT2LMHeadModel) -> None:
-    """Switch a model to attention within documents; it must then be called with `packing=`."""
-    AttentionInterface.register(PACKED, packed_attention)
-    AttentionMaskInterface.register(PACKED, _no_mask)
-    model.config._attn_implementation = PACKED
+@lru_cache
+def has_kernel(device: torch.device) -> bool:
+    """Whether the kernel for packed rows runs there: Nvidia cards from Ampere on, where Triton is installed."""
+    if device.type != "cuda" or find_spec("triton") is None:
+        return False
+    return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def packed_attention(
-    module: nn.Module,  # noqa: ARG001 - the interface of transformers
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    attention_mask: Tensor | None,  # noqa: ARG001
-    *,
-    packing: Packing,
-    scaling: float | None = None,
-    **_unused: object,
-) -> tuple[Tensor, None]:
-    """Causal attention within each document. `query`, `key`, `value`: [1, heads, tokens, head width].
+def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float) -> Tensor:
+    """Causal attention within each document.
 
     Attention weights are not dropped out: no flash kernel for packed rows does it.
 
+    Args:
+        qkv: queries, keys and values beside each other, [1, tokens, 3 * width].
+        scale: of the scores, before the softmax.
+
     Returns:
-        [1, tokens, heads, head width], and None for the weights.
+        [1, tokens, width].
     """
-    if query.is_cuda and query.dtype in (torch.bfloat16, torch.float16):
-        return _varlen(query, key, value, packing, scaling), None
+    if packing.table is not None and qkv.dtype != torch.float32:  # in float32 its tiles do not fit the registers
+        from theta.model.attention_kernel import attend
+
+        # A view: indexing the one row would copy its gradient into a tensor of zeros.
+        return attend(qkv.flatten(0, 1), packing.table, heads, scale)[None]
     # One call a document: views of the row, no copies, and no work between documents. Padded batches of similar
     # lengths were 2x slower on a CPU, for the gathers and their backward.
-    documents = zip(*(x.split(packing.lengths, dim=2) for x in (query, key, value)), strict=True)
-    outputs = [_document_attention(q, k, v, scaling) for q, k, v in documents]
-    return torch.cat(outputs, dim=2).transpose(1, 2), None
+    tokens, wide = qkv.shape[1:]
+    parts = qkv.view(tokens, 3, heads, wide // (3 * heads)).permute(1, 2, 0, 3)  # [3, heads, tokens, head width]
+    outputs = [_document_attention(document[:, None], scale) for document in parts.split(packing.lengths, dim=2)]
+    return torch.cat(outputs, dim=2).transpose(1, 2).flatten(2)
 
 
-def _document_attention(query: Tensor, key: Tensor, value: Tensor, scaling: float | None) -> Tensor:
-    """Causal attention of one document, [1, heads, tokens, head width]."""
+def _document_attention(parts: Tensor, scale: float) -> Tensor:
+    """Causal attention of one document.
+
+    Args:
+        parts: queries, keys and values, [3, 1, heads, tokens, head width].
+
+    Returns:
+        [1, heads, tokens, head width].
+    """
+    query, key, value = parts
     tokens = query.shape[2]
     if query.device.type != "cpu" or query.dtype == torch.float32 or tokens > LONGEST_PLAIN:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scaling)
+        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
     # In bfloat16 on a CPU, plain products are 2x as fast as the flash kernel, forward and backward, up to this length.
-    scores = torch.matmul(query, key.transpose(-1, -2)).mul(scaling or query.shape[-1] ** -0.5)
+    scores = torch.matmul(query, key.transpose(-1, -2)).mul(scale)
     return torch.matmul(torch.softmax(scores + _future(query.dtype)[:tokens, :tokens], dim=-1), value)
 
 
@@ -93,19 +104,3 @@ def _document_attention(query: Tensor, key: Tensor, value: Tensor, scaling: floa
 def _future(dtype: torch.dtype) -> Tensor:
     """Minus infinity where the key comes after the query, [LONGEST_PLAIN, LONGEST_PLAIN]."""
     return torch.full((LONGEST_PLAIN, LONGEST_PLAIN), -torch.inf, dtype=dtype).triu(1)
-
-
-def _varlen(query: Tensor, key: Tensor, value: Tensor, packing: Packing, scaling: float | None) -> Tensor:
-    """The flash kernel for packed rows (Dao 2023), through torch."""
-    from torch.nn.attention.varlen import varlen_attn
-
-    q, k, v = (x[0].transpose(0, 1) for x in (query, key, value))  # [tokens, heads, head width]
-    longest = max(packing.lengths)
-    causal = (-1, 0)
-    output = varlen_attn(q, k, v, packing.ends, packing.ends, longest, longest, scale=scaling, window_size=causal)
-    assert isinstance(output, Tensor)
-    return output[None]
-
-
-def _no_mask(*_args: object, **_kwargs: object) -> None:
-    """Documents are told apart by the packing; a mask would only cost memory."""

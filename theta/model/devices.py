@@ -30,13 +30,15 @@ def choose_device(setting: str, device: str) -> "torch.device":
 
 
 def choose_dtype(precision: str, device: "torch.device") -> "torch.dtype":
-    """The type of the matrix products for a value of auto, float32 or bfloat16."""
+    """The type of the matrix products for a value of auto, float32, bfloat16 or float16."""
     import torch
 
     if precision == "auto":
-        fast = torch.cuda.is_bf16_supported(False) if device.type == "cuda" else _cpu_has_bfloat16()
-        precision = "bfloat16" if fast else "float32"
-    return torch.bfloat16 if precision == "bfloat16" else torch.float32
+        if device.type == "cuda":  # cards before Ampere multiply float16 fast, and bfloat16 not at all
+            precision = "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
+        else:
+            precision = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -44,6 +46,26 @@ def _cpu_has_bfloat16() -> bool:
     import torch
 
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def to_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
+    """The tensor on a device; a GPU copies it while the host goes on."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+@contextmanager
+def own_stream(device: "torch.device") -> Iterator[None]:
+    """On a GPU the block works on a stream of its own, as recording asks for."""
+    import torch
+
+    if device.type == "cpu":
+        yield
+        return
+    stream, before = torch.cuda.Stream(device), torch.cuda.current_stream(device)
+    stream.wait_stream(before)
+    with torch.cuda.stream(stream):
+        yield
+    before.wait_stream(stream)
 
 
 @contextmanager

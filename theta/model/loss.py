@@ -6,39 +6,49 @@ not grow with the row, and on a CPU the passes over them are made in the cache. 
 cross-entropy: Liger Kernel, Hsu et al. 2024.)
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-ROWS_PER_CHUNK = 1024
-"""Learned positions whose logits are held at a time: 412 MB in float32 for 50,304 columns."""
+from theta.model.attention import has_kernel
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """What is summed up over the learned tokens.
+
+    Attributes:
+        vocabulary_size: number of real tokens; further columns of the output matrix only pad it.
+        share: what the sum is multiplied by: 1 over the learned tokens of a whole step, of which a row holds a part;
+            a number, or a float32 scalar on the device.
+        rows_per_chunk: learned positions whose logits are held at a time; 1,024 take 412 MB in float32.
+    """
+
+    vocabulary_size: int
+    share: float | Tensor = 1.0
+    rows_per_chunk: int = 1024
 
 
 class _MeanNats(torch.autograd.Function):
-    """Sum of nats over a divisor; the gradients are made in the forward pass."""
+    """Share of a sum of nats; the gradients are made in the forward pass."""
 
     @staticmethod
-    def forward(  # type: ignore[no-untyped-def]
-        ctx, hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int, divisor: float
-    ) -> Tensor:
+    def forward(ctx, hidden: Tensor, weight: Tensor, targets: Tensor, loss: Loss) -> Tensor:  # type: ignore[no-untyped-def]
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         weight_cast = weight.to(hidden.dtype)
         nats = torch.zeros((), dtype=torch.float32, device=hidden.device)
         gradient_hidden, gradient_weight = torch.empty_like(hidden), None
-        for begin in range(0, len(targets), ROWS_PER_CHUNK):
-            chunk = slice(begin, begin + ROWS_PER_CHUNK)
-            logits = _logits(hidden[chunk], weight_cast, vocabulary_size)
-            probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
-            chosen = (torch.arange(len(probabilities), device=hidden.device), targets[chunk])
-            # A probability below 1e-38 counts as that: 87 nats, where float32 ends.
-            nats -= probabilities[chosen].clamp_min(torch.finfo(torch.float32).tiny).log().sum()
+        for begin in range(0, len(targets), loss.rows_per_chunk):
+            chunk = slice(begin, begin + loss.rows_per_chunk)
+            logits = hidden[chunk] @ weight_cast.T
+            part_nats, gradient_logits = _nats_and_gradient(logits, targets[chunk], loss, needs_gradient)
+            nats += part_nats
             if needs_gradient:
-                probabilities[chosen] -= 1  # d nats / d logits = softmax - one-hot
-                gradient_logits = probabilities.div_(divisor).to(hidden.dtype)
-                gradient_hidden[chunk] = gradient_logits @ weight_cast
-                part = gradient_logits.T @ hidden[chunk]
-                gradient_weight = part.to(weight.dtype) if gradient_weight is None else gradient_weight.add_(part)
+                torch.mm(gradient_logits, weight_cast, out=gradient_hidden[chunk])
+                gradient_weight = _add_product(gradient_weight, gradient_logits.T, hidden[chunk], weight.dtype)
         ctx.gradients = (gradient_hidden, gradient_weight)
-        return nats / divisor
+        return nats * loss.share
 
     @staticmethod
     def backward(ctx, scale: Tensor):  # type: ignore[no-untyped-def]
@@ -47,40 +57,59 @@ class _MeanNats(torch.autograd.Function):
         (hidden, weight), ctx.gradients = ctx.gradients, None
         if scale.is_cuda or scale != 1:
             hidden, weight = hidden.mul_(scale), weight.mul_(scale)
-        return hidden, weight, None, None, None
+        return hidden, weight, None, None
 
 
-def _logits(hidden: Tensor, weight: Tensor, vocabulary_size: int) -> Tensor:
-    """[rows, columns]; columns that only pad the matrix cannot be chosen."""
-    logits = hidden @ weight.T
-    logits[:, vocabulary_size:] = -torch.inf
-    return logits
+def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> tuple[Tensor, Tensor]:
+    """Sum of the nats of some rows, and the gradient with respect to their logits, which overwrites them."""
+    if has_kernel(logits.device):
+        from theta.model.loss_kernel import nats_and_gradient_
+
+        share = torch.as_tensor(loss.share, dtype=torch.float32, device=logits.device)
+        return nats_and_gradient_(logits, targets, loss.vocabulary_size, share, 0.0).sum(), logits
+    logits[:, loss.vocabulary_size :] = -torch.inf
+    probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
+    chosen = (torch.arange(len(targets), device=logits.device), targets)
+    # A probability below 1e-38 counts as that: 87 nats, where float32 ends.
+    nats = -probabilities[chosen].clamp_min(torch.finfo(torch.float32).tiny).log().sum()
+    if needs_gradient:
+        probabilities[chosen] -= 1  # d nats / d logits = softmax - one-hot
+        logits = probabilities.mul_(loss.share).to(logits.dtype)
+    return nats, logits
 
 
-def mean_nats(hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int, divisor: float) -> Tensor:
-    """Sum of the negative log-likelihoods of `targets` in nats, over `divisor`; float32, differentiable once.
+def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
+    """total + a @ b in `dtype`; the product is added up in float32 inside the matrix multiplication if it can be."""
+    if total is None:
+        return (a @ b).to(dtype)
+    return total.addmm_(a, b) if a.dtype == dtype else total.add_(a @ b)
+
+
+def mean_nats(hidden: Tensor, weight: Tensor, targets: Tensor, loss: Loss) -> Tensor:
+    """Sum of the negative log-likelihoods of `targets` in nats, times the share; float32, differentiable once.
 
     Args:
         hidden: final hidden states of the positions that predict a learned token, [learned, width].
-        weight: the (tied) output matrix, [columns, width]; columns from `vocabulary_size` on are padding.
+        weight: the (tied) output matrix, [columns, width].
         targets: the tokens that follow, [learned].
-        vocabulary_size: number of real tokens.
-        divisor: learned tokens of the whole step, of which these may be a part.
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
-        nats: Tensor = _MeanNats.apply(hidden.to(dtype), weight, targets, vocabulary_size, divisor)
+        nats: Tensor = _MeanNats.apply(hidden.to(dtype), weight, targets, loss)
     return nats
 
 
 @torch.no_grad()
-def token_scores(hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int) -> tuple[Tensor, Tensor]:
+def token_scores(
+    hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int, rows_per_chunk: int = 1024
+) -> tuple[Tensor, Tensor]:
     """For each target its nats (float32) and whether it was the likeliest token, both [learned]."""
     nats, correct = [], []
     weight_cast = weight.to(hidden.dtype)
-    for rows, wanted in zip(hidden.split(ROWS_PER_CHUNK), targets.split(ROWS_PER_CHUNK), strict=True):
-        logits = _logits(rows, weight_cast, vocabulary_size).float()
+    for rows, wanted in zip(hidden.split(rows_per_chunk), targets.split(rows_per_chunk), strict=True):
+        logits = (rows @ weight_cast.T).float()
+        logits[:, vocabulary_size:] = -torch.inf
         nats.append(logits.logsumexp(-1) - logits.gather(-1, wanted[:, None])[:, 0])
         correct.append(logits.argmax(-1) == wanted)
     return torch.cat(nats), torch.cat(correct)

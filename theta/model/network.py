@@ -109,6 +109,13 @@ def set_dropout(model: GPT2LMHeadModel, dropout: float) -> None:
         block.attn.resid_dropout.p = block.mlp.dropout.p = dropout
 
 
+def fuse_activation(model: GPT2LMHeadModel) -> None:
+    """Use torch's own GELU where the model spells it out in eight steps, each of which would be held for backward."""
+    if model.config.activation_function == "gelu_new":
+        for block in model.transformer.h:
+            block.mlp.act = torch.nn.GELU(approximate="tanh")
+
+
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
     """Turn what safetensors and torch say of a full disk into one line.

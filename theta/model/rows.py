@@ -9,8 +9,28 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from theta.model.attention import Packing
-from theta.model.loss import mean_nats
+from theta.model.devices import to_device
+from theta.model.loss import Loss, mean_nats
+from theta.model.trunk import EAGER, Passes, hidden_states
 from theta.tokens.store import IGNORED, Store
+
+PADDING_LENGTH = 64
+"""Padding is laid out as documents of this length, which cost the attention next to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """The one shape of all rows, where a compiled model must not meet another.
+
+    Attributes:
+        tokens: of a row; what the documents leave free is padding.
+        blocks: entries of the attention kernel's table.
+        learned: entries of the positions that predict; those to spare have no target.
+    """
+
+    tokens: int
+    blocks: int
+    learned: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +41,7 @@ class Row:
         ids: [1, tokens].
         packing: where the documents begin and end.
         predicting: positions whose next token is learned, [learned].
-        targets: those next tokens, [learned].
+        targets: those next tokens, [learned]; IGNORED where there is none.
     """
 
     ids: Tensor
@@ -30,30 +50,37 @@ class Row:
     targets: Tensor
 
     @classmethod
-    def of(cls, store: Store, documents: Sequence[int], device: torch.device) -> "Row":
-        """The row of these documents of a store, on a device."""
+    def of(cls, store: Store, documents: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
+        """The row of these documents of a store, on a device; padded at its end if a shape is given."""
         pairs = [store[document] for document in documents]
-        ids = np.concatenate([ids for ids, _ in pairs])
+        lengths = [len(ids) for ids, _ in pairs]
+        padding = shape.tokens - sum(lengths) if shape else 0
+        ids = np.concatenate([*(ids for ids, _ in pairs), np.zeros(padding, np.int32)])
         # Shift by one inside each document: its first token is predicted by nothing, its last predicts nothing.
         next_labels = np.concatenate([np.append(labels[1:], IGNORED) for _, labels in pairs])
         predicting = np.flatnonzero(next_labels != IGNORED)
+        targets = next_labels[predicting].astype(np.int64)
+        if shape:
+            spare = (0, shape.learned - len(predicting))
+            predicting, targets = np.pad(predicting, spare), np.pad(targets, spare, constant_values=IGNORED)
         return cls(
-            torch.from_numpy(ids).long()[None].to(device),
-            Packing.of([len(ids) for ids, _ in pairs], device),
-            torch.from_numpy(predicting).to(device),
-            torch.from_numpy(next_labels[predicting]).long().to(device),
+            to_device(torch.from_numpy(ids[None].astype(np.int64)), device),
+            Packing.of([*lengths, *_filling(padding)], device, shape.blocks if shape else None),
+            to_device(torch.from_numpy(predicting), device),
+            to_device(torch.from_numpy(targets), device),
         )
 
 
-def predicting_states(model: GPT2LMHeadModel, row: Row) -> Tensor:
+def _filling(padding: int) -> list[int]:
+    """Lengths of the documents that padding is laid out as."""
+    return [PADDING_LENGTH] * (padding // PADDING_LENGTH) + [padding % PADDING_LENGTH] * (padding % PADDING_LENGTH > 0)
+
+
+def predicting_states(model: GPT2LMHeadModel, row: Row, passes: Passes = EAGER) -> Tensor:
     """Final hidden states of the positions that predict a learned token, [learned, width]."""
-    output = model.transformer(
-        input_ids=row.ids, position_ids=row.packing.position_ids, packing=row.packing, use_cache=False
-    )
-    states: Tensor = output.last_hidden_state[0, row.predicting]
-    return states
+    return hidden_states(model, row.ids, row.packing, passes)[0].index_select(0, row.predicting)
 
 
-def row_nats(model: GPT2LMHeadModel, row: Row, vocabulary_size: int, divisor: float = 1) -> Tensor:
-    """Sum of the nats of the row's learned tokens, over `divisor`."""
-    return mean_nats(predicting_states(model, row), model.lm_head.weight, row.targets, vocabulary_size, divisor)
+def row_nats(model: GPT2LMHeadModel, row: Row, loss: Loss, passes: Passes = EAGER) -> Tensor:
+    """Sum of the nats of the row's learned tokens, times the loss's share."""
+    return mean_nats(predicting_states(model, row, passes), model.lm_head.weight, row.targets, loss)

@@ -1,6 +1,10 @@
-"""Which documents each step sees. The whole order is known before the first step, so resuming is an index."""
+"""Which documents each step sees, and how a step is cut into rows.
 
-from collections.abc import Sequence
+The whole order is known before the first step, so resuming is an index.
+"""
+
+from collections.abc import Iterable, Sequence
+from heapq import heapreplace
 
 import numpy as np
 
@@ -25,3 +29,31 @@ def steps_of(lengths: Sequence[int], *, tokens_per_step: int, epochs: int, seed:
             steps[-1].append(document)
             room -= length
     return steps
+
+
+def rows_of(documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int) -> list[list[int]]:
+    """Documents into as few rows of at most `tokens_per_row` tokens as will do, of nearly equal length.
+
+    A compiled model sees rows of one length only, so the longest of them is what each costs.
+
+    Args:
+        documents: indices into `lengths`.
+        lengths: tokens of each document; none above `tokens_per_row`.
+    """
+    longest_first = sorted(documents, key=lambda document: (-lengths[document], document))
+    tokens = sum(int(lengths[document]) for document in documents)
+    rows = -(-tokens // tokens_per_row)
+    while (placed := _balanced(longest_first, lengths, rows))[0] > tokens_per_row:
+        rows += 1
+    return placed[1]
+
+
+def _balanced(longest_first: Iterable[int], lengths: Sequence[int], rows: int) -> tuple[int, list[list[int]]]:
+    """Each document into the row that is shortest so far; with the length of the longest row."""
+    filled: list[tuple[int, int]] = [(0, row) for row in range(rows)]
+    placed: list[list[int]] = [[] for _ in range(rows)]
+    for document in longest_first:
+        tokens, row = filled[0]
+        placed[row].append(document)
+        heapreplace(filled, (tokens + int(lengths[document]), row))
+    return max(filled)[0], placed

@@ -26,6 +26,8 @@ class Progress:
         best_loss: lowest validation loss so far, in nats per token.
         best_step: the step after which it was measured.
         stale_validations: validations since then.
+        tokens_per_microbatch: lowered when memory ran out; 0 before the first step.
+        loss_scale: what float16's gradients are multiplied by.
         records: what the run has yielded so far, as plain values.
     """
 
@@ -33,6 +35,8 @@ class Progress:
     best_loss: float = float("inf")
     best_step: int = 0
     stale_validations: int = 0
+    tokens_per_microbatch: int = 0
+    loss_scale: float = 1.0
     records: list[dict[str, Any]] = field(default_factory=list)
 
 

@@ -14,8 +14,12 @@ class TrainSettings(Settings):
     """Passes over the train split."""
     tokens_per_step: int = Field(ge=16)
     """Tokens of one optimizer update, at most; part of the result."""
-    tokens_per_microbatch: int = Field(ge=16)
-    """Tokens of one forward pass, at most; lower it to need less memory, the result stays the same."""
+    tokens_per_microbatch: Annotated[int, Field(ge=16)] | Literal["auto"]
+    """Tokens of one forward pass, at most; the result stays the same but for rounding. auto takes what fits."""
+    memory: Literal["auto", "fast", "compact", "lean", "leanest", "float32"] | Annotated[float, Field(gt=0)]
+    """How a GPU's memory is spent: a plan, or a budget in GiB for the fastest plan that fits; auto takes the card's."""
+    compile: Literal["auto", "always", "never"]
+    """Compile the model on a GPU; it takes some 20 seconds once. auto does it where the run is long enough."""
     learning_rate: float = Field(gt=0, le=1)
     """Peak of the schedule, reached when warm-up ends."""
     warmup_fraction: float = Field(ge=0, le=0.5)
@@ -42,8 +46,9 @@ class TrainSettings(Settings):
     """Steps between resume states; a kill costs at most this many."""
     device: Literal["auto", "cpu", "cuda"]
     """Where to train; auto takes a CUDA GPU if there is one."""
-    precision: Literal["auto", "float32", "bfloat16"]
-    """Arithmetic of the matrix products; weights and optimizer stay float32. auto takes bfloat16 where it is fast."""
+    precision: Literal["auto", "float32", "bfloat16", "float16"]
+    """Arithmetic of the matrix products. auto takes bfloat16 where it is fast, else float16 on a GPU (with loss
+    scaling) and float32 on a CPU."""
     threads: Annotated[int, Field(ge=1)] | Literal["auto"]
     """CPU threads; runs are equal to the bit only at the same number. auto takes all cores."""
     seed: int = Field(ge=0, lt=2**31)

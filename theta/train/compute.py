@@ -1,0 +1,87 @@
+"""How rows are computed: device, arithmetic, plan and shape, chosen once before the first step."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from theta.model.attention import has_kernel
+from theta.model.block_table import blocks_of
+from theta.model.loss import Loss
+from theta.model.rows import PADDING_LENGTH, Row, Shape, row_nats
+from theta.model.trunk import Passes
+from theta.tokens.packing import pack
+from theta.tokens.store import Store
+from theta.train.batches import rows_of
+from theta.train.plan import Plan
+
+MULTIPLE = 128
+"""Rows of one shape are padded to a multiple of this many tokens, which suits the matrix products."""
+
+
+@dataclass(frozen=True, slots=True)
+class Compute:
+    """Where and how rows are computed.
+
+    Attributes:
+        dtype: of the matrix products.
+        tokens_per_microbatch: of a row, at most.
+        shape: of all rows, if work on them is compiled or recorded; None leaves each as long as its documents.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+    vocabulary_size: int
+    plan: Plan
+    tokens_per_microbatch: int
+    compiled: bool = False
+    shape: Shape | None = None
+
+    def rows(self, store: Store, documents: Sequence[int]) -> Iterator[Row]:
+        """The rows of some documents of a step."""
+        for row in rows_of(documents, store.lengths, self.tokens_per_microbatch):
+            yield Row.of(store, row, self.device, self.shape)
+
+    def validation_rows(self, store: Store) -> Iterator[Row]:
+        """The rows of a whole store."""
+        for row in pack(range(len(store)), store.lengths, self.tokens_per_microbatch):
+            yield Row.of(store, row, self.device, self.shape)
+
+    def nats(self, model: GPT2LMHeadModel, row: Row, share: float | Tensor = 1.0) -> Tensor:
+        """Sum of the nats of a row's learned tokens, times `share`."""
+        loss = Loss(self.vocabulary_size, share, self.plan.rows_per_chunk)
+        cast = self.plan.weights == "float32" and self.dtype != torch.float32
+        with torch.autocast(self.device.type, self.dtype, enabled=cast):
+            return row_nats(model, row, loss, Passes(self.compiled, self.plan.recompute))
+
+
+def with_shape(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute:
+    """The compute with the least shape that holds every row of the run, where the attention kernel runs."""
+    if not has_kernel(compute.device) or compute.dtype == torch.float32:
+        return compute
+    limit = compute.tokens_per_microbatch
+    rows = [(documents, row) for step in steps for row in rows_of(step, documents.lengths, limit)]
+    longest = max(*(int(store.lengths[row].sum()) for store, row in rows), int(validation.lengths.max()))
+    rows += [(validation, row) for row in pack(range(len(validation)), validation.lengths, longest)]
+    tokens = -(-longest // MULTIPLE) * MULTIPLE
+    blocks = max(_blocks(store.lengths[row], tokens) for store, row in rows)
+    learned = max(int(store.learned_counts[row].sum()) for store, row in rows)
+    return replace(compute, tokens_per_microbatch=longest, shape=Shape(tokens, blocks, learned))
+
+
+def _blocks(lengths: np.ndarray, tokens: int) -> int:
+    """Entries of the kernel's table for a row of documents of these lengths and padding."""
+    padding = tokens - int(lengths.sum())
+    return blocks_of(lengths.tolist()) + -(-padding // PADDING_LENGTH)
+
+
+def smaller(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute | None:
+    """The compute with microbatches of half the size, or None where they cannot be smaller."""
+    longest = int(max(documents.lengths.max(), validation.lengths.max()))
+    tokens = max(longest, round(0.51 * compute.tokens_per_microbatch))  # a little more, to lay documents out in half
+    if compute.plan.step_in_backward or tokens >= compute.tokens_per_microbatch:
+        return None
+    return with_shape(replace(compute, tokens_per_microbatch=tokens), documents, validation, steps)
