@@ -9,6 +9,7 @@ from theta.errors import SettingsError
 from theta.files import write_json
 from theta.model.bases import parameters, resolve
 from theta.sections import load_whole
+from theta.train.options import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
 """Folders that the stages write: no base may lie in one."""
@@ -40,6 +41,7 @@ def fetch(
             f"{params}: tokenizer.max_length is {max_length}, but model.base '{model.base}' has {base['positions']} "
             f"positions; set it to {base['positions']} or less."
         )
+    check_options(sections.train, base["layers"])
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""

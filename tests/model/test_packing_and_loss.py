@@ -10,7 +10,7 @@ from transformers import GPT2LMHeadModel
 
 from theta.errors import BaseModelError
 from theta.model import network
-from theta.model.loss import Loss, mean_nats, token_scores
+from theta.model.loss import LearnedRows, Loss, mean_nats, token_scores
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
 
@@ -80,22 +80,41 @@ def test_documents_do_not_see_each_other(model: GPT2LMHeadModel, store: Store) -
         torch.testing.assert_close(states[-len(last) :], last, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
 @pytest.mark.parametrize("rows", [1, 16, 35])
-def test_nats_equal_cross_entropy(rows: int) -> None:
+def test_nats_equal_cross_entropy(rows: int, smoothing: float) -> None:
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
     weight = torch.randn(128, 16, generator=generator, requires_grad=True)
     targets = torch.randint(100, (rows,), generator=generator)
-    ours = 8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, rows_per_chunk=16))
+    ours = 8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, rows_per_chunk=16, label_smoothing=smoothing))
     gradients = torch.autograd.grad(ours * 0.25, (hidden, weight))
     logits = (hidden @ weight.T)[:, :100]
-    theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
     wanted = torch.autograd.grad(theirs * 0.25, (hidden, weight))
     torch.testing.assert_close(ours, theirs, rtol=1e-5, atol=0)
     torch.testing.assert_close(gradients, wanted, rtol=1e-4, atol=1e-5)
+    assert not gradients[1][100:].any(), "padded columns"
     nats, correct = token_scores(hidden, weight, targets, 100)
-    torch.testing.assert_close(nats.sum(), theirs, rtol=1e-5, atol=0)
+    unsmoothed = torch.nn.functional.cross_entropy(logits, targets, reduction="sum")
+    torch.testing.assert_close(nats.sum(), unsmoothed, rtol=1e-5, atol=0)
     assert torch.equal(correct, logits.argmax(-1) == targets)
+
+
+def test_of_a_fixed_output_matrix_only_the_learned_rows_get_a_gradient() -> None:
+    generator = torch.Generator().manual_seed(0)
+    hidden = torch.randn(20, 16, generator=generator, requires_grad=True)
+    weight = torch.randn(128, 16, generator=generator, requires_grad=True)
+    targets = torch.randint(100, (20,), generator=generator)
+    loss = Loss(100, rows_per_chunk=16)
+    wanted = torch.autograd.grad(mean_nats(hidden, weight, targets, loss), (hidden, weight))
+    fixed = weight.detach()
+    alone = torch.autograd.grad(mean_nats(hidden, fixed, targets, loss), hidden)
+    rows = fixed[95:100].clone().requires_grad_()
+    with_rows = torch.autograd.grad(mean_nats(hidden, fixed, targets, loss, LearnedRows(rows, 95)), (hidden, rows))
+    assert torch.equal(alone[0], wanted[0])
+    assert torch.equal(with_rows[0], wanted[0])
+    torch.testing.assert_close(with_rows[1], wanted[1][95:100], rtol=1e-5, atol=1e-6)
 
 
 def test_new_rows_start_at_the_mean_and_padding_goes_away_again(model: GPT2LMHeadModel) -> None:

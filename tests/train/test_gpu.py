@@ -98,7 +98,16 @@ PLANS = [
 ]
 
 
-@pytest.mark.parametrize("changes", PLANS)
+OPTIONS = [
+    pytest.param({"memory": "fast", "ema_decay": 0.9, "label_smoothing": 0.1, "keep": "best"}, id="ema"),
+    pytest.param({"memory": "compact", "layer_learning_rate_decay": 0.8, "frozen_layers": 1}, id="frozen"),
+    pytest.param({"memory": "lean", "lora_rank": 4, "dropout": "base", "ema_decay": 0.9}, id="lora"),
+    pytest.param({"memory": "leanest", "lora_rank": 4, "tokens_per_microbatch": 1024}, id="lora-leanest"),
+    pytest.param({"memory": "fast", "lora_rank": 4, "frozen_layers": 1, "compile": "always"}, id="lora-compiled"),
+]
+
+
+@pytest.mark.parametrize("changes", [*PLANS, *OPTIONS])
 def test_resumed_equals_uninterrupted_to_the_bit(store: Store, tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = new_run(store, tmp_path / "whole", **changes)
     expected = losses(whole)

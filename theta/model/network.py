@@ -102,8 +102,13 @@ def _set_embedding(model: GPT2LMHeadModel, rows: torch.Tensor) -> None:
     model.config.vocab_size = rows.shape[0]
 
 
-def set_dropout(model: GPT2LMHeadModel, dropout: float) -> None:
-    """Dropout on embeddings and residual branches. Attention weights are not dropped (no flash kernel does it)."""
+def set_dropout(model: GPT2LMHeadModel, dropout: float | str) -> None:
+    """Dropout on embeddings and residual branches; "base" leaves both as the base's config has them.
+
+    Attention weights are not dropped (no flash kernel does it).
+    """
+    if dropout == "base":
+        return
     model.transformer.drop.p = dropout
     for block in model.transformer.h:
         block.attn.resid_dropout.p = block.mlp.dropout.p = dropout

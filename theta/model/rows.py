@@ -11,6 +11,7 @@ from transformers import GPT2LMHeadModel
 from theta.model.attention import Packing
 from theta.model.devices import to_device
 from theta.model.loss import Loss, mean_nats
+from theta.model.special_rows import learned_rows
 from theta.model.trunk import EAGER, Passes, hidden_states
 from theta.tokens.store import IGNORED, Store
 
@@ -83,4 +84,5 @@ def predicting_states(model: GPT2LMHeadModel, row: Row, passes: Passes = EAGER) 
 
 def row_nats(model: GPT2LMHeadModel, row: Row, loss: Loss, passes: Passes = EAGER) -> Tensor:
     """Sum of the nats of the row's learned tokens, times the loss's share."""
-    return mean_nats(predicting_states(model, row, passes), model.lm_head.weight, row.targets, loss)
+    states = predicting_states(model, row, passes)
+    return mean_nats(states, model.lm_head.weight, row.targets, loss, learned_rows(model))

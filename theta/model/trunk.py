@@ -47,12 +47,17 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
     for block in transformer.h:
         if recompute:
             # Dropout is drawn again from the same generator state; without dropout nothing need be kept for that.
-            draws = transformer.drop.p > 0
-            hidden = checkpoint(run, block, hidden, packing, use_reentrant=False, preserve_rng_state=draws)
+            hidden = checkpoint(run, block, hidden, packing, use_reentrant=False, preserve_rng_state=draws(model))
         else:
             hidden = run(block, hidden, packing)
     states: Tensor = transformer.ln_f(hidden)
     return states
+
+
+def draws(model: GPT2LMHeadModel) -> bool:
+    """Whether blocks draw dropout."""
+    dropout: float = model.transformer.h[0].attn.resid_dropout.p
+    return dropout > 0
 
 
 def _block(block: GPT2Block, hidden: Tensor, packing: Packing) -> Tensor:

@@ -3,7 +3,7 @@
 Dropout is seeded by step and the order of the documents is planned ahead, so there is no generator state to keep.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_model, save_model
+from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from theta.errors import TrainingError, reason
@@ -40,18 +41,31 @@ class Progress:
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
-def save_state(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, progress: Progress) -> None:
+def save_state(
+    folder: Path,
+    model: GPT2LMHeadModel,
+    optimizer: torch.optim.Optimizer,
+    progress: Progress,
+    averages: Sequence[Tensor] = (),
+) -> None:
     """Write the state; the previous one stays until the new one is whole.
 
     Raises:
         TrainingError: the disk is full or cannot be written.
     """
-    state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "progress": asdict(progress)}
+    state = {
+        "model": model.state_dict(),
+        "optimizer": optimizer.state_dict(),
+        "averages": list(averages),
+        "progress": asdict(progress),
+    }
     _write(folder / "state.pt", lambda temporary: torch.save(state, temporary))
 
 
-def load_state(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer) -> Progress:
-    """Fill model and optimizer from the state, if there is one; fresh progress otherwise.
+def load_state(
+    folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Optimizer, averages: Sequence[Tensor] = ()
+) -> Progress:
+    """Fill model, optimizer and averages from the state, if there is one; fresh progress otherwise.
 
     Raises:
         TrainingError: the state cannot be read.
@@ -63,6 +77,8 @@ def load_state(folder: Path, model: GPT2LMHeadModel, optimizer: torch.optim.Opti
         state = torch.load(file, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
+        for average, saved in zip(averages, state["averages"], strict=True):
+            average.copy_(saved)
         return Progress(**state["progress"])
     except Exception as fault:  # half a file can fail in any way
         raise TrainingError(f"{file} cannot be resumed ({reason(fault)}); delete {folder} to start again.") from fault

@@ -75,7 +75,9 @@ def _choose_plan(settings: TrainSettings, size: Size, device: torch.device, dtyp
         tokens = min(settings.tokens_per_microbatch, settings.tokens_per_step)
         fit = [plan for plan in plans if tokens == settings.tokens_per_step or not plan.step_in_backward]
         found = [Choice(plan, tokens, peak_bytes(size, plan, tokens)) for plan in fit]
-    return fastest(found, budget_bytes(device, settings.memory if isinstance(settings.memory, float) else None))
+    averages = 4 * size.parameters if settings.ema_decay else 0
+    free = budget_bytes(device, settings.memory if isinstance(settings.memory, float) else None)
+    return fastest(found, free - averages)
 
 
 def budget_bytes(device: torch.device, gib: float | None) -> float:

@@ -30,6 +30,7 @@ class Compute:
         dtype: of the matrix products.
         tokens_per_microbatch: of a row, at most.
         shape: of all rows, if work on them is compiled or recorded; None leaves each as long as its documents.
+        label_smoothing: of the loss in training; validation has none, so that its losses can be compared.
     """
 
     device: torch.device
@@ -39,6 +40,7 @@ class Compute:
     tokens_per_microbatch: int
     compiled: bool = False
     shape: Shape | None = None
+    label_smoothing: float = 0.0
 
     def rows(self, store: Store, documents: Sequence[int]) -> Iterator[Row]:
         """The rows of some documents of a step."""
@@ -50,9 +52,11 @@ class Compute:
         for row in pack(range(len(store)), store.lengths, self.tokens_per_microbatch):
             yield Row.of(store, row, self.device, self.shape)
 
-    def nats(self, model: GPT2LMHeadModel, row: Row, share: float | Tensor = 1.0) -> Tensor:
+    def nats(
+        self, model: GPT2LMHeadModel, row: Row, share: float | Tensor = 1.0, label_smoothing: float = 0.0
+    ) -> Tensor:
         """Sum of the nats of a row's learned tokens, times `share`."""
-        loss = Loss(self.vocabulary_size, share, self.plan.rows_per_chunk)
+        loss = Loss(self.vocabulary_size, share, self.plan.rows_per_chunk, label_smoothing)
         cast = self.plan.weights == "float32" and self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=cast):
             return row_nats(model, row, loss, Passes(self.compiled, self.plan.recompute))

@@ -18,12 +18,14 @@ from theta.files import remove
 from theta.model import network
 from theta.model.devices import own_stream
 from theta.train import checkpoint
+from theta.train.averages import Averages
 from theta.train.batches import steps_of
 from theta.train.checkpoint import Progress
 from theta.train.compute import with_shape
 from theta.train.interrupt import stop_reason
 from theta.train.optimizer import adamw
 from theta.train.resume import claimed
+from theta.train.scope import narrow, widen
 from theta.train.settings import TrainSettings
 from theta.train.state import Record, Run, State
 from theta.train.step import launch
@@ -58,10 +60,11 @@ def train(run: Run) -> Iterator[Record]:
             save = why or (progress.step % settings.steps_per_checkpoint == 0 and progress.step < len(steps))
             records = _read(run, state, steps, leave=0 if save or validate or progress.step == len(steps) else 1)
             if validate:
-                records.append(_validate(run, state))
+                with state.averages.in_place():
+                    records.append(_validate(run, state))
             progress.records += records
             if save:
-                checkpoint.save_state(run.resume, run.model, state.optimizer, progress)
+                checkpoint.save_state(run.resume, run.model, state.optimizer, progress, state.averages.tensors)
             state.clock = time.perf_counter()
             yield from records
             if why:
@@ -71,6 +74,9 @@ def train(run: Run) -> Iterator[Record]:
                 )
         if settings.keep == "best":
             checkpoint.load_best(run.resume, run.model)
+        else:
+            state.averages.put()
+        widen(run.model)
     run.model.eval()
 
 
@@ -80,6 +86,7 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
     network.fuse_activation(run.model)
     network.set_dropout(run.model, settings.dropout)
     run.model.to(run.compute.device, torch.bfloat16 if plan.weights == "bfloat16" else torch.float32)
+    narrow(run.model, settings, run.compute.vocabulary_size)
     optimizer = adamw(
         run.model,
         learning_rate=settings.learning_rate,
@@ -87,17 +94,23 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
         betas=(settings.beta1, settings.beta2),
         plan=plan,
         seed=settings.seed,
+        layer_decay=settings.layer_learning_rate_decay,
     )
-    progress = checkpoint.load_state(run.resume, run.model, optimizer)
+    averages = Averages(run.model, settings.ema_decay)
+    progress = checkpoint.load_state(run.resume, run.model, optimizer, averages.tensors)
     if not progress.tokens_per_microbatch:
         progress.tokens_per_microbatch = run.compute.tokens_per_microbatch
         progress.loss_scale = 2.0**16 if run.compute.dtype == torch.float16 else 1.0
-    compute = replace(run.compute, tokens_per_microbatch=progress.tokens_per_microbatch)
+    compute = replace(
+        run.compute,
+        tokens_per_microbatch=progress.tokens_per_microbatch,
+        label_smoothing=settings.label_smoothing,
+    )
     update = (UpdateInBackward if plan.step_in_backward else UpdateAfterBackward)(
         run.model, optimizer, settings.max_gradient_norm
     )
     compute = with_shape(compute, run.documents, run.validation, steps)
-    return State(compute, optimizer, update, Works.of(run.model, compute), progress)
+    return State(compute, optimizer, update, Works.of(run.model, compute), progress, averages)
 
 
 def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) -> list[Record]:
@@ -155,6 +168,7 @@ def _check_lengths(run: Run) -> None:
 
 def _stop_not_finite(run: Run, what: str, which_weights: str) -> None:
     kept = run.resume / "last_good"
+    widen(run.model)
     network.trim(run.model, run.compute.vocabulary_size)
     network.save(run.model, kept)
     remove(run.resume / "state.pt")  # the same settings would only come to the same step

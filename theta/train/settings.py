@@ -34,8 +34,22 @@ class TrainSettings(Settings):
     """AdamW's decay of the squared-gradient average."""
     max_gradient_norm: float = Field(gt=0)
     """The gradient is scaled down to this norm when it is longer."""
-    dropout: float = Field(ge=0, lt=1)
-    """Dropout on embeddings and residual branches; attention weights are never dropped."""
+    dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
+    """Dropout on embeddings and residual branches; base keeps what its config has for each of the two. Attention
+    weights are never dropped."""
+    label_smoothing: float = Field(ge=0, lt=1)
+    """Share of the target's probability that is spread evenly over the vocabulary; validation is never smoothed."""
+    layer_learning_rate_decay: float = Field(gt=0, le=1)
+    """Each block learns at this share of the rate of the block above it, and the embeddings of the first block's; the
+    last block and the final layer norm learn at the whole rate. 1 is the same rate for all."""
+    frozen_layers: int = Field(ge=0)
+    """So many blocks from the first on stay as they are, and so do the embeddings but for the special tokens."""
+    lora_rank: int = Field(ge=0, le=512)
+    """Learn adapters of this rank beside the matrices of the blocks that are not frozen, and the special tokens,
+    instead of the weights; they go into the weights at the end. 0 learns the weights. Needs peft."""
+    ema_decay: float = Field(ge=0, lt=1)
+    """Validate and keep a moving average of the weights with this decay a step, less in the first steps; 0 keeps the
+    weights themselves. Takes 4 bytes for each learned weight, and while validating once more the weights."""
     validations_per_epoch: int = Field(ge=1, le=1000)
     """How often the validation loss is measured."""
     early_stopping_patience: int = Field(ge=0)

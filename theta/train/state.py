@@ -8,6 +8,7 @@ from typing import Any
 from transformers import GPT2LMHeadModel
 
 from theta.tokens.store import Store
+from theta.train.averages import Averages
 from theta.train.checkpoint import Progress
 from theta.train.compute import Compute
 from theta.train.optimizer import Optimizer
@@ -54,6 +55,7 @@ class State:
     update: Update
     works: Works
     progress: Progress
+    averages: Averages
     unread: list[Record] = field(default_factory=list)
     clock: float = field(default_factory=time.perf_counter)
 

@@ -37,6 +37,7 @@ def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     ):
         loss, norm = _update_in_memory(run, state, steps)
     state.progress.step += 1
+    state.averages.update(state.progress.step)
     if state.progress.loss_scale > 1 and state.progress.step % STEPS_PER_DOUBLING == 0:
         state.progress.loss_scale *= 2
     state.unread.append(

@@ -8,6 +8,7 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from theta.model.rows import Row
+from theta.model.trunk import draws
 from theta.train.compute import Compute
 from theta.train.recorded import Recorded
 
@@ -34,7 +35,7 @@ class Works:
         """The works on a model with this compute."""
 
         def more(row: Row, share: Tensor) -> Tensor:
-            part = compute.nats(model, row, share)
+            part = compute.nats(model, row, share, compute.label_smoothing)
             part.backward()
             return part.detach()
 
@@ -48,7 +49,7 @@ class Works:
             return compute.nats(model, row, share)
 
         # A recording cannot draw dropout a second time for what is made again.
-        draws_twice = compute.plan.recompute and model.transformer.drop.p > 0
+        draws_twice = compute.plan.recompute and draws(model)
         if compute.shape is None or draws_twice:
             return cls(first, more, nats)
         pool = torch.cuda.graph_pool_handle()
