@@ -46,7 +46,8 @@ class TrainSettings(Settings):
     """So many blocks from the first on stay as they are, and so do the embeddings but for the special tokens."""
     lora_rank: int = Field(ge=0, le=512)
     """Learn adapters of this rank beside the matrices of the blocks that are not frozen, and the special tokens,
-    instead of the weights; they go into the weights at the end. 0 learns the weights. Needs peft."""
+    instead of the weights; they go into the weights at the end. 0 learns the weights. Needs peft. Memory is planned as
+    if all weights were learned."""
     ema_decay: float = Field(ge=0, lt=1)
     """Validate and keep a moving average of the weights with this decay a step, less in the first steps; 0 keeps the
     weights themselves. Takes 4 bytes for each learned weight, and while validating once more the weights."""
