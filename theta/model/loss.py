@@ -47,6 +47,8 @@ class _MeanNats(torch.autograd.Function):
             if needs_gradient:
                 torch.mm(gradient_logits, weight_cast, out=gradient_hidden[chunk])
                 gradient_weight = _add_product(gradient_weight, gradient_logits.T, hidden[chunk], weight.dtype)
+        if gradient_weight is None and needs_gradient:  # a row in which nothing is learned
+            gradient_weight = torch.zeros_like(weight)
         ctx.gradients = (gradient_hidden, gradient_weight)
         return nats * loss.share
 

@@ -9,6 +9,7 @@ from theta.model.devices import choose_device, choose_dtype
 from theta.tokens.store import Store
 from theta.train.compute import Compute
 from theta.train.plan import FLOAT32, GIB, PLANS, Choice, Plan, Size, choices, fastest, peak_bytes
+from theta.train.ranks import ALONE, Ranks
 from theta.train.settings import TrainSettings
 
 CPU_TOKENS_PER_MICROBATCH = 4096
@@ -23,8 +24,29 @@ COMPILE_FROM_SECONDS = 60.0
 """Compiling takes some 20 seconds, and halves the time of the rest."""
 
 
-def choose_compute(settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_size: int, documents: Store) -> Compute:
+def choose_processes(settings: TrainSettings) -> int:
+    """How many processes train together: one for each GPU; on a CPU one, unless a number is asked for.
+
+    Raises:
+        SettingsError: more GPUs are asked for than there are.
+    """
+    device = choose_device("train.device", settings.device)
+    if device.type == "cpu":
+        return 1 if settings.devices == "auto" else settings.devices
+    there = torch.cuda.device_count()
+    if settings.devices == "auto":
+        return there
+    if settings.devices > there:
+        raise SettingsError(f"train.devices is {settings.devices}, but torch sees {there} GPUs; set it to auto.")
+    return settings.devices
+
+
+def choose_compute(
+    settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_size: int, documents: Store, ranks: Ranks = ALONE
+) -> Compute:
     """Device, arithmetic, plan, microbatch and whether to compile, for a run over `documents`.
+
+    The plan does not depend on the number of ranks, so that a run can go on with another number.
 
     Raises:
         SettingsError: a setting asks for what the machine does not have, or nothing fits into its memory.
@@ -41,6 +63,7 @@ def choose_compute(settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_s
         choice.plan,
         choice.tokens_per_microbatch,
         _choose_compiled(settings.compile, device, size, tokens) and dtype != torch.float32,
+        ranks=ranks,
     )
 
 

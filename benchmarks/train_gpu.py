@@ -1,0 +1,418 @@
+"""Training on one GPU: throughput, memory and loss of Theta's plans, beside what people would otherwise use.
+
+    python benchmarks/train_gpu.py [--models gpt2-medium] [--cases fast lean trainer ...] [--steps 40]
+
+New models of GPT-2's four shapes, and two sets of conversations: random tokens of the lengths in
+benchmarks/conversation_lengths.csv (cut at 512 tokens), for throughput and peak memory; and the shipped ones
+(Datasets/tokens, run `dvc repro tokenize` first), for the validation loss after the same number of tokens. Counted
+are real tokens; padding is not. Each case has a process of its own.
+
+    fast, compact, lean, leanest, float32   Theta, train.memory set to that plan, 32,768 tokens a step
+    12                                      Theta, train.memory set to that many GiB, and torch held to them
+    leanest@2048                            ... with so many tokens a step, in one microbatch
+    nanogpt      one stream of tokens, documents not isolated: transformers' model compiled, bfloat16 autocast, fused AdamW
+    trl          SFTTrainer of trl, packed rows of 512, 32 rows a batch, no recompute
+    trainer      the Hugging Face Trainer, bfloat16, padded, batches of 8
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+SHAPES = {"gpt2": (12, 12, 768), "gpt2-medium": (24, 16, 1024), "gpt2-large": (36, 20, 1280), "gpt2-xl": (48, 25, 1600)}
+CASES = ("fast", "compact", "lean", "leanest@2048", "float32", "12", "nanogpt", "trl", "trainer")
+PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
+LONGEST = 512
+TOKENS_PER_STEP = 32_768
+WARMUP_STEPS = 8
+LOSS_EPOCHS = 8
+LEARNING_RATE = 3e-4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", choices=SHAPES, default=["gpt2-medium"])
+    parser.add_argument("--cases", nargs="+", default=CASES, metavar="CASE")
+    parser.add_argument("--steps", type=int, default=40, help="measured steps of each case")
+    parser.add_argument("--no-loss", action="store_true", help="throughput and memory only")
+    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.run:
+        print(json.dumps(run_case(*arguments.run, arguments.steps, not arguments.no_loss)))
+    else:
+        compare(arguments)
+
+
+def compare(arguments: argparse.Namespace) -> None:
+    print_machine()
+    print("| model | case | real tokens/s | MFU | peak GiB | predicted | shipped tokens/s | loss | what |")
+    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    for model in arguments.models:
+        for case in arguments.cases:
+            print(f"| {model} | {case} | {_row(model, case, arguments)} |", flush=True)
+
+
+def _row(model: str, case: str, arguments: argparse.Namespace) -> str:
+    options = [f"--steps={arguments.steps}", *(["--no-loss"] if arguments.no_loss else [])]
+    command = [sys.executable, __file__, "--run", model, case, *options]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        return "failed: " + done.stderr.strip().splitlines()[-1][:300]
+    found = json.loads(done.stdout.splitlines()[-1])
+    return (
+        f"{found['tokens_per_second']:,.0f} | {found['mfu']:.0%} | {found['peak_gib']:.2f} | "
+        f"{found.get('predicted_gib', '')} | {found.get('shipped_tokens_per_second', 0):,.0f} | "
+        f"{found.get('loss', 0):.3f} | {found.get('what', '')}"
+    )
+
+
+def print_machine() -> None:
+    import torch
+    import transformers
+
+    gpu = torch.cuda.get_device_name()
+    versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
+    print(f"{gpu}, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {versions}\n")
+
+
+def run_case(model: str, case: str, steps: int, with_loss: bool) -> dict[str, Any]:
+    """Throughput and memory on the lengths, then, in the same process, the loss on the shipped conversations."""
+    from theta.train.process import keep_large_buffers, prepare_gpu
+
+    keep_large_buffers()
+    prepare_gpu()
+    import torch
+
+    measure: Callable[[Task], dict[str, Any]] = {"nanogpt": nanogpt, "trl": trl, "trainer": trainer}.get(case, theta)
+    with tempfile.TemporaryDirectory() as folder:
+        task = lengths_task(model, case, Path(folder), steps + WARMUP_STEPS)
+        torch.cuda.reset_peak_memory_stats()
+        found = measure(task)
+        found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
+        found["mfu"] = _flops(model) * found["tokens_per_second"] / _peak()
+        if with_loss:
+            torch.cuda.empty_cache()
+            shipped = measure(shipped_task(model, case, Path(folder)))
+            found |= {"shipped_tokens_per_second": shipped["tokens_per_second"], "loss": shipped["loss"]}
+    return found
+
+
+def _flops(model: str) -> float:
+    """Of a token forward and backward: 6 a weight, and attention over half of a mean document."""
+    layers, _, width = SHAPES[model]
+    return 6 * (50_257 * width + layers * 12 * width**2) + 6 * layers * width * 189
+
+
+def _peak() -> float:
+    import torch
+
+    name = torch.cuda.get_device_name()
+    return next((peak for part, peak in PEAK_FLOPS.items() if part in name), float("nan"))
+
+
+@dataclass
+class Task:
+    """What a case trains."""
+
+    model: str
+    case: str
+    store: Any
+    validation: Any
+    vocabulary_size: int
+    epochs: int
+    folder: Path
+    measure_loss: bool
+
+    @property
+    def tokens(self) -> int:
+        return int(self.store.lengths.sum())
+
+
+def lengths_task(model: str, case: str, folder: Path, steps: int) -> Task:
+    """Random tokens of the lengths of real conversations, for so many steps."""
+    import numpy as np
+
+    from theta.tokens.store import Document, Store, write
+
+    random = np.random.default_rng(0)
+    documents = []
+    with (ROOT / "benchmarks" / "conversation_lengths.csv").open(encoding="utf-8") as file:
+        for number, row in enumerate(csv.DictReader(file)):
+            prompt, reply = int(row["prompt_tokens"]), int(row["reply_tokens"])
+            length = min(prompt + reply, LONGEST)
+            learned = [place >= min(prompt, length - 1) for place in range(length)]
+            ids = random.integers(50_257, size=length).tolist()
+            documents.append(Document(ids, learned, "random", f"lengths#{number}", length))
+    write(folder / "train.arrow", documents)
+    write(folder / "validation.arrow", documents[:50])
+    store = Store(folder / "train.arrow")
+    epochs = -(-steps * tokens_per_step(case) // int(store.lengths.sum()))
+    return Task(model, case, store, Store(folder / "validation.arrow"), 50_262, epochs, folder / "run", False)
+
+
+def shipped_task(model: str, case: str, folder: Path) -> Task:
+    """The shipped conversations, some epochs."""
+    from theta.tokens.store import Store
+
+    tokens = ROOT / "Datasets" / "tokens"
+    stores = [Store(tokens / f"{split}.arrow") for split in ("train", "validation")]
+    return Task(model, case, *stores, 50_262, LOSS_EPOCHS, folder / "shipped", True)
+
+
+def tokens_per_step(case: str) -> int:
+    return int(case.partition("@")[2] or TOKENS_PER_STEP)
+
+
+def new_model(name: str) -> Any:
+    import torch
+
+    from theta.model import network
+
+    torch.set_default_device("cuda")
+    try:
+        torch.manual_seed(0)
+        model = network.new(*SHAPES[name], seed=0)
+    finally:
+        torch.set_default_device(None)
+    return model
+
+
+def theta(task: Task) -> dict[str, Any]:
+    import torch
+
+    from theta.model import network
+    from theta.params import load
+    from theta.train.choose import choose_compute, describe
+    from theta.train.loop import train
+    from theta.train.settings import TrainSettings
+    from theta.train.state import Run
+
+    memory = task.case.partition("@")[0]
+    budget = float(memory) if memory[0].isdigit() else None
+    tokens = tokens_per_step(task.case) if not task.measure_loss else max(2048, tokens_per_step(task.case) // 8)
+    changes = {
+        "epochs": task.epochs,
+        "tokens_per_step": tokens,
+        "memory": budget or memory,
+        "compile": "always",
+        "learning_rate": LEARNING_RATE,
+        "warmup_fraction": 0.1,
+        "dropout": 0.0,
+        "steps_per_checkpoint": 10**6,
+        "early_stopping_patience": 0,
+        "device": "cuda",
+    }
+    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
+    model = new_model(task.model).cpu()
+    torch.cuda.empty_cache()
+    if budget:
+        torch.cuda.set_per_process_memory_fraction(budget * 2**30 / torch.cuda.get_device_properties(0).total_memory)
+    network.resize(model, task.vocabulary_size)
+    torch.cuda.reset_peak_memory_stats()
+    compute = choose_compute(settings, model, task.vocabulary_size, task.store)
+    run = Run(model, task.store, task.validation, settings, compute, task.folder, os.getppid())
+    meter, loss = Meter(), float("nan")
+    for record in train(run):
+        if record["kind"] == "step":
+            meter.add(record["tokens"], record["seconds"])
+        elif record["kind"] == "validation":
+            loss = record["loss"]
+    what = f"{compute.plan.name}, {compute.tokens_per_microbatch:,} a microbatch"
+    return {**meter.result(), "loss": loss, "what": what, "described": describe(compute)}
+
+
+def peer_loss(model: Any, task: Task) -> float:
+    """Nats per learned token of the validation split, measured as Theta does it."""
+    import torch
+
+    from theta.evaluate.likelihood import measure
+
+    scores = measure(model.float(), task.validation, task.vocabulary_size, 4096, torch.device("cuda"))
+    return float(scores.nats.sum() / task.validation.learned_counts.sum())
+
+
+def nanogpt(task: Task) -> dict[str, Any]:
+    import numpy as np
+    import torch
+
+    model = new_model(task.model)
+    model.resize_token_embeddings(50_304, mean_resizing=False)
+    _no_dropout(model)
+    steps = task.epochs * task.tokens // TOKENS_PER_STEP if not task.measure_loss else task.epochs * task.tokens // 4096
+    rows = (64, LONGEST) if not task.measure_loss else (8, LONGEST)
+    pairs = [task.store[document] for document in range(len(task.store))]
+    ids = torch.from_numpy(np.concatenate([ids for ids, _ in pairs]).astype(np.int64))
+    labels = torch.from_numpy(np.concatenate([labels for _, labels in pairs]).astype(np.int64))
+    groups = [
+        {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
+        {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
+    ]
+    optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
+    compiled, meter = torch.compile(model), Meter()
+    for step in range(steps):
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * _factor(step, steps)
+        begin = time.perf_counter()
+        starts = torch.randint(len(ids) - LONGEST, (rows[0],)).tolist()
+        batch = torch.stack([ids[start : start + LONGEST] for start in starts]).cuda(non_blocking=True)
+        wanted = torch.stack([labels[start : start + LONGEST] for start in starts]).cuda(non_blocking=True)
+        with torch.autocast("cuda", torch.bfloat16):
+            loss = compiled(batch, labels=wanted, use_cache=False).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+        torch.cuda.synchronize()
+        meter.add(rows[0] * LONGEST, time.perf_counter() - begin)
+    return {**meter.result(), "loss": peer_loss(model, task) if task.measure_loss else None, "what": "not isolated"}
+
+
+def _factor(step: int, steps: int) -> float:
+    from theta.train.schedule import learning_rate_factor
+
+    return learning_rate_factor(step, steps=steps, warmup_steps=round(0.1 * steps), final_fraction=0.1)
+
+
+def trl(task: Task) -> dict[str, Any]:
+    from datasets import Dataset
+    from trl import SFTConfig, SFTTrainer
+
+    rows = 32 if not task.measure_loss else 8
+    records = [
+        {"input_ids": ids.tolist(), "completion_mask": (labels >= 0).astype(int).tolist()}
+        for ids, labels in (task.store[document] for document in range(len(task.store)))
+    ]
+    extra = {"packing": True, "max_length": LONGEST, "gradient_checkpointing": False, "dataset_num_proc": None}
+    steps = 1 + task.tokens // (rows * LONGEST) if not task.measure_loss else task.epochs * task.tokens // 4096
+    settings = SFTConfig(**_trainer_settings(task, rows, min(steps, 40) if not task.measure_loss else steps), **extra)
+    meter = Meter(warmup=4)
+    trainer = SFTTrainer(
+        _peer_model(task),
+        settings,
+        train_dataset=Dataset.from_list(records),
+        processing_class=_tokenizer(),
+        callbacks=[_stop(meter)],
+    )
+    collate = trainer.data_collator
+    trainer.data_collator = lambda features: _counted(collate(features), meter)
+    trainer.train()
+    return {**meter.result(), "loss": peer_loss(trainer.model, task) if task.measure_loss else None, "what": "isolated"}
+
+
+def trainer(task: Task) -> dict[str, Any]:
+    import torch
+    from transformers import Trainer, TrainingArguments
+
+    pairs = [task.store[document] for document in range(len(task.store))]
+    documents = [{"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)} for ids, labels in pairs]
+    meter = Meter(warmup=4)
+    pad = torch.nn.utils.rnn.pad_sequence
+
+    def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
+        ids = pad([feature["input_ids"].long() for feature in features], batch_first=True)
+        labels = pad([feature["labels"].long() for feature in features], batch_first=True, padding_value=-100)
+        mask = pad([torch.ones(len(feature["input_ids"])) for feature in features], batch_first=True).long()
+        return _counted({"input_ids": ids, "labels": labels, "attention_mask": mask}, meter)
+
+    rows = 8 if not task.measure_loss else 48
+    steps = 100 if not task.measure_loss else task.epochs * task.tokens // 4096
+    settings = TrainingArguments(**_trainer_settings(task, rows, steps))
+    peer = Trainer(_peer_model(task), settings, collate, documents, callbacks=[_stop(meter)])
+    peer.train()
+    return {**meter.result(), "loss": peer_loss(peer.model, task) if task.measure_loss else None, "what": "isolated"}
+
+
+def _trainer_settings(task: Task, rows: int, steps: int) -> dict[str, Any]:
+    return {
+        "output_dir": str(task.folder),
+        "max_steps": steps,
+        "per_device_train_batch_size": rows,
+        "learning_rate": LEARNING_RATE,
+        "lr_scheduler_type": "cosine",
+        "warmup_steps": round(0.1 * steps),
+        "bf16": True,
+        "save_strategy": "no",
+        "report_to": "none",
+        "logging_strategy": "no",
+        "disable_tqdm": True,
+    }
+
+
+def _peer_model(task: Task) -> Any:
+    model = new_model(task.model)
+    model.resize_token_embeddings(task.vocabulary_size, mean_resizing=False)
+    _no_dropout(model)
+    return model
+
+
+def _no_dropout(model: Any) -> None:
+    from theta.model.network import set_dropout
+
+    set_dropout(model, 0.0)
+    for block in model.transformer.h:
+        block.attn.attn_dropout.p = 0.0
+
+
+def _tokenizer() -> Any:
+    from transformers import PreTrainedTokenizerFast
+
+    tokenizer = ROOT / "Datasets" / "tokens" / "tokenizer" / "tokenizer.json"
+    return PreTrainedTokenizerFast(tokenizer_file=str(tokenizer), eos_token="<|end|>", pad_token="<|pad|>")
+
+
+def _counted(batch: dict[str, Any], meter: "Meter") -> dict[str, Any]:
+    mask = batch.get("attention_mask")
+    meter.batches.append(int(mask.sum()) if mask is not None else batch["input_ids"].numel())
+    return batch
+
+
+def _stop(meter: "Meter") -> Any:
+    import torch
+    from transformers import TrainerCallback
+
+    class Count(TrainerCallback):
+        def on_step_begin(self, *_arguments: Any, **_others: Any) -> None:
+            self.begin = time.perf_counter()
+
+        def on_step_end(self, _arguments: Any, state: Any, *_others: Any, **_more: Any) -> None:
+            torch.cuda.synchronize()
+            meter.add(meter.batches[state.global_step - 1], time.perf_counter() - self.begin)
+
+    return Count()
+
+
+class Meter:
+    """Real tokens and the seconds of steps, after some to warm up."""
+
+    def __init__(self, warmup: int = WARMUP_STEPS) -> None:
+        self.warmup, self.batches = warmup, []
+        self.steps: list[tuple[int, float]] = []
+
+    def add(self, tokens: int, seconds: float) -> None:
+        self.steps.append((tokens, seconds))
+
+    def result(self) -> dict[str, float]:
+        """The median of the steps' throughputs is not weighed down by a step that waits for the host."""
+        measured = self.steps[self.warmup :] or self.steps
+        return {"tokens_per_second": sum(tokens for tokens, _ in measured) / sum(seconds for _, seconds in measured)}
+
+
+def _unused() -> Iterator[None]:
+    yield
+
+
+if __name__ == "__main__":
+    main()
