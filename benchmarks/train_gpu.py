@@ -1,18 +1,19 @@
-"""Training on one GPU: throughput, memory and loss of Theta's plans, beside what people would otherwise use.
+"""Training on a GPU: throughput, memory and loss of Theta's plans, beside what people would otherwise use.
 
     python benchmarks/train_gpu.py [--models gpt2-medium] [--cases fast lean trainer ...] [--steps 40]
 
 New models of GPT-2's four shapes, and two sets of conversations: random tokens of the lengths in
 benchmarks/conversation_lengths.csv (cut at 512 tokens), for throughput and peak memory; and the shipped ones
-(Datasets/tokens, run `dvc repro tokenize` first), for the validation loss after the same number of tokens. Counted
-are real tokens; padding is not. Each case has a process of its own.
+(Datasets/tokens, run `dvc repro tokenize` first), for the validation loss after the same number of tokens in steps of
+4,096. Counted are real tokens; padding is not. Each case has a process of its own.
 
     fast, compact, lean, leanest, float32   Theta, train.memory set to that plan, 32,768 tokens a step
-    12                                      Theta, train.memory set to that many GiB, and torch held to them
-    leanest@2048                            ... with so many tokens a step, in one microbatch
-    nanogpt      one stream of tokens, documents not isolated: transformers' model compiled, bfloat16 autocast, fused AdamW
-    trl          SFTTrainer of trl, packed rows of 512, 32 rows a batch, no recompute
-    trainer      the Hugging Face Trainer, bfloat16, padded, batches of 8
+    leanest@2048    ... with so many tokens a step, in one microbatch
+    12              Theta, train.memory set to so many GiB, and torch held to them
+    2xfast          Theta on two GPUs, 65,536 tokens a step
+    nanogpt         one stream of tokens, documents not isolated: transformers' model compiled, bfloat16 autocast
+    trl             SFTTrainer of trl: packed rows of 512, 32 a batch, no recompute
+    trainer         the Hugging Face Trainer: bfloat16, padded, 8 rows a batch
 """
 
 import argparse
@@ -20,11 +21,12 @@ import csv
 import json
 import os
 import platform
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,11 +37,12 @@ sys.path.insert(0, str(ROOT))
 SHAPES = {"gpt2": (12, 12, 768), "gpt2-medium": (24, 16, 1024), "gpt2-large": (36, 20, 1280), "gpt2-xl": (48, 25, 1600)}
 CASES = ("fast", "compact", "lean", "leanest@2048", "float32", "12", "nanogpt", "trl", "trainer")
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
-LONGEST = 512
-TOKENS_PER_STEP = 32_768
-WARMUP_STEPS = 8
-LOSS_EPOCHS = 8
+LONGEST, VOCABULARY_SIZE = 512, 50_262
+TOKENS_PER_STEP, SHIPPED_TOKENS_PER_STEP = 32_768, 4_096
+WARMUP_STEPS, PEER_STEPS, PEER_WARMUP_STEPS = 8, 30, 5
+SHIPPED_EPOCHS = 8
 LEARNING_RATE = 3e-4
+DEVICE = "cuda"
 
 
 def main() -> None:
@@ -48,17 +51,17 @@ def main() -> None:
     parser.add_argument("--cases", nargs="+", default=CASES, metavar="CASE")
     parser.add_argument("--steps", type=int, default=40, help="measured steps of each case")
     parser.add_argument("--no-loss", action="store_true", help="throughput and memory only")
-    parser.add_argument("--run", nargs=2, help=argparse.SUPPRESS)
+    parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.run:
-        print(json.dumps(run_case(*arguments.run, arguments.steps, not arguments.no_loss)))
+    if arguments.measure:
+        print("\n" + json.dumps(run_case(*arguments.measure, arguments.steps, not arguments.no_loss)))
     else:
         compare(arguments)
 
 
 def compare(arguments: argparse.Namespace) -> None:
     print_machine()
-    print("| model | case | real tokens/s | MFU | peak GiB | predicted | shipped tokens/s | loss | what |")
+    print("| model | case | real tokens/s | MFU | peak GiB | predicted | shipped: tokens/s | loss | how |")
     print("|---|---|---|---|---|---|---|---|---|", flush=True)
     for model in arguments.models:
         for case in arguments.cases:
@@ -67,23 +70,33 @@ def compare(arguments: argparse.Namespace) -> None:
 
 def _row(model: str, case: str, arguments: argparse.Namespace) -> str:
     options = [f"--steps={arguments.steps}", *(["--no-loss"] if arguments.no_loss else [])]
-    command = [sys.executable, __file__, "--run", model, case, *options]
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus(case)}"]
+    command = [sys.executable, *(torchrun if gpus(case) > 1 else []), __file__, "--measure", model, case, *options]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return "failed: " + done.stderr.strip().splitlines()[-1][:300]
-    found = json.loads(done.stdout.splitlines()[-1])
-    return (
-        f"{found['tokens_per_second']:,.0f} | {found['mfu']:.0%} | {found['peak_gib']:.2f} | "
-        f"{found.get('predicted_gib', '')} | {found.get('shipped_tokens_per_second', 0):,.0f} | "
-        f"{found.get('loss', 0):.3f} | {found.get('what', '')}"
+        return "failed: " + (done.stderr.strip().splitlines() or ["no word"])[-1][:300]
+    found = json.loads(next(line for line in reversed(done.stdout.splitlines()) if line.startswith("{")))
+    shipped = (
+        f"{found['shipped_tokens_per_second']:,.0f} | {found['loss']:.3f}"
+        if "shipped_tokens_per_second" in found
+        else " | "
     )
+    predicted = f"{found['predicted_gib']:.2f}" if "predicted_gib" in found else ""
+    return (
+        f"{found['tokens_per_second']:,.0f} | {found['mfu']:.0%} | {found['peak_gib']:.2f} | {predicted} | {shipped} | "
+        f"{found['how']}"
+    )
+
+
+def gpus(case: str) -> int:
+    return int(case[0]) if case[1:2] == "x" else 1
 
 
 def print_machine() -> None:
     import torch
     import transformers
 
-    gpu = torch.cuda.get_device_name()
+    gpu = f"{torch.cuda.get_device_name()} ({torch.cuda.device_count()})"
     versions = f"torch {torch.__version__}, transformers {transformers.__version__}"
     print(f"{gpu}, {time.strftime('%Y-%m-%d')}, Python {platform.python_version()}, {versions}\n")
 
@@ -96,16 +109,16 @@ def run_case(model: str, case: str, steps: int, with_loss: bool) -> dict[str, An
     prepare_gpu()
     import torch
 
+    from theta.train.ranks import joined
+
     measure: Callable[[Task], dict[str, Any]] = {"nanogpt": nanogpt, "trl": trl, "trainer": trainer}.get(case, theta)
-    with tempfile.TemporaryDirectory() as folder:
-        task = lengths_task(model, case, Path(folder), steps + WARMUP_STEPS)
-        torch.cuda.reset_peak_memory_stats()
-        found = measure(task)
-        found["peak_gib"] = round(torch.cuda.max_memory_allocated() / 2**30, 3)
-        found["mfu"] = _flops(model) * found["tokens_per_second"] / _peak()
+    with tempfile.TemporaryDirectory() as folder, joined(torch.device(DEVICE)) as ranks:
+        found = measure(lengths_task(model, case, Path(folder), steps + WARMUP_STEPS, ranks))
+        found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        found["mfu"] = _flops(model) * found["tokens_per_second"] / _peak() / ranks.count
         if with_loss:
             torch.cuda.empty_cache()
-            shipped = measure(shipped_task(model, case, Path(folder)))
+            shipped = measure(shipped_task(model, case, Path(folder), ranks))
             found |= {"shipped_tokens_per_second": shipped["tokens_per_second"], "loss": shipped["loss"]}
     return found
 
@@ -131,49 +144,47 @@ class Task:
     case: str
     store: Any
     validation: Any
-    vocabulary_size: int
     epochs: int
+    tokens_per_step: int
     folder: Path
+    ranks: Any
     measure_loss: bool
 
     @property
-    def tokens(self) -> int:
-        return int(self.store.lengths.sum())
+    def steps(self) -> int:
+        """Steps of those who count them themselves."""
+        return self.epochs * int(self.store.lengths.sum()) // self.tokens_per_step
 
 
-def lengths_task(model: str, case: str, folder: Path, steps: int) -> Task:
-    """Random tokens of the lengths of real conversations, for so many steps."""
+def lengths_task(model: str, case: str, folder: Path, steps: int, ranks: Any) -> Task:
+    """Random tokens of the lengths of real conversations, for so many steps, all in one epoch."""
     import numpy as np
 
     from theta.tokens.store import Document, Store, write
 
-    random = np.random.default_rng(0)
-    documents = []
     with (ROOT / "benchmarks" / "conversation_lengths.csv").open(encoding="utf-8") as file:
-        for number, row in enumerate(csv.DictReader(file)):
-            prompt, reply = int(row["prompt_tokens"]), int(row["reply_tokens"])
-            length = min(prompt + reply, LONGEST)
-            learned = [place >= min(prompt, length - 1) for place in range(length)]
-            ids = random.integers(50_257, size=length).tolist()
-            documents.append(Document(ids, learned, "random", f"lengths#{number}", length))
-    write(folder / "train.arrow", documents)
-    write(folder / "validation.arrow", documents[:50])
-    store = Store(folder / "train.arrow")
-    epochs = -(-steps * tokens_per_step(case) // int(store.lengths.sum()))
-    return Task(model, case, store, Store(folder / "validation.arrow"), 50_262, epochs, folder / "run", False)
+        lengths = [(int(row["prompt_tokens"]), int(row["reply_tokens"])) for row in csv.DictReader(file)]
+    tokens_per_step = int(case.partition("@")[2] or TOKENS_PER_STEP * gpus(case))
+    random, documents, tokens = np.random.default_rng(0), [], 0
+    while tokens < steps * tokens_per_step:
+        prompt, reply = lengths[len(documents) % len(lengths)]
+        length = min(prompt + reply, LONGEST)
+        learned = [place >= min(prompt, length - 1) for place in range(length)]
+        ids = random.integers(VOCABULARY_SIZE, size=length).tolist()
+        documents.append(Document(ids, learned, "random", f"lengths#{len(documents)}", length))
+        tokens += length
+    stores = [folder / f"{name}{ranks.rank}.arrow" for name in ("train", "validation")]
+    write(stores[0], documents)
+    write(stores[1], documents[:50])
+    return Task(model, case, *map(Store, stores), 1, tokens_per_step, folder / "run", ranks, False)
 
 
-def shipped_task(model: str, case: str, folder: Path) -> Task:
+def shipped_task(model: str, case: str, folder: Path, ranks: Any) -> Task:
     """The shipped conversations, some epochs."""
     from theta.tokens.store import Store
 
-    tokens = ROOT / "Datasets" / "tokens"
-    stores = [Store(tokens / f"{split}.arrow") for split in ("train", "validation")]
-    return Task(model, case, *stores, 50_262, LOSS_EPOCHS, folder / "shipped", True)
-
-
-def tokens_per_step(case: str) -> int:
-    return int(case.partition("@")[2] or TOKENS_PER_STEP)
+    stores = [Store(ROOT / "Datasets" / "tokens" / f"{split}.arrow") for split in ("train", "validation")]
+    return Task(model, case, *stores, SHIPPED_EPOCHS, SHIPPED_TOKENS_PER_STEP, folder / "shipped", ranks, True)
 
 
 def new_model(name: str) -> Any:
@@ -181,7 +192,7 @@ def new_model(name: str) -> Any:
 
     from theta.model import network
 
-    torch.set_default_device("cuda")
+    torch.set_default_device(DEVICE)
     try:
         torch.manual_seed(0)
         model = network.new(*SHAPES[name], seed=0)
@@ -195,89 +206,87 @@ def theta(task: Task) -> dict[str, Any]:
 
     from theta.model import network
     from theta.params import load
-    from theta.train.choose import choose_compute, describe
+    from theta.train.choose import choose_compute, size_of
     from theta.train.loop import train
+    from theta.train.plan import peak_bytes
     from theta.train.settings import TrainSettings
     from theta.train.state import Run
 
-    memory = task.case.partition("@")[0]
+    memory = task.case.partition("@")[0].removeprefix(f"{gpus(task.case)}x")
     budget = float(memory) if memory[0].isdigit() else None
-    tokens = tokens_per_step(task.case) if not task.measure_loss else max(2048, tokens_per_step(task.case) // 8)
     changes = {
         "epochs": task.epochs,
-        "tokens_per_step": tokens,
+        "tokens_per_step": task.tokens_per_step,
         "memory": budget or memory,
         "compile": "always",
         "learning_rate": LEARNING_RATE,
         "warmup_fraction": 0.1,
         "dropout": 0.0,
         "steps_per_checkpoint": 10**6,
-        "early_stopping_patience": 0,
-        "device": "cuda",
+        "device": DEVICE,
     }
     settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
     model = new_model(task.model).cpu()
     torch.cuda.empty_cache()
     if budget:
         torch.cuda.set_per_process_memory_fraction(budget * 2**30 / torch.cuda.get_device_properties(0).total_memory)
-    network.resize(model, task.vocabulary_size)
+    network.resize(model, VOCABULARY_SIZE)
     torch.cuda.reset_peak_memory_stats()
-    compute = choose_compute(settings, model, task.vocabulary_size, task.store)
+    compute = choose_compute(settings, model, VOCABULARY_SIZE, task.store, task.ranks)
+    predicted = peak_bytes(size_of(model), compute.plan, compute.tokens_per_microbatch)
     run = Run(model, task.store, task.validation, settings, compute, task.folder, os.getppid())
     meter, loss = Meter(), float("nan")
     for record in train(run):
         if record["kind"] == "step":
             meter.add(record["tokens"], record["seconds"])
-        elif record["kind"] == "validation":
+        else:
             loss = record["loss"]
-    what = f"{compute.plan.name}, {compute.tokens_per_microbatch:,} a microbatch"
-    return {**meter.result(), "loss": loss, "what": what, "described": describe(compute)}
+    how = f"{compute.plan.name}, {compute.tokens_per_microbatch:,} tokens a microbatch"
+    return {**meter.result(), "loss": loss, "predicted_gib": predicted / 2**30, "how": how}
 
 
-def peer_loss(model: Any, task: Task) -> float:
+def peer_loss(model: Any, task: Task) -> dict[str, float]:
     """Nats per learned token of the validation split, measured as Theta does it."""
     import torch
 
     from theta.evaluate.likelihood import measure
 
-    scores = measure(model.float(), task.validation, task.vocabulary_size, 4096, torch.device("cuda"))
-    return float(scores.nats.sum() / task.validation.learned_counts.sum())
+    if not task.measure_loss:
+        return {}
+    scores = measure(model.float(), task.validation, VOCABULARY_SIZE, 4096, torch.device(DEVICE))
+    return {"loss": float(scores.nats.sum() / task.validation.learned_counts.sum())}
 
 
 def nanogpt(task: Task) -> dict[str, Any]:
+    """Rows of 512 cut from one stream, which nobody tells where documents begin."""
     import numpy as np
     import torch
 
-    model = new_model(task.model)
+    model = _peer_model(task)
     model.resize_token_embeddings(50_304, mean_resizing=False)
-    _no_dropout(model)
-    steps = task.epochs * task.tokens // TOKENS_PER_STEP if not task.measure_loss else task.epochs * task.tokens // 4096
-    rows = (64, LONGEST) if not task.measure_loss else (8, LONGEST)
     pairs = [task.store[document] for document in range(len(task.store))]
-    ids = torch.from_numpy(np.concatenate([ids for ids, _ in pairs]).astype(np.int64))
-    labels = torch.from_numpy(np.concatenate([labels for _, labels in pairs]).astype(np.int64))
+    stream = [torch.tensor(np.concatenate(parts), device=DEVICE).long() for parts in zip(*pairs, strict=True)]
     groups = [
         {"params": [p for p in model.parameters() if p.dim() > 1], "weight_decay": 0.1},
         {"params": [p for p in model.parameters() if p.dim() < 2], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, lr=LEARNING_RATE, betas=(0.9, 0.95), fused=True)
     compiled, meter = torch.compile(model), Meter()
-    for step in range(steps):
-        for group in optimizer.param_groups:
-            group["lr"] = LEARNING_RATE * _factor(step, steps)
+    for step in range(task.steps):
         begin = time.perf_counter()
-        starts = torch.randint(len(ids) - LONGEST, (rows[0],)).tolist()
-        batch = torch.stack([ids[start : start + LONGEST] for start in starts]).cuda(non_blocking=True)
-        wanted = torch.stack([labels[start : start + LONGEST] for start in starts]).cuda(non_blocking=True)
-        with torch.autocast("cuda", torch.bfloat16):
-            loss = compiled(batch, labels=wanted, use_cache=False).loss
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * _factor(step, task.steps)
+        starts = torch.randint(len(stream[0]) - LONGEST, (task.tokens_per_step // LONGEST, 1), device=DEVICE)
+        ids, labels = (part[starts + torch.arange(LONGEST, device=DEVICE)] for part in stream)
+        with torch.autocast(DEVICE, torch.bfloat16):
+            loss = compiled(ids, labels=labels, use_cache=False).loss
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
         torch.cuda.synchronize()
-        meter.add(rows[0] * LONGEST, time.perf_counter() - begin)
-    return {**meter.result(), "loss": peer_loss(model, task) if task.measure_loss else None, "what": "not isolated"}
+        meter.add(task.tokens_per_step, time.perf_counter() - begin)
+    return {**meter.result(), "how": "documents not isolated", **peer_loss(model, task)}
 
 
 def _factor(step: int, steps: int) -> float:
@@ -290,26 +299,24 @@ def trl(task: Task) -> dict[str, Any]:
     from datasets import Dataset
     from trl import SFTConfig, SFTTrainer
 
-    rows = 32 if not task.measure_loss else 8
     records = [
         {"input_ids": ids.tolist(), "completion_mask": (labels >= 0).astype(int).tolist()}
         for ids, labels in (task.store[document] for document in range(len(task.store)))
     ]
-    extra = {"packing": True, "max_length": LONGEST, "gradient_checkpointing": False, "dataset_num_proc": None}
-    steps = 1 + task.tokens // (rows * LONGEST) if not task.measure_loss else task.epochs * task.tokens // 4096
-    settings = SFTConfig(**_trainer_settings(task, rows, min(steps, 40) if not task.measure_loss else steps), **extra)
-    meter = Meter(warmup=4)
-    trainer = SFTTrainer(
+    rows = SHIPPED_TOKENS_PER_STEP // LONGEST if task.measure_loss else 32
+    extra = {"packing": True, "max_length": LONGEST, "gradient_checkpointing": False}
+    meter = Meter(PEER_WARMUP_STEPS)
+    peer = SFTTrainer(
         _peer_model(task),
-        settings,
+        SFTConfig(**_trainer_settings(task, rows), **extra),
         train_dataset=Dataset.from_list(records),
         processing_class=_tokenizer(),
-        callbacks=[_stop(meter)],
+        callbacks=[_count(meter)],
     )
-    collate = trainer.data_collator
-    trainer.data_collator = lambda features: _counted(collate(features), meter)
-    trainer.train()
-    return {**meter.result(), "loss": peer_loss(trainer.model, task) if task.measure_loss else None, "what": "isolated"}
+    collate = peer.data_collator
+    peer.data_collator = lambda features: _counted(collate(features), meter)
+    peer.train()
+    return {**meter.result(), "how": "dense mask", **peer_loss(peer.model, task)}
 
 
 def trainer(task: Task) -> dict[str, Any]:
@@ -318,7 +325,7 @@ def trainer(task: Task) -> dict[str, Any]:
 
     pairs = [task.store[document] for document in range(len(task.store))]
     documents = [{"input_ids": torch.tensor(ids), "labels": torch.tensor(labels)} for ids, labels in pairs]
-    meter = Meter(warmup=4)
+    meter = Meter(PEER_WARMUP_STEPS)
     pad = torch.nn.utils.rnn.pad_sequence
 
     def collate(features: list[dict[str, Any]]) -> dict[str, Any]:
@@ -327,15 +334,15 @@ def trainer(task: Task) -> dict[str, Any]:
         mask = pad([torch.ones(len(feature["input_ids"])) for feature in features], batch_first=True).long()
         return _counted({"input_ids": ids, "labels": labels, "attention_mask": mask}, meter)
 
-    rows = 8 if not task.measure_loss else 48
-    steps = 100 if not task.measure_loss else task.epochs * task.tokens // 4096
-    settings = TrainingArguments(**_trainer_settings(task, rows, steps))
-    peer = Trainer(_peer_model(task), settings, collate, documents, callbacks=[_stop(meter)])
+    rows = round(SHIPPED_TOKENS_PER_STEP / task.store.lengths.mean()) if task.measure_loss else 8
+    settings = TrainingArguments(**_trainer_settings(task, rows))
+    peer = Trainer(_peer_model(task), settings, collate, documents, callbacks=[_count(meter)])
     peer.train()
-    return {**meter.result(), "loss": peer_loss(peer.model, task) if task.measure_loss else None, "what": "isolated"}
+    return {**meter.result(), "how": "padded", **peer_loss(peer.model, task)}
 
 
-def _trainer_settings(task: Task, rows: int, steps: int) -> dict[str, Any]:
+def _trainer_settings(task: Task, rows: int) -> dict[str, Any]:
+    steps = task.steps if task.measure_loss else PEER_STEPS
     return {
         "output_dir": str(task.folder),
         "max_steps": steps,
@@ -353,7 +360,7 @@ def _trainer_settings(task: Task, rows: int, steps: int) -> dict[str, Any]:
 
 def _peer_model(task: Task) -> Any:
     model = new_model(task.model)
-    model.resize_token_embeddings(task.vocabulary_size, mean_resizing=False)
+    model.resize_token_embeddings(VOCABULARY_SIZE, mean_resizing=False)
     _no_dropout(model)
     return model
 
@@ -379,7 +386,7 @@ def _counted(batch: dict[str, Any], meter: "Meter") -> dict[str, Any]:
     return batch
 
 
-def _stop(meter: "Meter") -> Any:
+def _count(meter: "Meter") -> Any:
     import torch
     from transformers import TrainerCallback
 
@@ -402,16 +409,15 @@ class Meter:
         self.steps: list[tuple[int, float]] = []
 
     def add(self, tokens: int, seconds: float) -> None:
+        """Count a step."""
         self.steps.append((tokens, seconds))
 
     def result(self) -> dict[str, float]:
-        """The median of the steps' throughputs is not weighed down by a step that waits for the host."""
-        measured = self.steps[self.warmup :] or self.steps
-        return {"tokens_per_second": sum(tokens for tokens, _ in measured) / sum(seconds for _, seconds in measured)}
-
-
-def _unused() -> Iterator[None]:
-    yield
+        """The mean, and the median of steps, which tells whether some waited for the host."""
+        measured = self.steps[self.warmup :]
+        mean = sum(tokens for tokens, _ in measured) / sum(seconds for _, seconds in measured)
+        median = statistics.median(tokens / seconds for tokens, seconds in measured)
+        return {"tokens_per_second": mean, "median_tokens_per_second": median}
 
 
 if __name__ == "__main__":
