@@ -32,8 +32,9 @@ def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     )
     begin(state.optimizer, settings.learning_rate * factor)
     with memory_remedy(
-        f"a step of train.tokens_per_step {settings.tokens_per_step} needs more even in the smallest microbatches; set "
-        "train.memory to lean or leanest, or lower tokenizer.max_length"
+        f"in plan {run.compute.plan.name} (train.memory {settings.memory}) a step of train.tokens_per_step "
+        f"{settings.tokens_per_step} needs more even in the smallest microbatches; set train.memory to a leaner plan, "
+        "which `theta plan` shows, or lower tokenizer.max_length"
     ):
         loss, norm = _update(run, state, steps)
     state.progress.step += 1
