@@ -1,7 +1,9 @@
 """train: Datasets/tokens + models/base/weights.json -> models/checkpoint, metrics/train.json, metrics/curves."""
 
 import os
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
@@ -10,6 +12,9 @@ from theta import files
 from theta.params import load
 from theta.train.process import keep_large_buffers, prepare_gpu, set_threads
 from theta.train.settings import TrainSettings
+
+if TYPE_CHECKING:
+    from theta.train.ranks import Ranks
 
 
 def train(
@@ -25,6 +30,35 @@ def train(
     settings = load(params, "train", TrainSettings)
     keep_large_buffers()  # both before torch is imported
     prepare_gpu()
+    from theta.errors import TrainingError
+    from theta.model.devices import choose_device
+    from theta.train.choose import choose_processes
+    from theta.train.launch import launch
+    from theta.train.ranks import joined, started_by_torchrun
+
+    processes = 1 if started_by_torchrun() else choose_processes(settings)
+    if processes > 1:
+        launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
+        return
+    with joined(choose_device("train.device", settings.device)) as ranks:
+        try:
+            _train(settings, ranks, parent, tokens, base, checkpoint, metrics, curves)
+        except TrainingError:
+            if ranks.first:  # which says it for all
+                raise
+            raise SystemExit(1) from None
+
+
+def _train(
+    settings: TrainSettings,
+    ranks: "Ranks",
+    parent: int,
+    tokens: Path,
+    base: Path,
+    checkpoint: Path,
+    metrics: Path,
+    curves: Path,
+) -> None:
     from theta.model import network
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
@@ -39,14 +73,19 @@ def train(
     stores = [tokens / "train.arrow", tokens / "validation.arrow"]
     documents, validation = (Store(store) for store in stores)
     model = network.from_base(descriptor, vocabulary.size)
-    compute = choose_compute(settings, model, vocabulary.size, documents)
+    compute = choose_compute(settings, model, vocabulary.size, documents, ranks)
     computed = {**describe(compute), "threads": threads}
-    typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
     resume = resume_folder(settings.model_dump(), computed, [*stores, base])
     run = Run(model, documents, validation, settings, compute, resume, parent)
+    if not ranks.first:
+        for _ in loop.train(run):
+            pass
+        return
+    typer.echo(", ".join(f"{name} {value}" for name, value in {**computed, "devices": ranks.count}.items()))
     records = list(show(log_curves(loop.train(run), curves)))
     network.trim(model, vocabulary.size)
     network.save(model, checkpoint)
     files.write_json(metrics, report.report(records, settings.epochs, settings.keep))
+    computed["devices"] = ranks.count
     files.write_json(checkpoint / "provenance.json", report.provenance(settings.model_dump(), descriptor, computed))
     files.remove(resume)

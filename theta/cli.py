@@ -1,4 +1,4 @@
-"""The user's own commands: theta generate, chat, release, schema. Heavy imports wait until a command needs them."""
+"""The user's own commands: theta models, plan, generate, ... Heavy imports wait until a command needs them."""
 
 from datetime import date
 from pathlib import Path
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 FINAL = Path("models/theta_final")
 
 app = typer.Typer(
-    help="Talk to a fine-tuned model, and release it. The pipeline that makes it is run by `dvc repro`.",
+    help="Choose a base, talk to a fine-tuned model, and release it. The pipeline that makes it is run by `dvc repro`.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -93,6 +93,40 @@ def chat(
         no_repeat_ngram_size=no_repeat_ngram_size,
     )
     converse(_load(model), system=system, seed=seed, parameters=parameters)
+
+
+Vram = Annotated[float | None, typer.Option(help="Memory of the card in GiB; without it, that of the card at hand.")]
+
+
+@app.command()
+def models(vram: Vram = None) -> None:
+    """List the bases with the memory that they need, and the one recommended for the card."""
+    from theta.tables import print_models
+    from theta.train.card import card_of
+
+    print_models(card_of(vram), releases=FINAL.parent)
+
+
+@app.command()
+def plan(
+    model: Annotated[
+        str | None, typer.Option(help="gpt2, ..., scratch:PRESET or a folder; without it, GPT-2's four sizes.")
+    ] = None,
+    vram: Vram = None,
+    tokens_per_step: Annotated[int, typer.Option(help="As train.tokens_per_step.")] = 16_384,
+    max_length: Annotated[int, typer.Option(help="As tokenizer.max_length.")] = 512,
+    probe: Annotated[bool, typer.Option("--probe", help="Also run the chosen plan on the GPU and measure it.")] = False,
+    probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
+) -> None:
+    """Show what each plan of train.memory needs, which one auto takes, and why."""
+    from theta.tables import Probed, print_plans
+    from theta.train.card import card_of
+    from theta.train.process import prepare_gpu
+
+    probed: Probed = "all" if probe_all else "chosen" if probe else "nothing"
+    if probed != "nothing":
+        prepare_gpu()  # before torch is imported
+    print_plans(model, card_of(vram), tokens_per_step, max_length, probed)
 
 
 @app.command()

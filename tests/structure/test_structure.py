@@ -25,7 +25,7 @@ DIRECTION = {
     "export": {"conversation", "tokens", "model", "generate"},
 }
 IMPORTABLE_BY_ALL = {"params", "errors", "files"}
-COMMANDS = {"cli", "command", "sections"}
+COMMANDS = {"cli", "command", "sections", "tables"}
 NO_TORCH = {"conversation", "corpus", "tokens"}
 
 PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
@@ -43,6 +43,10 @@ def test_packages_import_in_one_direction(package: str) -> None:
         imported = {package_of(name) for name in imported_modules(file) if name.count(".")}
         allowed = DIRECTION[package] | IMPORTABLE_BY_ALL | {package}
         assert imported <= allowed, f"{file} imports {imported - allowed}; theta/{package} may import {allowed}"
+
+
+def test_every_module_beside_the_packages_has_a_place() -> None:
+    assert {path.stem for path in (ROOT / "theta").glob("*.py")} == {"__init__"} | IMPORTABLE_BY_ALL | COMMANDS
 
 
 def test_every_package_has_a_direction() -> None:

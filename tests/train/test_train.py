@@ -16,6 +16,7 @@ from theta.files import digest
 from theta.model import network
 from theta.tokens.store import Document, Store, write
 from theta.train.compute import Compute
+from theta.train.gradients import Gradients
 from theta.train.loop import train
 from theta.train.optimizer import adamw
 from theta.train.plan import FLOAT32
@@ -53,6 +54,7 @@ SETTINGS = TrainSettings(
     device="cpu",
     precision="float32",
     threads=2,
+    devices="auto",
     seed=0,
 )
 
@@ -117,7 +119,8 @@ def test_microbatches_do_not_change_the_weights(tmp_path: Path, tokens_per_micro
         torch.testing.assert_close(trained[1][name], tensor, atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
 
 
-def test_the_gradient_of_a_step_equals_plain_transformers(run: Run) -> None:
+@pytest.mark.parametrize("in_place", [False, True])
+def test_the_gradient_of_a_step_equals_plain_transformers(run: Run, in_place: bool) -> None:
     """Packed rows, several microbatches and the chunked loss against transformers' loss over one padded batch."""
     documents = [3, 1, 8, 20, 11, 5]
     theirs = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE).eval()
@@ -130,7 +133,8 @@ def test_the_gradient_of_a_step_equals_plain_transformers(run: Run) -> None:
     wanted = theirs(input_ids=ids, labels=labels, attention_mask=mask.long(), use_cache=False).loss
     wanted.backward()
 
-    work = Works.of(run.model.eval(), run.compute)
+    gradients = Gradients(list(run.model.parameters()), in_place=in_place)
+    work = Works.of(run.model.eval(), run.compute, gradients)
     loss = accumulate_gradients(run.documents, documents, run.compute, work)
     assert loss == pytest.approx(wanted.item(), rel=1e-6)
     for (name, ours), parameter in zip(run.model.named_parameters(), theirs.parameters(), strict=True):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 import yaml
+from safetensors.torch import load_file
 
 from stages.fetch import fetch
 from stages.prepare import prepare
@@ -48,18 +49,18 @@ def uninterrupted(project: Path) -> str:
     return weights(project)
 
 
-def begin(project: Path, wrapper: str = "", output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
+def begin(project: Path, *options: str, wrapper: str = "", output: int = subprocess.PIPE) -> subprocess.Popen[bytes]:
     """Start the stage in a process of its own."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "DVC_ROOT": str(project)}
-    command = [sys.executable, "-m", "stages", "train"]
+    command = [sys.executable, "-m", "stages", "train", *options]
     if wrapper:
         command = [sys.executable, "-c", wrapper, *command]
     return subprocess.Popen(command, cwd=project, env=environment, stdout=output, stderr=output)
 
 
-def finish(project: Path) -> None:
+def finish(project: Path, *options: str) -> None:
     """Run the stage to its end."""
-    assert begin(project, output=subprocess.DEVNULL).wait(60) == 0
+    assert begin(project, *options, output=subprocess.DEVNULL).wait(60) == 0
 
 
 def weights(project: Path) -> str:
@@ -115,7 +116,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
 def test_training_ends_when_its_parent_is_gone(project: Path, uninterrupted: str) -> None:
     """As when DVC is terminated: nothing tells the stage, it has to notice."""
     wrapper = "import subprocess as s, sys; child = s.Popen(sys.argv[1:]); print(child.pid, flush=True); child.wait()"
-    parent = begin(project, wrapper)
+    parent = begin(project, wrapper=wrapper)
     assert parent.stdout is not None
     child = int(parent.stdout.readline())
     wait_until(lambda: has_state(project))
@@ -125,3 +126,63 @@ def test_training_ends_when_its_parent_is_gone(project: Path, uninterrupted: str
     assert has_state(project)
     finish(project)
     assert weights(project) == uninterrupted
+
+
+TO_TWO = ("--checkpoint", "two/checkpoint", "--metrics", "two/train.json", "--curves", "two/curves")
+TWO_RANKS = ("--params", "two_ranks.yaml", *TO_TWO)
+
+
+@pytest.fixture(scope="module")
+def two_ranks(project: Path, uninterrupted: str) -> Path:
+    """The project with settings for two processes, which talk over gloo; nothing else differs."""
+    values = yaml.safe_load((project / "params.yaml").read_text())
+    values["train"] |= {"device": "cpu", "devices": 2}
+    (project / "two_ranks.yaml").write_text(yaml.safe_dump(values))
+    values["train"] |= {"devices": 1}
+    (project / "one_rank.yaml").write_text(yaml.safe_dump(values))
+    return project
+
+
+def losses(folder: Path) -> list[float]:
+    lines = (folder / "plots" / "metrics" / "train" / "loss.tsv").read_text().splitlines()
+    return [float(line.split("\t")[-1]) for line in lines[1:]]
+
+
+def differences(project: Path) -> float:
+    """The largest difference between the weights of two ranks and those of one."""
+    one, two = (load_file(project / folder / "model.safetensors") for folder in ("models/checkpoint", "two/checkpoint"))
+    return max((one[name] - two[name]).abs().max().item() for name in one)
+
+
+def test_two_ranks_train_like_one(two_ranks: Path) -> None:
+    finish(two_ranks, *TWO_RANKS)
+    expected = losses(two_ranks / "metrics" / "curves")
+    assert losses(two_ranks / "two" / "curves") == pytest.approx(expected, rel=1e-4)
+    assert differences(two_ranks) < 1e-3
+    assert read_json(two_ranks / "two" / "checkpoint" / "provenance.json")["compute"]["devices"] == 2
+    assert not has_state(two_ranks)
+
+
+def test_a_dead_rank_ends_the_stage_and_one_rank_goes_on(two_ranks: Path) -> None:
+    stage = begin(two_ranks, *TWO_RANKS)
+    wait_until(lambda: has_state(two_ranks) or stage.poll() is not None)
+    children = Path(f"/proc/{stage.pid}/task/{stage.pid}/children").read_text().split()
+    os.kill(int(children[1]), signal.SIGKILL)
+    _, errors = stage.communicate(timeout=90)
+    assert stage.returncode == 1
+    assert b"of 2 ended with exit code -9; run the same command again" in errors
+    assert has_state(two_ranks)
+    finish(two_ranks, "--params", "one_rank.yaml", *TO_TWO)
+    assert differences(two_ranks) < 1e-3
+
+
+def test_a_signal_stops_all_ranks_after_the_same_step(two_ranks: Path) -> None:
+    stage = begin(two_ranks, *TWO_RANKS)
+    wait_until(lambda: has_state(two_ranks) or stage.poll() is not None)
+    stage.send_signal(signal.SIGINT)
+    _, errors = stage.communicate(timeout=90)
+    assert stage.returncode == 1
+    assert b"SIGINT received); run the same command again" in errors
+    assert b"Traceback" not in errors
+    finish(two_ranks, *TWO_RANKS)
+    assert differences(two_ranks) < 1e-3

@@ -17,8 +17,8 @@ from typing import Any
 from theta.errors import BaseModelError
 from theta.files import sha256
 from theta.model import local
-from theta.model.hub import CONFIG, Repository, cached_folders
-from theta.model.presets import POSITIONS, VOCABULARY_SIZE, preset
+from theta.model.hub import CONFIG, OWNER, Repository, cached_folders
+from theta.model.presets import GPT2, POSITIONS, PRESETS, VOCABULARY_SIZE, Preset, preset
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 Descriptor = dict[str, Any]
@@ -74,8 +74,7 @@ def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) ->
     _refuse_revision(base, revision)
     # A copy of the project may hold what git tracks of the folder, without the weights.
     folder = next((each for each in folders if any((each / name).is_file() for name in WEIGHTS)), folders[0])
-    name = local.portable_name(base, folder)
-    return _describe(_Source("local", name, None, lambda file: path if (path := folder / file).is_file() else None))
+    return _describe(_local(local.portable_name(base, folder), folder))
 
 
 def locate_weights(descriptor: Descriptor) -> Path | None:
@@ -94,6 +93,25 @@ def locate_tokenizer(descriptor: Descriptor) -> Path:
         BaseModelError: the files are not on this machine.
     """
     return GPT2_FOLDER if descriptor["kind"] == "shipped" else _locate(descriptor)
+
+
+def shape(base: str) -> dict[str, int]:
+    """Positions, layers, heads, width and vocabulary size of a base; neither its weights nor a network are needed.
+
+    Args:
+        base: `scratch:` and a preset, a folder with a config.json, or one of OpenAI's four sizes.
+
+    Raises:
+        BaseModelError: it is none of these, or the folder is of another kind.
+    """
+    if base.startswith(SCRATCH):
+        return _shape_of(preset(base.removeprefix(SCRATCH)))
+    if folders := local.folders(base):
+        return _shape(_local(base, folders[0]))
+    if size := GPT2.get(base.removeprefix(OWNER)):
+        return _shape_of(size)
+    known = ", ".join([*GPT2, *(SCRATCH + name for name in PRESETS)])
+    raise BaseModelError(f"The shape of '{base}' is not known here; give a folder with {CONFIG}, or one of {known}.")
 
 
 def parameters(weights: Descriptor) -> int:
@@ -125,12 +143,14 @@ def _refuse_revision(base: str, revision: str | None) -> None:
 
 def _scratch(base: str, seed: int) -> Descriptor:
     name = base.removeprefix(SCRATCH)
-    shape = preset(name)
     return {
         "kind": "scratch", "name": base, "revision": None, "files": {}, "preset": name, "seed": seed,
-        "positions": POSITIONS, "layers": shape.layers, "heads": shape.heads, "width": shape.width,
-        "vocabulary_size": VOCABULARY_SIZE,
+        **_shape_of(preset(name)),
     }  # fmt: skip
+
+
+def _local(name: str, folder: Path) -> _Source:
+    return _Source("local", name, None, lambda file: path if (path := folder / file).is_file() else None)
 
 
 def _describe(source: _Source) -> tuple[Descriptor, Descriptor]:
@@ -143,6 +163,13 @@ def _describe(source: _Source) -> tuple[Descriptor, Descriptor]:
     if _is_shipped(_file(source, names[0]).parent):
         return weights, _shipped_tokenizer(shape["positions"])
     return weights, {**origin, "positions": shape["positions"], "files": _digests(source, names)}
+
+
+def _shape_of(size: Preset) -> dict[str, int]:
+    return {
+        "positions": POSITIONS, "layers": size.layers, "heads": size.heads, "width": size.width,
+        "vocabulary_size": VOCABULARY_SIZE,
+    }  # fmt: skip
 
 
 def _shape(source: _Source) -> dict[str, int]:

@@ -72,6 +72,9 @@ class _MeanNats(torch.autograd.Function):
             if rows is not None and needs_rows:
                 ours = gradient_logits[:, first : first + len(rows)]
                 gradient_rows = _add_product(gradient_rows, ours.T, hidden[chunk], rows.dtype)
+        if not len(targets):  # a row in which nothing is learned
+            gradient_weight = torch.zeros_like(weight) if needs_weight else None
+            gradient_rows = torch.zeros_like(rows) if rows is not None and needs_rows else None
         ctx.gradients = (gradient_hidden, gradient_weight, gradient_rows)
         return nats * loss.share
 

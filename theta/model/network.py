@@ -14,11 +14,8 @@ from transformers.utils import logging
 from theta.errors import BaseModelError, ExportError, reason
 from theta.files import replacing
 from theta.model.bases import locate_weights
-from theta.model.presets import VOCABULARY_SIZE, preset
+from theta.model.presets import VOCABULARY_SIZE, columns, preset
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
-
-COLUMNS_MULTIPLE = 64
-"""The vocabulary is padded to a multiple of this in training: 50,262 columns misalign the largest matrix product."""
 
 
 def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadModel:
@@ -81,8 +78,7 @@ def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
     old = model.transformer.wte.weight.data
     # A base with more rows than tokens was padded: what stands in the place of the special tokens was never trained.
     known = old.shape[0] if old.shape[0] <= vocabulary_size else vocabulary_size - SPECIAL_TOKENS_ADDED
-    columns = -(-vocabulary_size // COLUMNS_MULTIPLE) * COLUMNS_MULTIPLE
-    rows = old.new_zeros(columns, old.shape[1])
+    rows = old.new_zeros(columns(vocabulary_size), old.shape[1])
     rows[:known] = old[:known]
     rows[known:vocabulary_size] = old[:known].mean(dim=0)
     _set_embedding(model, rows)

@@ -52,13 +52,16 @@ class Row:
 
     @classmethod
     def of(cls, store: Store, documents: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
-        """The row of these documents of a store, on a device; padded at its end if a shape is given."""
+        """The row of these documents of a store, on a device; padded at its end if a shape is given.
+
+        A row of no documents is padding alone, and nothing in it is learned.
+        """
         pairs = [store[document] for document in documents]
         lengths = [len(ids) for ids, _ in pairs]
-        padding = shape.tokens - sum(lengths) if shape else 0
+        padding = shape.tokens - sum(lengths) if shape else 0 if len(documents) else PADDING_LENGTH
         ids = np.concatenate([*(ids for ids, _ in pairs), np.zeros(padding, np.int32)])
         # Shift by one inside each document: its first token is predicted by nothing, its last predicts nothing.
-        next_labels = np.concatenate([np.append(labels[1:], IGNORED) for _, labels in pairs])
+        next_labels = np.concatenate([np.zeros(0, np.int32), *(np.append(labels[1:], IGNORED) for _, labels in pairs)])
         predicting = np.flatnonzero(next_labels != IGNORED)
         targets = next_labels[predicting].astype(np.int64)
         if shape:

@@ -31,7 +31,9 @@ def steps_of(lengths: Sequence[int], *, tokens_per_step: int, epochs: int, seed:
     return steps
 
 
-def rows_of(documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int) -> list[list[int]]:
+def rows_of(
+    documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int, multiple: int = 1
+) -> list[list[int]]:
     """Documents into as few rows of at most `tokens_per_row` tokens as will do, of nearly equal length.
 
     A compiled model sees rows of one length only, so the longest of them is what each costs.
@@ -39,12 +41,13 @@ def rows_of(documents: Sequence[int], lengths: Sequence[int], tokens_per_row: in
     Args:
         documents: indices into `lengths`.
         lengths: tokens of each document; none above `tokens_per_row`.
+        multiple: of how many the number of rows is; the last ones may be empty.
     """
     longest_first = sorted(documents, key=lambda document: (-lengths[document], document))
     tokens = sum(int(lengths[document]) for document in documents)
-    rows = -(-tokens // tokens_per_row)
+    rows = -(-tokens // (tokens_per_row * multiple)) * multiple
     while (placed := _balanced(longest_first, lengths, rows))[0] > tokens_per_row:
-        rows += 1
+        rows += multiple
     return placed[1]
 
 

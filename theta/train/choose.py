@@ -8,23 +8,51 @@ from theta.model.attention import has_kernel
 from theta.model.devices import choose_device, choose_dtype
 from theta.tokens.store import Store
 from theta.train.compute import Compute
-from theta.train.plan import FLOAT32, GIB, PLANS, Choice, Plan, Size, choices, fastest, peak_bytes
+from theta.train.plan import (
+    AUTOMATIC,
+    FLOAT32,
+    GIB,
+    PLANS,
+    Choice,
+    Plan,
+    Size,
+    choices,
+    fastest,
+    peak_bytes,
+    usable_bytes,
+)
+from theta.train.ranks import ALONE, Ranks
 from theta.train.settings import TrainSettings
 
 CPU_TOKENS_PER_MICROBATCH = 4096
-
-RESERVE_GIB = 0.5
-"""What the driver, kernels and libraries take of a card, beside what torch allocates."""
-
-USABLE = 0.95
-"""Share of the rest that a plan may fill; the allocator cannot use every last piece."""
 
 COMPILE_FROM_SECONDS = 60.0
 """Compiling takes some 20 seconds, and halves the time of the rest."""
 
 
-def choose_compute(settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_size: int, documents: Store) -> Compute:
+def choose_processes(settings: TrainSettings) -> int:
+    """How many processes train together: one for each GPU; on a CPU one, unless a number is asked for.
+
+    Raises:
+        SettingsError: more GPUs are asked for than there are.
+    """
+    device = choose_device("train.device", settings.device)
+    if device.type == "cpu":
+        return 1 if settings.devices == "auto" else settings.devices
+    there = torch.cuda.device_count()
+    if settings.devices == "auto":
+        return there
+    if settings.devices > there:
+        raise SettingsError(f"train.devices is {settings.devices}, but torch sees {there} GPUs; set it to auto.")
+    return settings.devices
+
+
+def choose_compute(
+    settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_size: int, documents: Store, ranks: Ranks = ALONE
+) -> Compute:
     """Device, arithmetic, plan, microbatch and whether to compile, for a run over `documents`.
+
+    The plan does not depend on the number of ranks, so that a run can go on with another number.
 
     Raises:
         SettingsError: a setting asks for what the machine does not have, or nothing fits into its memory.
@@ -41,6 +69,7 @@ def choose_compute(settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_s
         choice.plan,
         choice.tokens_per_microbatch,
         _choose_compiled(settings.compile, device, size, tokens) and dtype != torch.float32,
+        ranks=ranks,
     )
 
 
@@ -74,23 +103,30 @@ def _choose_plan(settings: TrainSettings, size: Size, device: torch.device, dtyp
     else:
         tokens = min(settings.tokens_per_microbatch, settings.tokens_per_step)
         fit = [plan for plan in plans if tokens == settings.tokens_per_step or not plan.step_in_backward]
+        if not fit:
+            raise SettingsError(
+                f"train.memory is '{settings.memory}', which updates within the backward pass and so takes a step "
+                f"in one microbatch, but train.tokens_per_microbatch is {tokens} and train.tokens_per_step "
+                f"{settings.tokens_per_step}; set train.tokens_per_microbatch to auto, or train.memory to lean."
+            )
         found = [Choice(plan, tokens, peak_bytes(size, plan, tokens)) for plan in fit]
+    budget = budget_bytes(device, settings.memory if isinstance(settings.memory, float) else None)
+    memory = {"train.memory": settings.memory, "train.tokens_per_microbatch": settings.tokens_per_microbatch}
     averages = 4 * size.parameters if settings.ema_decay else 0
-    free = budget_bytes(device, settings.memory if isinstance(settings.memory, float) else None)
-    return fastest(found, free - averages)
+    return fastest(found, budget - averages, {name: value for name, value in memory.items() if value != "auto"})
 
 
 def budget_bytes(device: torch.device, gib: float | None) -> float:
     """What a plan may allocate on a GPU: a budget of so many GiB, or the card's memory."""
     total = torch.cuda.get_device_properties(device).total_memory if gib is None else gib * GIB
-    return (total - RESERVE_GIB * GIB) * USABLE
+    return usable_bytes(total)
 
 
 def _plans(settings: TrainSettings, device: torch.device, dtype: torch.dtype) -> tuple[Plan, ...]:
     """The plans that a setting allows on a device."""
     named = [plan for plan in PLANS if plan.name == settings.memory]
     if device.type == "cuda" and dtype == torch.bfloat16:
-        return tuple(named) or tuple(plan for plan in PLANS if plan is not FLOAT32)
+        return tuple(named) or AUTOMATIC
     if named and named[0] is not FLOAT32:
         raise SettingsError(
             f"train.memory is '{settings.memory}', which holds weights in bfloat16, but here products are computed in "

@@ -17,6 +17,7 @@ from theta.tokens.packing import pack
 from theta.tokens.store import Store
 from theta.train.batches import rows_of
 from theta.train.plan import Plan
+from theta.train.ranks import ALONE, Ranks
 
 MULTIPLE = 128
 """Rows of one shape are padded to a multiple of this many tokens, which suits the matrix products."""
@@ -31,6 +32,7 @@ class Compute:
         tokens_per_microbatch: of a row, at most.
         shape: of all rows, if work on them is compiled or recorded; None leaves each as long as its documents.
         label_smoothing: of the loss in training; validation has none, so that its losses can be compared.
+        ranks: the processes that share the rows of a step.
     """
 
     device: torch.device
@@ -41,15 +43,18 @@ class Compute:
     compiled: bool = False
     shape: Shape | None = None
     label_smoothing: float = 0.0
+    ranks: Ranks = ALONE
 
     def rows(self, store: Store, documents: Sequence[int]) -> Iterator[Row]:
-        """The rows of some documents of a step."""
-        for row in rows_of(documents, store.lengths, self.tokens_per_microbatch):
+        """This rank's rows of the documents of a step, as many as any other rank's; some may be without documents."""
+        rows = rows_of(documents, store.lengths, self.tokens_per_microbatch, self.ranks.count)
+        for row in rows[self.ranks.rank :: self.ranks.count]:
             yield Row.of(store, row, self.device, self.shape)
 
     def validation_rows(self, store: Store) -> Iterator[Row]:
-        """The rows of a whole store."""
-        for row in pack(range(len(store)), store.lengths, self.tokens_per_microbatch):
+        """This rank's rows of a whole store."""
+        rows = pack(range(len(store)), store.lengths, self.tokens_per_microbatch)
+        for row in rows[self.ranks.rank :: self.ranks.count]:
             yield Row.of(store, row, self.device, self.shape)
 
     def nats(
@@ -66,8 +71,8 @@ def with_shape(compute: Compute, documents: Store, validation: Store, steps: Seq
     """The compute with the least shape that holds every row of the run, where the attention kernel runs."""
     if not has_kernel(compute.device) or compute.dtype == torch.float32:
         return compute
-    limit = compute.tokens_per_microbatch
-    rows = [(documents, row) for step in steps for row in rows_of(step, documents.lengths, limit)]
+    limit, ranks = compute.tokens_per_microbatch, compute.ranks.count
+    rows = [(documents, row) for step in steps for row in rows_of(step, documents.lengths, limit, ranks)]
     longest = max(*(int(store.lengths[row].sum()) for store, row in rows), int(validation.lengths.max()))
     rows += [(validation, row) for row in pack(range(len(validation)), validation.lengths, longest)]
     tokens = -(-longest // MULTIPLE) * MULTIPLE

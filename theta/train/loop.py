@@ -9,6 +9,7 @@ came to is read when the next one is under way.
 import math
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
@@ -22,8 +23,10 @@ from theta.train.averages import Averages
 from theta.train.batches import steps_of
 from theta.train.checkpoint import Progress
 from theta.train.compute import with_shape
+from theta.train.gradients import Gradients
 from theta.train.interrupt import stop_reason
 from theta.train.optimizer import adamw
+from theta.train.ranks import Ranks
 from theta.train.resume import claimed
 from theta.train.scope import narrow, widen
 from theta.train.settings import TrainSettings
@@ -50,21 +53,22 @@ def train(run: Run) -> Iterator[Record]:
     steps = steps_of(
         run.documents.lengths, tokens_per_step=settings.tokens_per_step, epochs=settings.epochs, seed=settings.seed
     )
-    with claimed(run.resume), stop_reason(run.parent) as stop, own_stream(run.compute.device):
+    with _claimed_once(run), stop_reason(run.parent) as stop, own_stream(run.compute.device):
         state = _begin(run, steps)
         progress = state.progress
         yield from ({**record, "resumed": True} for record in progress.records)
         while progress.step < len(steps) and not _out_of_patience(progress, settings):
             launch(run, state, steps)
-            why, validate = stop(), _validation_due(progress.step, len(steps), settings)
+            why, validate = _agreed(stop(), state.compute.ranks), _validation_due(progress.step, len(steps), settings)
             save = why or (progress.step % settings.steps_per_checkpoint == 0 and progress.step < len(steps))
             records = _read(run, state, steps, leave=0 if save or validate or progress.step == len(steps) else 1)
             if validate:
                 with state.averages.in_place():
                     records.append(_validate(run, state))
             progress.records += records
-            if save:
+            if save and run.compute.ranks.first:
                 checkpoint.save_state(run.resume, run.model, state.optimizer, progress, state.averages.tensors)
+            run.compute.ranks.any(False)  # the others wait for the file
             state.clock = time.perf_counter()
             yield from records
             if why:
@@ -72,21 +76,21 @@ def train(run: Run) -> Iterator[Record]:
                     f"Training stopped at step {progress.step} of {len(steps)} ({why}); "
                     "run the same command again and it goes on from there."
                 )
-        if settings.keep == "best":
-            checkpoint.load_best(run.resume, run.model)
-        else:
+        if settings.keep == "last":
             state.averages.put()
+        elif run.compute.ranks.first:
+            checkpoint.load_best(run.resume, run.model)
         widen(run.model)
     run.model.eval()
 
 
 def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
     """Put the model where it is trained, and go on from the resume state if there is one."""
-    plan, settings = run.compute.plan, run.settings
+    plan, settings, compute = run.compute.plan, run.settings, run.compute
     network.fuse_activation(run.model)
     network.set_dropout(run.model, settings.dropout)
-    run.model.to(run.compute.device, torch.bfloat16 if plan.weights == "bfloat16" else torch.float32)
-    narrow(run.model, settings, run.compute.vocabulary_size)
+    run.model.to(compute.device, torch.bfloat16 if plan.weights == "bfloat16" else torch.float32)
+    narrow(run.model, settings, compute.vocabulary_size)
     optimizer = adamw(
         run.model,
         learning_rate=settings.learning_rate,
@@ -99,18 +103,33 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
     averages = Averages(run.model, settings.ema_decay)
     progress = checkpoint.load_state(run.resume, run.model, optimizer, averages.tensors)
     if not progress.tokens_per_microbatch:
-        progress.tokens_per_microbatch = run.compute.tokens_per_microbatch
-        progress.loss_scale = 2.0**16 if run.compute.dtype == torch.float16 else 1.0
+        progress.tokens_per_microbatch = compute.tokens_per_microbatch
+        progress.loss_scale = 2.0**16 if compute.dtype == torch.float16 else 1.0
     compute = replace(
-        run.compute,
+        compute,
         tokens_per_microbatch=progress.tokens_per_microbatch,
         label_smoothing=settings.label_smoothing,
     )
-    update = (UpdateInBackward if plan.step_in_backward else UpdateAfterBackward)(
-        run.model, optimizer, settings.max_gradient_norm
-    )
     compute = with_shape(compute, run.documents, run.validation, steps)
-    return State(compute, optimizer, update, Works.of(run.model, compute), progress, averages)
+    parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
+    gradients = Gradients(parameters, in_place=compute.shape is not None and not plan.step_in_backward)
+    longest = settings.max_gradient_norm
+    update = (
+        UpdateInBackward(parameters, optimizer, longest, compute)
+        if plan.step_in_backward
+        else UpdateAfterBackward(gradients, optimizer, longest, compute)
+    )
+    return State(compute, optimizer, gradients, update, Works.of(run.model, compute, gradients), progress, averages)
+
+
+def _claimed_once(run: Run) -> AbstractContextManager[object]:
+    """The resume folder is claimed by rank 0 for all."""
+    return claimed(run.resume) if run.compute.ranks.first else nullcontext()
+
+
+def _agreed(reason: str | None, ranks: Ranks) -> str | None:
+    """A reason to stop, if any rank has one, so that all stop after the same step."""
+    return (reason or "another rank was stopped") if ranks.any(reason is not None) else None
 
 
 def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) -> list[Record]:
@@ -134,12 +153,14 @@ def _validate(run: Run, state: State) -> Record:
     one = torch.ones((), device=state.compute.device)
     for row in state.compute.validation_rows(run.validation):
         nats += state.works.nats(row, one)
+    state.compute.ranks.add_up([nats])
     loss = nats.item() / int(run.validation.learned_counts.sum())
     if not math.isfinite(loss):
         _stop_not_finite(run, f"After step {progress.step} the validation loss is {loss}", "the weights")
     if loss < progress.best_loss:
         progress.best_loss, progress.best_step, progress.stale_validations = loss, progress.step, 0
-        checkpoint.save_best(run.resume, run.model)
+        if run.compute.ranks.first:
+            checkpoint.save_best(run.resume, run.model)
     else:
         progress.stale_validations += 1
     return {"kind": "validation", "step": progress.step, "loss": loss, "best": progress.best_step == progress.step}
@@ -168,10 +189,12 @@ def _check_lengths(run: Run) -> None:
 
 def _stop_not_finite(run: Run, what: str, which_weights: str) -> None:
     kept = run.resume / "last_good"
-    widen(run.model)
-    network.trim(run.model, run.compute.vocabulary_size)
-    network.save(run.model, kept)
-    remove(run.resume / "state.pt")  # the same settings would only come to the same step
+    if run.compute.ranks.first:
+        widen(run.model)
+        network.trim(run.model, run.compute.vocabulary_size)
+        network.save(run.model, kept)
+        remove(run.resume / "state.pt")  # the same settings would only come to the same step
+    run.compute.ranks.any(False)  # the others wait for the files
     raise TrainingError(
         f"{what}; {which_weights} are kept in {kept}. Lower train.learning_rate, or set train.precision to float32."
     )

@@ -5,7 +5,7 @@ bytes that a block holds for its backward pass were measured (docs/decisions.md)
 predictions with peaks.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from theta.errors import SettingsError
@@ -49,6 +49,15 @@ PLANS = (
 """From the fastest to the leanest, for cards that compute in bfloat16; then the reference."""
 
 NAMES = tuple(plan.name for plan in PLANS)
+
+AUTOMATIC = tuple(plan for plan in PLANS if plan is not FLOAT32)
+"""Of which `train.memory: auto` takes the fastest that fits, on cards that compute in bfloat16."""
+
+RESERVE_GIB = 0.5
+"""What the driver, kernels and libraries take of a card, beside what torch allocates."""
+
+USABLE = 0.95
+"""Share of the rest that a plan may fill; the allocator cannot use every last piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,12 +109,25 @@ def peak_bytes(size: Size, plan: Plan, tokens: int) -> float:
     return lasting + casts + max(in_loss, in_first_block, gradients)
 
 
+def usable_bytes(total: float) -> float:
+    """What a plan may allocate of a card, or of a budget, of so many bytes."""
+    return max(0.0, (total - RESERVE_GIB * GIB) * USABLE)
+
+
 def choices(size: Size, plans: Sequence[Plan], tokens_per_step: int, longest: int) -> Iterator[Choice]:
     """Every plan with every number of microbatches to a step.
 
     Args:
         longest: tokens of the longest document, which a microbatch must hold.
+
+    Raises:
+        SettingsError: a step does not hold it.
     """
+    if longest > tokens_per_step:
+        raise SettingsError(
+            f"train.tokens_per_step is {tokens_per_step}, but a document may have {longest} tokens; raise it to that, "
+            "or lower tokenizer.max_length."
+        )
     for plan in plans:
         for microbatches in range(1, 2 if plan.step_in_backward else 1 + tokens_per_step // longest):
             # A little room, so that documents can be laid out in this many microbatches.
@@ -116,23 +138,35 @@ def choices(size: Size, plans: Sequence[Plan], tokens_per_step: int, longest: in
 
 def relative_seconds(choice: Choice) -> float:
     """Time per token, of which 1 is the least (measured; docs/decisions.md)."""
+    casts = 1.05 if choice.plan.weights == "float32" else 1.0
     recompute = 1.3 if choice.plan.recompute else 1.0
     rounding = 1.02 if choice.plan.moment_bits < 32 else 1.0
-    return recompute * rounding * (1 + 1024 / choice.tokens_per_microbatch)
+    return casts * recompute * rounding * (1 + 1024 / choice.tokens_per_microbatch)
 
 
-def fastest(found: Sequence[Choice], budget: float) -> Choice:
+def leanest(found: Sequence[Choice]) -> Choice:
+    """The choice that needs the least memory."""
+    return min(found, key=lambda choice: choice.peak)
+
+
+def fastest(found: Sequence[Choice], budget: float, fixed: Mapping[str, object] | None = None) -> Choice:
     """The fastest choice that fits into so many bytes.
 
+    Args:
+        fixed: settings that `found` is limited to, with their values; auto would leave more to choose from.
+
     Raises:
-        SettingsError: none does; the message names the least that would.
+        SettingsError: none does; the message names the least that would, and the remedies.
     """
     fitting = [choice for choice in found if choice.peak <= budget]
     if not fitting:
-        least = min(found, key=lambda choice: choice.peak)
+        least = leanest(found)
+        limits = ", ".join(f"{name} {value}" for name, value in (fixed or {}).items()) or "train.memory auto"
+        to_auto = f"set {' and '.join(fixed)} to auto, " if fixed else ""
         raise SettingsError(
-            f"train.memory: {budget / GIB:.1f} GiB are free for training, and the leanest way that this base and "
-            f"train.tokens_per_step allow needs {least.peak / GIB:.1f} GiB; lower train.tokens_per_step or "
-            "tokenizer.max_length, or take a smaller base."
+            f"{limits}: training may take {budget / GIB:.1f} GiB, and the least that this base can do with is "
+            f"{least.peak / GIB:.1f} GiB, in plan {least.plan.name} with train.tokens_per_microbatch "
+            f"{least.tokens_per_microbatch}; {to_auto}lower train.tokens_per_step or tokenizer.max_length, or take a "
+            "smaller base (`theta plan` shows what each needs)."
         )
     return min(fitting, key=relative_seconds)

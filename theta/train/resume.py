@@ -21,7 +21,7 @@ from theta.files import digest, remove, sha256
 OTHERS_KEPT = 2
 """Unfinished states of other settings that are kept, the newest ones; each is three times as large as the model."""
 
-NOT_IN_RESULT = ("steps_per_checkpoint",)
+NOT_IN_RESULT = ("steps_per_checkpoint", "devices")
 """Settings that the weights do not depend on."""
 
 

@@ -30,12 +30,14 @@ class RoundedAdamW(torch.optim.Optimizer):
         self, groups: Iterable[dict[str, Any]], *, lr: float, betas: tuple[float, float], moment_bits: int, seed: int
     ) -> None:
         super().__init__(groups, {"lr": lr, "weight_decay": 0.0, "step": 0})
-        self._betas, self._bits, self._seed = betas, moment_bits, seed
+        self._betas, self._seed = betas, seed
         parameters = [(parameter, group) for group in self.param_groups for parameter in group["params"]]
         device = parameters[0][0].device
         self._step_seed = torch.zeros((), dtype=torch.int32, device=device)
         self._numbers = {id(group): torch.zeros(3, device=device) for group in self.param_groups}
         self._of = {p: (self._numbers[id(group)], _mix(seed, number)) for number, (p, group) in enumerate(parameters)}
+        for parameter, _ in parameters:  # now, so that memory that runs out does so before the first step
+            self.state[parameter] = _new_state(parameter, moment_bits)
 
     def begin(self) -> None:
         """Begin a step: put the numbers of this step on the device."""
@@ -64,8 +66,6 @@ class RoundedAdamW(torch.optim.Optimizer):
 
         state, gradient = self.state[parameter], parameter.grad
         assert gradient is not None
-        if not state:
-            state.update(_new_state(parameter, self._bits))
         numbers, salt = self._of[parameter]
         tensors = (parameter, gradient.contiguous(), state["first"], state["second"])
         rest = (factor, numbers, self._step_seed, salt, parameter.numel(), EPS, *self._betas)
@@ -85,8 +85,8 @@ class RoundedAdamW(torch.optim.Optimizer):
         """As it was saved; torch's own would turn the averages into the type of the weights."""
         parameters = list(self._of)
         for number, state in state_dict["state"].items():
-            device = parameters[number].device
-            self.state[parameters[number]] = {name: value.to(device) for name, value in state.items()}
+            for name, value in state.items():
+                self.state[parameters[number]][name].copy_(value)
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
             group["step"] = saved["step"]
 

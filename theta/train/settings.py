@@ -61,6 +61,8 @@ class TrainSettings(Settings):
     """Steps between resume states; a kill costs at most this many."""
     device: Literal["auto", "cpu", "cuda"]
     """Where to train; auto takes a CUDA GPU if there is one."""
+    devices: Annotated[int, Field(ge=1)] | Literal["auto"]
+    """GPUs of this machine to train on, a process for each; part of the result only by rounding. auto takes all."""
     precision: Literal["auto", "float32", "bfloat16", "float16"]
     """Arithmetic of the matrix products. auto takes bfloat16 where it is fast, else float16 on a GPU (with loss
     scaling) and float32 on a CPU."""

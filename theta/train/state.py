@@ -11,6 +11,7 @@ from theta.tokens.store import Store
 from theta.train.averages import Averages
 from theta.train.checkpoint import Progress
 from theta.train.compute import Compute
+from theta.train.gradients import Gradients
 from theta.train.optimizer import Optimizer
 from theta.train.settings import TrainSettings
 from theta.train.update import Update
@@ -52,6 +53,7 @@ class State:
 
     compute: Compute
     optimizer: Optimizer
+    gradients: Gradients
     update: Update
     works: Works
     progress: Progress

@@ -32,10 +32,11 @@ def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     )
     begin(state.optimizer, settings.learning_rate * factor)
     with memory_remedy(
-        f"a step of train.tokens_per_step {settings.tokens_per_step} needs more even in the smallest microbatches; set "
-        "train.memory to lean or leanest, or lower tokenizer.max_length"
+        f"in plan {run.compute.plan.name} (train.memory {settings.memory}) a step of train.tokens_per_step "
+        f"{settings.tokens_per_step} needs more even in the smallest microbatches; set train.memory to a leaner plan, "
+        "which `theta plan` shows, or lower tokenizer.max_length"
     ):
-        loss, norm = _update_in_memory(run, state, steps)
+        loss, norm = _update(run, state, steps)
     state.progress.step += 1
     state.averages.update(state.progress.step)
     if state.progress.loss_scale > 1 and state.progress.step % STEPS_PER_DOUBLING == 0:
@@ -53,33 +54,45 @@ def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     )
 
 
-def _update_in_memory(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Update once, in smaller microbatches from now on if memory runs out."""
-    while True:
-        try:
-            return _update(run, state, steps[state.progress.step])
-        except torch.OutOfMemoryError:
-            if not (less := smaller(state.compute, run.documents, run.validation, steps)):
-                raise
-        # Outside of the except clause, whose traceback holds the tensors of the failed step.
-        state.optimizer.zero_grad(set_to_none=True)
-        torch.cuda.empty_cache()
-        state.compute, state.works = less, Works.of(run.model, less)
-        state.progress.tokens_per_microbatch = less.tokens_per_microbatch
-
-
-def _update(run: Run, state: State, documents: Sequence[int]) -> tuple[Tensor, Tensor]:
+def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Update once, with a smaller loss scale if float16 overflows; the loss and the norm of the gradient."""
     while True:
-        torch.manual_seed((run.settings.seed << 32) + state.progress.step)  # dropout; a resumed run draws the same
-        run.model.train()
         scale = state.progress.loss_scale
-        loss = accumulate_gradients(run.documents, documents, state.compute, state.works, scale)
+        loss = _gradients_in_memory(run, state, steps, scale)
         norm = state.update.finish(scale)
         if scale == 1 or norm.isfinite():  # only float16 has a scale, and waits here for the device
             return loss, norm
         state.progress.loss_scale /= 2
         state.update.forget()
+
+
+def _gradients_in_memory(run: Run, state: State, steps: Sequence[Sequence[int]], scale: float) -> Tensor:
+    """Make the gradients of the next step, in smaller microbatches from now on if memory runs out; return the loss."""
+    run.model.train()
+    ranks = state.compute.ranks
+    while True:
+        # Dropout: a resumed run draws the same, and each rank something else.
+        torch.manual_seed((run.settings.seed << 32) + (ranks.rank << 24) + state.progress.step)
+        loss = _loss_or_none(run, state, steps, scale)
+        # A rank that cut its rows alone would wait for the others for ever, so all do.
+        if not ranks.any(loss is None):
+            assert loss is not None
+            ranks.add_up([loss])
+            return loss
+        if not (less := smaller(state.compute, run.documents, run.validation, steps)):
+            raise torch.OutOfMemoryError
+        state.gradients.clear()
+        torch.cuda.empty_cache()
+        state.compute, state.works = less, Works.of(run.model, less, state.gradients)
+        state.progress.tokens_per_microbatch = less.tokens_per_microbatch
+
+
+def _loss_or_none(run: Run, state: State, steps: Sequence[Sequence[int]], scale: float) -> Tensor | None:
+    """This rank's part of the step's loss, its gradients made; None if memory ran out."""
+    try:
+        return accumulate_gradients(run.documents, steps[state.progress.step], state.compute, state.works, scale)
+    except torch.OutOfMemoryError:  # whose traceback, gone with this function, holds the tensors of the failed step
+        return None
 
 
 def accumulate_gradients(

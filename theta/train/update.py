@@ -5,29 +5,33 @@ finite the factor is not a number, the optimizer then changes nothing, and so it
 before the bad step, whenever the host comes to read of it.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 
+from theta.train.compute import Compute
+from theta.train.gradients import Gradients
 from theta.train.optimizer import Optimizer, apply, apply_to
 
 
 class UpdateAfterBackward:
     """The usual way: all gradients, then one update."""
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, max_gradient_norm: float) -> None:
-        self._parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = optimizer
-        self._clip = _Clip(max_gradient_norm, self._parameters[0].device)
+    def __init__(self, gradients: Gradients, optimizer: Optimizer, max_gradient_norm: float, compute: Compute) -> None:
+        self._gradients, self._optimizer, self._ranks = gradients, optimizer, compute.ranks
+        self._clip = _Clip(max_gradient_norm, compute.device)
 
     def finish(self, scale: float = 1) -> Tensor:
         """Update the weights by the gradients, which are `scale` times too large; return their true norm."""
-        norm = torch.nn.utils.get_total_norm([p.grad for p in self._parameters if p.grad is not None]) / scale
+        self._ranks.add_up(self._gradients.tensors())
+        norm = self._gradients.norm() / scale
         apply(self._optimizer, self._clip.factor(norm) / scale)
         return norm
 
     def forget(self) -> None:
         """Go on after a norm that was not finite."""
-        self._clip = _Clip(self._clip.longest, self._parameters[0].device)
+        self._clip = _Clip(self._clip.longest, self._clip.device)
 
 
 class UpdateInBackward:
@@ -37,16 +41,18 @@ class UpdateInBackward:
     is clipped to the longest norm by itself. (Fused backward: Lv et al. 2023, LOMO.)
     """
 
-    def __init__(self, model: nn.Module, optimizer: Optimizer, max_gradient_norm: float) -> None:
-        parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self._optimizer = optimizer
-        self._clip = _Clip(max_gradient_norm, parameters[0].device)
-        self._squares = torch.zeros((), device=parameters[0].device)
+    def __init__(
+        self, parameters: Sequence[nn.Parameter], optimizer: Optimizer, max_gradient_norm: float, compute: Compute
+    ) -> None:
+        self._optimizer, self._ranks = optimizer, compute.ranks
+        self._clip = _Clip(max_gradient_norm, compute.device)
+        self._squares = torch.zeros((), device=compute.device)
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self._update)
 
     def _update(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
+        self._ranks.add_up([parameter.grad])
         norm = torch.linalg.vector_norm(parameter.grad, dtype=torch.float32)
         apply_to(self._optimizer, parameter, self._clip.factor(norm))
         parameter.grad = None
@@ -69,7 +75,7 @@ class _Clip:
     """The factor that shortens a gradient to the longest norm, from the first bad norm on not a number."""
 
     def __init__(self, longest: float, device: torch.device) -> None:
-        self.longest = longest
+        self.longest, self.device = longest, device
         self._good = torch.ones((), device=device)
 
     def factor(self, norm: Tensor) -> Tensor:

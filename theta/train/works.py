@@ -10,6 +10,7 @@ from transformers import GPT2LMHeadModel
 from theta.model.rows import Row
 from theta.model.trunk import draws
 from theta.train.compute import Compute
+from theta.train.gradients import Gradients
 from theta.train.recorded import Recorded
 
 Work = Callable[[Row, Tensor], Tensor]
@@ -31,7 +32,7 @@ class Works:
     nats: Work
 
     @classmethod
-    def of(cls, model: GPT2LMHeadModel, compute: Compute) -> "Works":
+    def of(cls, model: GPT2LMHeadModel, compute: Compute, gradients: Gradients) -> "Works":
         """The works on a model with this compute."""
 
         def more(row: Row, share: Tensor) -> Tensor:
@@ -40,17 +41,17 @@ class Works:
             return part.detach()
 
         def first(row: Row, share: Tensor) -> Tensor:
-            # Recordings write to where the gradients were, so on a GPU they stay there.
-            model.zero_grad(set_to_none=compute.shape is None)
+            gradients.clear()
             return more(row, share)
 
         @torch.no_grad()
         def nats(row: Row, share: Tensor) -> Tensor:
             return compute.nats(model, row, share)
 
-        # A recording cannot draw dropout a second time for what is made again.
+        # A recording cannot draw dropout a second time for what is made again, nor should it hold talk between ranks.
         draws_twice = compute.plan.recompute and draws(model)
-        if compute.shape is None or draws_twice:
+        talks = compute.plan.step_in_backward and compute.ranks.count > 1
+        if compute.shape is None or draws_twice or talks:
             return cls(first, more, nats)
         pool = torch.cuda.graph_pool_handle()
         return cls(*(Recorded(work, pool) for work in (first, more, nats)))
