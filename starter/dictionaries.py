@@ -162,9 +162,9 @@ def _is_plural(word: str) -> bool:
 def verbs(text: str) -> frozenset[str]:
     """The verbs of WordNet that are one word."""
     return frozenset(
-        word
+        word.lower()  # WordNet files "add" under ADD
         for word, body in entries(text)
-        if word.islower() and word.isalpha() and re.search(r"(?:^|\n)\s+v (?:\d+)?:", body)
+        if word.isalpha() and re.search(r"(?:^|\n)\s+v (?:\d+)?:", body)
     )
 
 
@@ -173,7 +173,7 @@ def foldoc(text: str) -> Iterator[tuple[str, Exchange]]:
     for word, body in entries(text):
         paragraphs = [_unlinked(each) for each in re.split(r"\n\s*\n", body) if each.strip()]
         opening = re.match(r"((?:<[^>]*> ?)*)(?:\d\. )?((?:<[^>]*> ?)*)(.*)", next(iter(paragraphs), ""))
-        if not opening or len(word) < 2 or len(word) > 40:
+        if not opening or not 2 <= len(word) <= 40:
             continue
         rest = [
             each for each in paragraphs[1:] if not re.match(r"\(\d{4}-|<|\(|\[|See |Compare|Contrast|[\"'].*:$", each)
@@ -200,13 +200,15 @@ def _definition(word: str, first: str, rest: list[str], forms: tuple[str, ...]) 
     name = word
     if re.match(r"(?:A|An|The|Any|One of|Someone|Something) ", first):
         counted = (
-            word.islower() and re.match(r"(?:A|An|Any) ", first) and not _ABSTRACT.match(first) and not _is_plural(word)
+            word.islower()
+            and re.match(r"(?:A|An|Any) ", first)
+            and not (_ABSTRACT.match(first) or _is_plural(word) or "ing " in f"{word} ")
         )
         name = with_article(word) if counted else word
         first = f"{raised(name)} is {lowered(first)}"
     elif not re.match(rf"(?:(?:A|An|The) )?{re.escape(word)}\b", first, re.I):
         return
-    if "://" in first or "<" in first or not sentences(first)[0].endswith("."):
+    if word.endswith(", the") or "://" in first or "<" in first or not sentences(first)[0].endswith("."):
         return
     told = answer([first, *(each for each in rest if each != first and "://" not in each and "<" not in each)][:2])
     if told:

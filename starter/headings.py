@@ -134,7 +134,7 @@ def _is_topic(text: str) -> bool:
     return (
         1 < len(words) <= 9
         and text[0].isupper()
-        and words[0] not in ("Introduction", "Appendix", "More")
+        and words[0] not in ("Introduction", "Appendix", "More", "For", "In", "On", "From", "With", "If", "When")
         and not set(text.lower().split()) <= _GENERIC
         and not re.search(r"[`()/=<>\[\]:;,!]|::|\d\.\d|--|\bvs\b", text)
         and not _SENTENCE.search(text)

@@ -25,7 +25,7 @@ _ABBREVIATION = re.compile(
     r"(?:\b(?:e\.g|i\.e|etc|vs|cf|Dr|Mr|Mrs|St|No|Jr|Sr|ca|c|approx|resp|viz|lit|pron|Inc|Ltd|Fig|al|ed|\w)\.)$"
 )
 _NOISE = re.compile(
-    r"https?://|www\.|\bSee also\b|[|{}<>\\_=]{2,}|\b[Tt]his page\b|Copyright|\bISBN\b|\(C\)"
+    r"https?://|www\.|\bSee also\b|[|{}<>\\_=]{2,}|\\[(\[]|\b[Tt]his page\b|Copyright|\bISBN\b|\(C\)"
     r"|^(?:Changed|Deprecated|New|Added|Removed)(?: in| since)? [Vv]ersion"
 )
 
