@@ -32,9 +32,16 @@ def test_every_figure():
         "conversations": {"train": 2, "validation": 1, "test": 1},
         "domains": {"git": 1, "linux": 2, "smalltalk": 1},
         "messages": 10,
+        "texts": 0,
         "multi_turn_conversations": 1,
         "reply_words": {"mean": 4.0, "median": 3, "p95": 10},
     }
+
+
+def test_texts_have_no_replies():
+    texts = [Conversation((Message("text", f"Chapter {number}"),), "book", "x.json#1") for number in range(3)]
+    figures = report({"train": texts}, [], files=1, unanswered_questions_cut=0)
+    assert (figures["texts"], figures["reply_words"], figures["multi_turn_conversations"]) == (3, {}, 0)
 
 
 def test_the_summary_is_one_line():

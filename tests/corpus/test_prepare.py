@@ -130,10 +130,10 @@ def test_too_few_questions_stop_the_stage_and_keep_the_rejects(tmp_path):
 
 
 def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_path):
-    files.write_json(tmp_path / "raw/notes.json", [{"text": "a"}, {"text": "b"}, {"question": "a", "answer": ""}])
+    files.write_json(tmp_path / "raw/notes.json", [{"words": "a"}, {"words": "b"}, {"question": "a", "answer": ""}])
     message = (
         r"raw: none of 3 items is a usable conversation, most often because of unknown_shape \(2\), such as "
-        r".*notes\.json#1 \(keys text\)\. The rejected items are in .*out/prepared/rejected\.jsonl\.$"
+        r".*notes\.json#1 \(keys words\)\. The rejected items are in .*out/prepared/rejected\.jsonl\.$"
     )
     with pytest.raises(DataError, match=message):
         run(tmp_path)

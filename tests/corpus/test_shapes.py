@@ -67,6 +67,10 @@ def said(item):
         ({"question": "Pi?", "answer": 3.14}, (("user", "Pi?"), ("assistant", "3.14"))),
         ({"question": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "answer": "c"},
          (("user", "a\nb"), ("assistant", "c"))),
+        ({"text": " DNS is a directory.\r\nIt is old. "}, (("text", "DNS is a directory.\nIt is old."),)),
+        ({"Text": "DNS.", "url": "a", "meta": {"year": 1983}}, (("text", "DNS."),)),
+        ({"text": "seen", "question": Q, "answer": A}, ONE),
+        ({"text": "seen", "messages": turns("role", "content")}, TWO),
     ],
 )  # fmt: skip
 def test_every_shape_is_understood(item, expected):
@@ -120,6 +124,11 @@ def chat(*messages):
         ("just text", "not_an_object", "str"),
         ([1, 2], "not_an_object", "list"),
         ({"text": "a", "Label": 1}, "unknown_shape", "keys label, text"),
+        ({"text": "a", "question": "b"}, "unknown_shape", "keys question, text"),
+        ({"text": " \x00\n"}, "empty_text", ""),
+        ({"text": None}, "empty_text", ""),
+        ({"text": {"en": "a"}}, "content_not_text", "dict"),
+        (chat(("text", "a")), "unknown_role", "'text'"),
         ({"question": "a"}, "unknown_shape", "keys question"),
         ({}, "unknown_shape", "keys none"),
         ({"messages": "Hi"}, "unknown_shape", "keys messages"),

@@ -23,7 +23,7 @@ def test_nothing_is_rejected_or_cut(corpus):
 
 
 def test_no_first_question_repeats(corpus):
-    asked = Counter(splits.key(each.first_user_content) for split in corpus.splits.values() for each in split)
+    asked = Counter(splits.key(each.opening) for split in corpus.splits.values() for each in split)
     assert [question for question, count in asked.items() if count > 1] == []
 
 

@@ -19,7 +19,7 @@ def questions(count, start=0):
 
 def side(conversations, validation=0.1, test=0.1):
     divided = splits.divide(conversations, validation, test)
-    return {each.first_user_content: name for name in splits.SPLITS for each in divided[name]}
+    return {each.opening: name for name in splits.SPLITS for each in divided[name]}
 
 
 def test_the_fractions_are_about_right():
@@ -81,8 +81,8 @@ def test_no_split_is_empty_however_few(count, start):
 def test_the_nearest_train_question_fills_an_empty_split_with_all_its_conversations():
     conversations = [each for each in questions(5) for _ in range(2)]
     divided = splits.divide(conversations, 1e-9, 1e-9)
-    ordered = sorted({splits.key(each.first_user_content) for each in conversations}, key=splits.point)
-    keys = {name: [splits.key(each.first_user_content) for each in divided[name]] for name in splits.SPLITS}
+    ordered = sorted({splits.key(each.opening) for each in conversations}, key=splits.point)
+    keys = {name: [splits.key(each.opening) for each in divided[name]] for name in splits.SPLITS}
     assert keys["validation"] == [ordered[0]] * 2
     assert keys["test"] == [ordered[-1]] * 2
     assert len(keys["train"]) == 6
@@ -110,6 +110,19 @@ def test_order_is_kept_within_a_split():
     conversations = questions(200)
     for chosen in splits.divide(conversations, 0.2, 0.2).values():
         assert chosen == [each for each in conversations if each in chosen]
+
+
+def test_texts_are_divided_by_their_opening():
+    def text(content):
+        return Conversation((Message("text", content),), "x", "x.json#1")
+
+    opening = "The domain name system turns names into addresses. " * 5
+    assert text(opening + "a").opening == text(opening + "b").opening == opening[:200]
+    texts = [text(f"Chapter {number}. {'It rains. ' * 30}{end}") for number in range(50) for end in "ab"]
+    divided = splits.divide([*texts, *questions(50)], 0.2, 0.2)
+    openings = [{each.opening for each in divided[name]} for name in splits.SPLITS]
+    assert not openings[0] & openings[1] | openings[0] & openings[2] | openings[1] & openings[2]
+    assert sum(map(len, divided.values())) == 150
 
 
 def test_fewer_than_three_questions_are_an_error():

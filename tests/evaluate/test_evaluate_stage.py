@@ -2,10 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import save_project
+from tiny import save_project, save_tokens
 
 from stages.evaluate import evaluate
+from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
+from theta.files import write_json_lines
 from theta.tokens.vocabulary import Vocabulary
 
 OUTS = (
@@ -39,6 +41,25 @@ def test_the_stage_writes_the_same_bytes_twice(
     out = capsys.readouterr().out
     assert "measuring 5 test documents" in out
     assert "4 replies" in out
+
+
+def test_plain_texts_are_measured_and_not_asked(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_project(tmp_path, vocabulary)
+    monkeypatch.chdir(tmp_path)
+    texts = tuple(
+        Conversation((Message("text", f"Chapter {number}. It rains."),), "books", f"books.json#{number}")
+        for number in range(3)
+    )
+    save_tokens(Path("Datasets/tokens/test.arrow"), texts, vocabulary)
+    write_json_lines(Path("Datasets/prepared/test.jsonl"), (each.to_json() for each in texts))
+    evaluate()
+    figures = json.loads(Path("metrics/evaluate.json").read_text())
+    assert figures["test"]["documents"] == 3
+    assert figures["replies"] == {"replies": 0}
+    assert Path("metrics/replies.jsonl").read_text() == ""
+    assert "no replies, as the test split holds plain texts only" in capsys.readouterr().out
 
 
 def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from tiny import CONVERSATIONS, conversation
 
-from theta.conversation.messages import Conversation
+from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
 from theta.evaluate.reading import COLUMNS, fenced, page
 from theta.evaluate.replies import Answered, answer, by_turns, figures
@@ -46,6 +46,16 @@ def test_prompts_without_room_are_passed_over(assistant: ThetaModel) -> None:
     assert len(answers) == len(CONVERSATIONS)
     with pytest.raises(DataError, match="short enough"):
         answer(assistant, [too_long], replies=1, batch_size=1, seed=1)
+
+
+def test_texts_get_no_reply(assistant: ThetaModel) -> None:
+    text = Conversation((Message("text", "DNS is a directory."),), "books", "books.json#1")
+    answers = answer(assistant, [text, *CONVERSATIONS], replies=100, batch_size=8, seed=1)
+    assert [each.conversation for each in answers if each.conversation.is_text] == []
+    assert len(answers) == len(CONVERSATIONS)
+    alone = answer(assistant, [text], replies=1, batch_size=1, seed=1)
+    assert (alone, figures(alone)) == ([], {"replies": 0})
+    assert page(alone).startswith("# Replies to test questions\n\n0 questions")
 
 
 def test_figures_of_perfect_and_of_empty_replies() -> None:

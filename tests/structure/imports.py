@@ -21,7 +21,7 @@ def imported_modules(file: Path) -> Iterator[str]:
             names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
         else:
             continue
-        yield from (name for name in names if name.split(".")[0] in ("theta", "stages"))
+        yield from (name for name in names if name.split(".")[0] in ("theta", "stages", "starter"))
 
 
 def closure(file: Path) -> set[Path]:

@@ -15,6 +15,10 @@ def conversation(*contents: str, system: str | None = None) -> Conversation:
     return Conversation((*opening, *turns), "test", "test.json#1")
 
 
+def plain(content: str) -> Conversation:
+    return Conversation((Message("text", content),), "test", "test.json#1")
+
+
 def encode(
     vocabulary: Vocabulary, *conversations: Conversation, max_length: int = 512
 ) -> tuple[list[Document], Encoding]:
@@ -98,3 +102,36 @@ def test_question_without_room_for_a_reply_is_dropped_and_counted(vocabulary: Vo
     assert counts.exchanges_dropped == 1
     assert [text(vocabulary, document.ids) for document in found] == ["<|user|>short<|end|><|assistant|>fine<|end|>"]
     assert all(any(document.learned) for document in found)
+
+
+def test_a_text_is_learned_whole_but_for_its_first_token(vocabulary: Vocabulary) -> None:
+    [document], counts = encode(vocabulary, plain("Names become <|user|> addresses."))
+    assert text(vocabulary, document.ids) == "Names become <|user|> addresses.<|end|>"
+    assert document.ids[-1] == vocabulary.end_id
+    # Nothing stands before the first token; a learned one there would be counted and never be predicted.
+    assert document.learned == [False] + [True] * (len(document.ids) - 1)
+    assert document.learned_bytes == len(" become <|user|> addresses.")
+    assert (counts.conversations, counts.split, counts.replies_cut, counts.exchanges_dropped) == (1, 0, 0, 0)
+
+
+@pytest.mark.parametrize("words", [29, 30, 31, 32, 33, 60, 200, 1000])
+def test_a_long_text_becomes_consecutive_documents_without_loss(vocabulary: Vocabulary, words: int) -> None:
+    content = "word" + " word" * (words - 1)
+    found, counts = encode(vocabulary, plain(content), max_length=32)
+    assert [i for document in found for i in document.ids] == [
+        *vocabulary.tokenizer.encode(content).ids, vocabulary.end_id,
+    ]  # fmt: skip
+    lengths = [len(document.ids) for document in found]
+    assert max(lengths) <= 32
+    assert min(lengths) > 1
+    assert counts.split == (len(found) > 1)
+    assert [vocabulary.end_id in document.ids for document in found] == [False] * (len(found) - 1) + [True]
+
+
+def test_a_long_text_is_cut_after_a_sentence_or_a_line(vocabulary: Vocabulary) -> None:
+    sentences = " ".join(["This sentence has exactly eight words in it."] * 30)
+    found, _ = encode(vocabulary, plain(sentences), max_length=64)
+    assert all(text(vocabulary, document.ids).endswith("in it.") for document in found[:-1])
+    lines = "\n".join(["a line of a poem without an end"] * 30)
+    found, _ = encode(vocabulary, plain(lines), max_length=64)
+    assert all(text(vocabulary, document.ids).endswith("\n") for document in found[:-1])

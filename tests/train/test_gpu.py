@@ -1,7 +1,6 @@
 """The same guarantees on a CUDA GPU, where kernels of our own take over and steps are recorded."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +27,13 @@ LENGTHS = (17, 1, 140, 2, 29, 64, 300)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
+    return new_store(tmp_path, repeats=4)
+
+
+def new_store(tmp_path: Path, repeats: int) -> Store:
     generator = torch.Generator().manual_seed(0)
     documents = []
-    for i, length in enumerate(LENGTHS * 4):
+    for i, length in enumerate(LENGTHS * repeats):
         ids = torch.randint(VOCABULARY_SIZE, (length,), generator=generator).tolist()
         documents.append(Document(ids, [k >= length // 2 for k in range(length)], "d", f"x#{i}", length))
     write(tmp_path / "train.arrow", documents)
@@ -127,15 +130,17 @@ def test_every_plan_learns_like_float32(store: Store, tmp_path: Path, changes: d
     assert ours == pytest.approx(exact, rel=0.01)
 
 
-def test_microbatches_that_do_not_fit_are_halved(store: Store, tmp_path: Path) -> None:
-    expected = losses(new_run(store, tmp_path / "one", tokens_per_microbatch=1024, dropout=0.0, compile="never"))
-    run = new_run(store, tmp_path / "two", tokens_per_microbatch=1024, dropout=0.0, compile="never")
-    run = replace(run, compute=replace(run.compute, plan=replace(run.compute.plan, rows_per_chunk=512)))
+def test_microbatches_that_do_not_fit_are_halved(tmp_path: Path) -> None:
+    store = new_store(tmp_path, repeats=16)
+    whole = {"tokens_per_step": 8192, "tokens_per_microbatch": 8192, "dropout": 0.0, "compile": "never"}
+    expected = losses(new_run(store, tmp_path / "one", **whole))
+    run = new_run(store, tmp_path / "two", **whole)
     total = torch.cuda.get_device_properties(0).total_memory
     torch.cuda.empty_cache()
-    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 40 * 2**20) / total)
+    torch.cuda.set_per_process_memory_fraction((torch.cuda.memory_reserved() + 190 * 2**20) / total)
     try:
         records = list(train(run))
     finally:
         torch.cuda.set_per_process_memory_fraction(1.0)
+    assert torch.cuda.memory_stats()["num_ooms"] > 0
     assert [record["loss"] for record in records] == pytest.approx(expected, rel=0.01)

@@ -1,15 +1,18 @@
-"""Messages and conversations."""
+"""Messages and conversations. A plain text is a conversation of one message that nobody says to anybody."""
 
 from dataclasses import dataclass
 from typing import Any, Literal
 
-Role = Literal["system", "user", "assistant"]
+Role = Literal["system", "user", "assistant", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
+"""Who speaks in a conversation; `text` is the role of a plain text and stands alone."""
+
+OPENING_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one side says."""
+    """What one side says, or a plain text."""
 
     role: Role
     content: str
@@ -17,7 +20,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """At most one system message, then user and assistant in turn, ending with the assistant."""
+    """At most one system message, then user and assistant in turn, ending with the assistant; or one plain text."""
 
     messages: tuple[Message, ...]
     domain: str
@@ -26,8 +29,15 @@ class Conversation:
     """Where it came from, such as "Datasets/conversations/linux.json#12" (items count from 1)."""
 
     @property
-    def first_user_content(self) -> str:
-        """The question that opens it; splits are drawn by it."""
+    def is_text(self) -> bool:
+        """Whether it is a plain text: nothing is asked, all of it is learned."""
+        return self.messages[0].role == "text"
+
+    @property
+    def opening(self) -> str:
+        """The first question, or the first characters of a text; splits are drawn by it."""
+        if self.is_text:
+            return self.messages[0].content[:OPENING_CHARACTERS]
         return next(message.content for message in self.messages if message.role == "user")
 
     def to_json(self) -> dict[str, Any]:

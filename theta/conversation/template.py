@@ -3,6 +3,10 @@
     <|user|>What is DNS?<|end|><|assistant|>DNS turns names into addresses.<|end|>
     ........................................ learned: the reply and its end token
 
+A plain text has no role token and is learned whole:
+
+    DNS is a directory of names.<|end|>
+
 The end token is a token of its own, never the padding token: with pad = end the label of the end is masked
 together with the padding, and the model never learns to stop.
 """
@@ -47,8 +51,9 @@ class Span:
 def render(messages: Iterable[Message]) -> Iterator[Span]:
     """The spans of whole messages."""
     for message in messages:
-        learned = message.role == "assistant"
-        yield Span(ROLE_TOKENS[message.role], learned=False, special=True)
+        learned = message.role in ("assistant", "text")
+        if message.role != "text":
+            yield Span(ROLE_TOKENS[message.role], learned=False, special=True)
         yield Span(message.content, learned=learned)
         yield Span(END, learned=learned, special=True)
 

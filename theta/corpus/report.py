@@ -37,6 +37,7 @@ def report(
         "conversations": {name: len(conversations) for name, conversations in splits.items()},
         "domains": _domains(kept),
         "messages": sum(len(conversation.messages) for conversation in kept),
+        "texts": sum(conversation.is_text for conversation in kept),
         "multi_turn_conversations": sum(len(_replies(conversation)) > 1 for conversation in kept),
         "reply_words": _distribution([len(reply.split()) for each in kept for reply in _replies(each)]),
     }
@@ -64,7 +65,9 @@ def _domains(conversations: Sequence[Conversation]) -> dict[str, int]:
 
 
 def _distribution(values: list[int]) -> dict[str, float]:
-    """Mean, median and the value that 95 % of the values do not exceed."""
+    """Mean, median and the value that 95 % of the values do not exceed; empty where there are no values."""
+    if not values:
+        return {}
     ordered = sorted(values)
     return {
         "mean": round(statistics.fmean(ordered), 1),

@@ -6,6 +6,7 @@ Understood, with keys in any case and a text of `system` beside any of them:
     {"instruction": ..., "input": ..., "output": ...}    the input, if any, follows the instruction
     {"messages": [{"role": ..., "content": ...}, ...]}   and the other names of MESSAGE_LISTS, ROLE_KEYS, CONTENT_KEYS
     {"exchanges": [{"question": ..., "answer": ...}, ...]}
+    {"text": ...}                                        a plain text, for continued pretraining
 """
 
 import json
@@ -24,6 +25,9 @@ INSTRUCTION_INPUTS = ("input", "context")
 SYSTEMS = ("system", "system_prompt")
 MESSAGE_LISTS = ("messages", "conversation", "conversations", "dialogue", "dialog", "turns")
 EXCHANGES = "exchanges"
+TEXT = "text"
+LABELS = ("label", "labels")
+"""A text beside one of these is an example for a classifier: nothing to write."""
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
 DOMAINS = ("domain", "category", "topic")
@@ -83,7 +87,7 @@ def read(value: Any, source: str, domain: str) -> Shaped | Reject:
         if not isinstance(value, dict):
             raise _UnusableError("not_an_object", type(value).__name__)
         fields = _lowered(value)
-        messages, cut = _arranged(_system(fields) + _turns(fields))
+        messages, cut = (_text(fields), False) if _is_text(fields) else _arranged(_system(fields) + _turns(fields))
     except _UnusableError as fault:
         return Reject(source, fault.reason, fault.detail, value)
     return Shaped(Conversation(messages, _domain(fields) or domain, source), cut)
@@ -113,6 +117,19 @@ def _lowered(value: Mapping[str, Any]) -> dict[str, Any]:
 
 def _first(names: tuple[str, ...], fields: Mapping[str, Any]) -> str | None:
     return next((name for name in names if name in fields), None)
+
+
+def _is_text(fields: Mapping[str, Any]) -> bool:
+    """Whether an item is a plain text; a question, a reply or a list of messages beside it makes it something else."""
+    others = (*QUESTIONS, *REPLIES, *MESSAGE_LISTS, *SYSTEMS, EXCHANGES, *LABELS)
+    return TEXT in fields and _first(others, fields) is None
+
+
+def _text(fields: Mapping[str, Any]) -> tuple[Message, ...]:
+    content = _content(fields[TEXT])
+    if not content:
+        raise _UnusableError("empty_text")
+    return (Message("text", content),)
 
 
 def _system(fields: Mapping[str, Any]) -> list[Message]:

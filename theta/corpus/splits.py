@@ -1,4 +1,4 @@
-"""Conversations -> train, validation and test, by a hash of the first question.
+"""Conversations -> train, validation and test, by a hash of the first question, or of the opening of a text.
 
     0        validation_fraction            1 - test_fraction        1
     |-- validation --|------------ train ------------|---- test ----|
@@ -34,7 +34,7 @@ def divide(
     Raises:
         DataError: there are fewer than three distinct first questions.
     """
-    keys = [key(conversation.first_user_content) for conversation in conversations]
+    keys = [key(conversation.opening) for conversation in conversations]
     ordered = sorted((point(each), each) for each in set(keys))
     if len(ordered) < QUESTIONS_NEEDED:
         raise DataError(

@@ -58,15 +58,16 @@ def answer(
     Args:
         conversations: the test split, in its order.
         replies: how many to answer, drawn evenly over domains. There may be fewer: prompts that leave no room for a
-            reply are passed over.
+            reply are passed over, and so are plain texts, which ask nothing. Of texts alone there are none.
         batch_size: replies written side by side.
         seed: the same seed gives the same replies.
 
     Raises:
         DataError: no prompt leaves room for a reply.
     """
-    chosen = list(islice((each for each in by_turns(conversations) if _fits(each, model)), replies))
-    if not chosen:
+    asking = [each for each in conversations if not each.is_text]
+    chosen = list(islice((each for each in by_turns(asking) if _fits(each, model)), replies))
+    if asking and not chosen:
         raise DataError("No conversation of the test split has a question short enough to be answered by the model.")
     prompts = [each.messages[:-1] for each in chosen]
     written = model.generate_batch(prompts, batch_size=batch_size, seed=seed)
@@ -107,7 +108,10 @@ def figures(answers: Sequence[Answered]) -> Figures:
         ended_rate: share of replies that the model ended, and not the limit.
         length_ratio: words of the replies by words of the references.
         empty: replies without any text.
+        Without replies only their number.
     """
+    if not answers:
+        return {"replies": 0}
     texts, references = [each.reply.text for each in answers], [each.reference for each in answers]
     pairs, repeated = map(sum, zip(*map(_word_pairs, texts), strict=True))
     return {

@@ -60,9 +60,12 @@ def rounded(value: Any) -> Any:
 def summary(results: Mapping[str, Any]) -> str:
     """The figures in one line."""
     test, base, replies = results["test"], results["base"], results["replies"]
+    loss = f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f})"
+    if not replies["replies"]:
+        return f"{loss}; no replies, as the test split holds plain texts only"
     return (
-        f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f}); "
-        f"{replies['replies']} replies, chrF {replies['chrf']:.1f}, {replies['ended_rate']:.0%} ended by themselves"
+        f"{loss}; {replies['replies']} replies, chrF {replies['chrf']:.1f}, "
+        f"{replies['ended_rate']:.0%} ended by themselves"
     )
 
 

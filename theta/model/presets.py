@@ -33,6 +33,7 @@ PRESETS = {
     "nano": Preset(layers=2, heads=4, width=128),
     "mini": Preset(layers=4, heads=4, width=256),
     "small": Preset(layers=6, heads=6, width=384),
+    "starter": Preset(layers=12, heads=4, width=256),
 }
 
 

@@ -4,6 +4,9 @@ A conversation that is too long is split between exchanges (a user message and i
 the system message. An exchange that alone is too long loses the end of its reply, and with it the end token, so
 that the model never learns to stop in mid-sentence. A reply is never without its beginning: an exchange whose
 question leaves no room for the reply is dropped.
+
+A plain text that is too long becomes consecutive documents of about equal length, cut after a line or a sentence where
+there is one nearby; no token is lost, and the end token follows the last of them only.
 """
 
 from collections import Counter
@@ -52,7 +55,11 @@ def documents(
         encoded = iter(vocabulary.encode_many([list(render([message])) for message in messages]))
         for conversation in batch:
             counts.conversations += 1
-            parts = list(_parts(conversation, list(islice(encoded, len(conversation.messages))), max_length, counts))
+            messages_encoded = list(islice(encoded, len(conversation.messages)))
+            if conversation.is_text:
+                parts = list(_pieces(messages_encoded[0][0], vocabulary.break_ids, max_length))
+            else:
+                parts = list(_parts(conversation, messages_encoded, max_length, counts))
             counts.split += len(parts) > 1
             for ids, learned in parts:
                 counts.lengths[len(ids)] += 1
@@ -83,6 +90,26 @@ def _parts(
         room -= len(question[0]) + len(fitting[0])
     if len(part) > 1:
         yield _joined(part)
+
+
+def _pieces(ids: Sequence[int], break_ids: frozenset[int], max_length: int) -> Iterator[Encoded]:
+    """Consecutive pieces of a text, each no longer than `max_length`."""
+    begin = 0
+    while begin < len(ids):
+        end = begin + _piece_length(ids[begin:], break_ids, max_length)
+        # Nothing stands before the first token of a document to predict it from.
+        yield list(ids[begin:end]), [False] + [True] * (end - begin - 1)
+        begin = end
+
+
+def _piece_length(rest: Sequence[int], break_ids: frozenset[int], max_length: int) -> int:
+    """Tokens of the next piece: an even share of the rest, or up to a quarter more or less to end at a break."""
+    if len(rest) <= max_length:
+        return len(rest)
+    share = -(-len(rest) // -(-len(rest) // max_length))
+    lengths = range(share - share // 4, min(share + share // 4, max_length) + 1)
+    breaks = [length for length in lengths if rest[length - 1] in break_ids]
+    return min(breaks, key=lambda length: abs(length - share), default=share)
 
 
 def _cut(encoded: Encoded, length: int) -> Encoded:

@@ -85,28 +85,33 @@ class Choice:
     peak: float
 
 
-HELD_BY_BLOCK = {"bfloat16": 34, "float32": 44}
-"""Bytes that a compiled block holds for its backward pass, per token and unit of width."""
+HELD_BY_BLOCK = {"bfloat16": 33, "float32": 40}
+"""Bytes that a compiled block holds for its backward pass, per token and unit of width (measured)."""
+
+WORKSPACE = 64 * 2**20
+"""What the matrix library takes for itself (measured on an H100; less on smaller cards)."""
 
 
 def peak_bytes(size: Size, plan: Plan, tokens: int) -> float:
     """Highest memory of a step with microbatches of so many tokens, as torch counts what is allocated.
 
-    It is reached in the backward pass of the first block or of the loss, or in the update, whichever is more.
+    It is reached in the backward pass of the loss, of the last block or of the embedding, whichever is more. The
+    gradients stand where they are from the first step on, unless each is dropped within the backward pass.
     """
     weight_bytes = 4 if plan.weights == "float32" else 2
-    embedding = size.columns * size.width
-    lasting = size.parameters * weight_bytes + state_bytes(size.parameters, plan.moment_bits)
-    gradients = (embedding if plan.step_in_backward else size.parameters) * weight_bytes
+    embedding = size.columns * size.width * weight_bytes
+    lasting = size.parameters * weight_bytes + state_bytes(size.parameters, plan.moment_bits) + WORKSPACE
+    gradients = 0 if plan.step_in_backward else size.parameters * weight_bytes
     casts = size.parameters * 2 if plan.weights == "float32" else 0
     block = HELD_BY_BLOCK[plan.weights] * size.width * tokens
     between = 4 * size.width * tokens if plan.weights == "float32" else 2 * size.width * tokens
-    held = size.layers * between + block if plan.recompute else size.layers * block
+    held = size.layers * (between if plan.recompute else block)
     ends = 4 * between  # embedding, final layer norm, the states that predict, and their gradient
     logits = min(plan.rows_per_chunk, tokens) * size.columns * 2
-    in_loss = held + ends + logits + embedding * weight_bytes
-    in_first_block = block + 4 * between + gradients + embedding * weight_bytes
-    return lasting + casts + max(in_loss, in_first_block, gradients)
+    in_loss = held + ends + embedding + logits
+    in_last_block = held + ends + embedding + (block if plan.recompute else 0)
+    in_embedding = ends + 3 * embedding  # its gradient as output matrix, as embedding, and their sum
+    return lasting + gradients + casts + max(in_loss, in_last_block, in_embedding)
 
 
 def usable_bytes(total: float) -> float:

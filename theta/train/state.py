@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
+from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from theta.tokens.store import Store
@@ -47,7 +49,7 @@ class State:
     """What changes in the course of a run, beside the weights.
 
     Attributes:
-        unread: records of steps under way, whose figures are still scalars on the device.
+        unread: records of steps under way, with the figures that are still on their way to the host.
         clock: when the last of the others was read, in seconds.
     """
 
@@ -58,15 +60,35 @@ class State:
     works: Works
     progress: Progress
     averages: Averages
-    unread: list[Record] = field(default_factory=list)
+    unread: list[tuple[Record, "Figures"]] = field(default_factory=list)
     clock: float = field(default_factory=time.perf_counter)
 
     def read(self, leave: int) -> list[Record]:
         """The records of the steps under way but the last `leave`, as plain values; waits for the device."""
         done, self.unread = self.unread[: len(self.unread) - leave], self.unread[len(self.unread) - leave :]
-        for record in done:
-            for name in ("loss", "gradient_norm"):
-                record[name] = float(record[name])
+        for record, figures in done:
+            record["loss"], record["gradient_norm"] = figures.read()
             now = time.perf_counter()
             record["seconds"], self.clock = now - self.clock, now
-        return done
+        return [record for record, _ in done]
+
+
+class Figures:
+    """Loss and gradient norm of a step, copied to the host as soon as they are known.
+
+    Read from the device later, they would come behind the next step, which is under way by then, and the device would
+    stand idle while the host prepares the one after.
+    """
+
+    def __init__(self, loss: Tensor, norm: Tensor) -> None:
+        self._values = torch.stack([loss, norm.to(loss.dtype)]).to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None
+        if self._copied:
+            self._copied.record()
+
+    def read(self) -> list[float]:
+        """The two as plain numbers; waits until they are there."""
+        if self._copied:
+            self._copied.synchronize()
+        values: list[float] = self._values.tolist()
+        return values

@@ -10,7 +10,7 @@ from theta.tokens.store import Store
 from theta.train.compute import Compute, smaller
 from theta.train.optimizer import begin
 from theta.train.schedule import learning_rate_factor
-from theta.train.state import Run, State
+from theta.train.state import Figures, Run, State
 from theta.train.works import Works
 
 STEPS_PER_DOUBLING = 1000
@@ -41,17 +41,14 @@ def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     state.averages.update(state.progress.step)
     if state.progress.loss_scale > 1 and state.progress.step % STEPS_PER_DOUBLING == 0:
         state.progress.loss_scale *= 2
-    state.unread.append(
-        {
-            "kind": "step",
-            "step": step + 1,
-            "steps": len(steps),
-            "loss": loss,
-            "learning_rate": settings.learning_rate * factor,
-            "gradient_norm": norm,
-            "tokens": int(run.documents.lengths[steps[step]].sum()),
-        }
-    )
+    record = {
+        "kind": "step",
+        "step": step + 1,
+        "steps": len(steps),
+        "learning_rate": settings.learning_rate * factor,
+        "tokens": int(run.documents.lengths[steps[step]].sum()),
+    }
+    state.unread.append((record, Figures(loss, norm)))
 
 
 def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,32 @@
+"""What every documentation format becomes: a page of blocks of clean text, in their order."""
+
+import re
+import unicodedata
+from dataclasses import dataclass
+from typing import Literal
+
+Kind = Literal["heading", "term", "paragraph", "gap"]
+
+# ASCII where ASCII has a sign for it, so that a small model need not learn three apostrophes.
+_ASCII = str.maketrans({
+    "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u2032": "'", "\u00b4": "'",
+    "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"', "\u00bb": '"',
+    "\u2010": "-", "\u2011": "-", "\u2012": "-", "\u2013": "-", "\u2212": "-", "\u2014": " - ",
+    "\u2026": "...", "\u2022": "-", "\u00b6": "", "\u00ad": "", "\u200b": "", "\ufeff": "", "\u2044": "/",
+})  # fmt: skip
+_LIGATURES = re.compile("[\ufb00-\ufb06\u00a0\u2000-\u200a\u202f\uff01-\uff5e]")
+_SPACE_BEFORE = re.compile(r" +([,;:!?)]|\.(?![\w.]))")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A piece of a page; paragraphs after a term describe it, a gap is where code or a table was left out."""
+
+    kind: Kind
+    text: str
+
+
+def tidy(text: str) -> str:
+    """One line of text with single spaces and ASCII punctuation."""
+    text = _LIGATURES.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text).translate(_ASCII)
+    return _SPACE_BEFORE.sub(r"\1", " ".join(unicodedata.normalize("NFC", text).split()))

@@ -1,0 +1,120 @@
+"""The starter's pipeline is Theta's, with two stages before it; its files say what is true."""
+
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "structure"))
+from imports import ROOT, closure
+
+from starter import corpus
+from starter.extract import Conversation, Extract
+from starter.sources import Sources, read
+from starter.table import table
+from starter.wording import Exchange
+from theta.errors import SettingsError
+from theta.files import write_text
+from theta.params import load
+from theta.sections import load_whole
+from theta.tokens.vocabulary import Vocabulary
+
+STARTER = ROOT / "starter"
+PIPELINE = yaml.safe_load((STARTER / "dvc.yaml").read_text())["stages"]
+THETA = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+
+
+def code(deps: list[str]) -> set[str]:
+    paths = {(STARTER / dep).resolve().relative_to(ROOT).as_posix() for dep in deps if "$" not in dep}
+    return {path for path in paths if path.startswith(("stages/", "theta/")) or path.endswith(".py")}
+
+
+@pytest.mark.parametrize("stage", THETA)
+def test_thetas_stages_are_those_of_the_root(stage: str) -> None:
+    assert PIPELINE[stage]["cmd"] == f"PYTHONPATH=.. {THETA[stage]['cmd']}"
+    assert [dep.removeprefix("../") for dep in PIPELINE[stage]["deps"]] == THETA[stage]["deps"]
+    assert {**PIPELINE[stage], "cmd": "", "deps": []} == {**THETA[stage], "cmd": "", "deps": []}
+
+
+def test_code_deps_of_the_other_stages_equal_the_import_closure() -> None:
+    names = ("packages", "sources")
+    needed = {path.relative_to(ROOT).as_posix() for name in names for path in closure(STARTER / f"{name}.py")}
+    assert code(PIPELINE["packages"]["deps"]) == needed
+    needed = {path.relative_to(ROOT).as_posix() for path in closure(STARTER / "__main__.py")}
+    assert code(PIPELINE["corpus"]["deps"]) == needed | {"theta/tokens/gpt2"}
+
+
+def test_settings_and_sources_are_valid() -> None:
+    settings = load_whole(STARTER / "params.yaml")
+    assert (settings.model.base, settings.tokenizer.max_length) == ("scratch:starter", 512)
+    names = [source.name for source in read(STARTER / "sources.yaml")]
+    assert len(names) == len(set(names))
+    readme = (STARTER / "README.md").read_text()
+    assert [name for name in names if f"| {name} |" not in readme] == []
+
+
+def test_a_wrong_source_is_named(tmp_path: Path) -> None:
+    write_text(tmp_path / "sources.yaml", "sources:\n  packages:\n    - {package: a, registry: npm}\n")
+    with pytest.raises(SettingsError, match=r"sources\.yaml: sources\.packages\.0 is "):
+        read(tmp_path / "sources.yaml")
+
+
+PARAGRAPH = "A join reads the rows of two tables and returns those that belong together, as a condition says. " * 3
+
+
+def talk(question: str, answer: str, kind: str = "faq", word: str = "") -> Conversation:
+    return Conversation(kind, [Exchange(question, answer)], word)
+
+
+def test_texts_are_new_and_long_enough() -> None:
+    met = corpus.Met()
+    pages = [[PARAGRAPH.strip(), "Too short to stand alone."], [PARAGRAPH.upper().strip()]]
+    assert corpus.texts(Extract(pages=pages), met) == [
+        {"domain": "prose", "text": f"{PARAGRAPH.strip()}\nToo short to stand alone."}
+    ]
+
+
+def test_conversations_are_new_asked_once_and_not_shipped() -> None:
+    talks = [
+        talk("What is DNS?", "It is shipped."),
+        talk("What is a join?", "It reads two tables."),
+        talk("what is a join", "Another answer to the same question."),
+        talk("What does a join do?", "It reads two tables."),
+        talk("What is an abbey?", "A convent.", "definitions", "abbey"),
+        talk("What is a zyzzyva?", "A weevil.", "definitions", "zyzzyva"),
+        Conversation("smalltalk", [Exchange("Hello.", "Hi."), Exchange("Bye.", "Bye.")]),
+    ]
+    found = corpus.conversations(
+        Extract(conversations=talks), corpus.Met(), frozenset(["what is dns"]), {"abbey": corpus.LEAST_USES}
+    )
+    assert found == [
+        {"domain": "faq", "question": "What is a join?", "answer": "It reads two tables."},
+        {"domain": "definitions", "question": "What is an abbey?", "answer": "A convent."},
+        {
+            "domain": "smalltalk",
+            "exchanges": [{"question": "Hello.", "answer": "Hi."}, {"question": "Bye.", "answer": "Bye."}],
+        },
+    ]
+
+
+def test_shipped_questions_are_found_whatever_their_shape() -> None:
+    assert "what does /24 mean after an address" in corpus.shipped_questions(ROOT / "Datasets/conversations")
+
+
+def test_figures_and_their_table(vocabulary: Vocabulary) -> None:
+    source = load(STARTER / "sources.yaml", "sources", Sources)
+    first = source.packages[0]
+    items = [
+        {"domain": "prose", "text": "Hello world"},
+        {"domain": "faq", "question": "Hello", "answer": "world"},
+        {"domain": "faq", "exchanges": [{"question": "Hello", "answer": "Hello"}]},
+    ]
+    figures = corpus.figures(first, items, vocabulary)
+    assert (figures["texts"], figures["text_tokens"]) == (1, 2)
+    assert (figures["conversations"], figures["conversation_tokens"]) == (2, 4)
+    total = corpus.total({first.name: figures})
+    assert total["permissive"]["text_tokens"] == total["all"]["text_tokens"] == 2
+    assert total["copyleft"]["conversations"] == 0
+    printed = table([first], {first.name: {"version": "1"}}, {"sources": {first.name: figures}, "total": total})
+    assert printed.splitlines()[2] == f"| {first.name} | 1 | {first.licence} | 0.00 | 2 | 2 | 4 |"
