@@ -1,11 +1,11 @@
 """Whether every memory plan trains to the same loss as plain AdamW in float32, and two GPUs to that of one.
 
-    python benchmarks/numerics_gpu.py [--seeds 3] [--epochs 12] [--preset small]
+    python benchmarks/numerics_gpu.py [--seeds 3] [--epochs 8] [--preset small]
 
 A new model on the shipped conversations (Datasets/tokens; run `dvc repro tokenize` first), in steps of 4,096 tokens,
-without dropout, once with each plan and seed; the first row computes everything in float32. Printed are the mean of the
-validation losses over the seeds, their standard deviation, and the mean of the train losses of the last epoch. With two
-GPUs, `2 x NAME` is the same run on both.
+without dropout, once with each plan and seed; `exact` computes everything in float32. Printed are the mean of the
+validation losses over the seeds, their standard deviation, the mean train loss of the last epoch, and how far a step's
+loss was from that of `exact` with the same seed at most. With two GPUs, `2 x NAME` is the same run on both.
 """
 
 import argparse
@@ -16,22 +16,24 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-CASES = ("exact", "float32", "fast", "compact", "lean", "leanest")
+CASES = {1: ("exact", "float32", "fast", "compact", "lean", "leanest"), 2: ("float32", "fast")}
+"""By the number of GPUs."""
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=12)
+    parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--preset", default="small")
-    parser.add_argument("--case", help=argparse.SUPPRESS)
+    parser.add_argument("--gpus", type=int, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
-    if arguments.case:
-        train_seeds(arguments)
+    if arguments.gpus:
+        train_cases(arguments)
     else:
         compare(arguments)
 
@@ -40,70 +42,76 @@ def compare(arguments: argparse.Namespace) -> None:
     import torch
 
     print(f"{torch.cuda.get_device_name()}, torch {torch.__version__}, scratch:{arguments.preset}\n")
-    print("| plan | validation loss | standard deviation | train loss, last epoch | largest difference on the way |")
+    print("| plan | validation loss | standard deviation | train loss, last epoch | furthest from exact |")
     print("|---|---|---|---|---|")
-    first: list[list[float]] = []
-    for gpus, case in [*((1, case) for case in CASES), *((2, case) for case in ("float32", "fast"))]:
-        if gpus > torch.cuda.device_count():
-            continue
-        runs = _runs(gpus, case, arguments)
-        curves = [run["losses"] for run in runs]
-        first = first or curves
-        apart = max(
-            abs(a / b - 1) for one, two in zip(curves, first, strict=True) for a, b in zip(one, two, strict=True)
-        )
-        validation, end = ([run[name] for run in runs] for name in ("validation", "end"))
-        spread = statistics.stdev(validation) if len(validation) > 1 else 0.0
-        name = case if gpus == 1 else f"{gpus} x {case}"
-        figures = f"{statistics.fmean(validation):.4f} | {spread:.4f} | {statistics.fmean(end):.4f} | {apart:.2%}"
-        print(f"| {name} | {figures} |", flush=True)
+    exact: list[list[float]] = []
+    for gpus in range(1, 1 + min(2, torch.cuda.device_count())):
+        for case, runs in _runs(gpus, arguments).items():
+            exact = exact or [run["losses"] for run in runs]
+            name = case if gpus == 1 else f"{gpus} x {case}"
+            print(f"| {name} | {_figures(runs, exact)} |", flush=True)
 
 
-def _runs(gpus: int, case: str, arguments: argparse.Namespace) -> list[dict]:
-    launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"] if gpus > 1 else []
+def _figures(runs: list[dict[str, Any]], exact: list[list[float]]) -> str:
+    pairs = [pair for run, one in zip(runs, exact, strict=True) for pair in zip(run["losses"], one, strict=True)]
+    apart = max(abs(ours / theirs - 1) for ours, theirs in pairs)
+    validation, end = ([run[name] for run in runs] for name in ("validation", "end"))
+    spread = statistics.stdev(validation) if len(validation) > 1 else 0.0
+    return f"{statistics.fmean(validation):.4f} | {spread:.4f} | {statistics.fmean(end):.4f} | {apart:.2%}"
+
+
+def _runs(gpus: int, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
+    """The runs of all cases on so many GPUs, by case; they are made in one process a GPU."""
+    torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
     options = [f"--{name}={getattr(arguments, name)}" for name in ("seeds", "epochs", "preset")]
-    command = [sys.executable, *launcher, __file__, "--case", case, *options]
+    command = [sys.executable, *(torchrun if gpus > 1 else []), __file__, f"--gpus={gpus}", *options]
     output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-    return json.loads(next(line for line in output.splitlines() if line.startswith("[{")))
+    found: dict[str, list[dict[str, Any]]] = json.loads(output.splitlines()[-1])
+    return found
 
 
-def train_seeds(arguments: argparse.Namespace) -> None:
+def train_cases(arguments: argparse.Namespace) -> None:
     from theta.train.process import prepare_gpu
 
     prepare_gpu()
     import torch
 
+    from theta.train.ranks import joined
+
+    with joined(torch.device("cuda")) as ranks:
+        seeds = range(arguments.seeds)
+        found = {case: [_train(case, seed, arguments, ranks) for seed in seeds] for case in CASES[ranks.count]}
+        if ranks.first:
+            print("\n" + json.dumps(found))
+
+
+def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> dict[str, Any]:
     from theta.model import network
     from theta.model.presets import preset
     from theta.params import load
     from theta.tokens.store import Store
+    from theta.tokens.vocabulary import Vocabulary
     from theta.train.choose import choose_compute
     from theta.train.loop import train
-    from theta.train.ranks import joined
     from theta.train.settings import TrainSettings
     from theta.train.state import Run
 
-    size, vocabulary_size = preset(arguments.preset), 50_262
-    documents, validation = (Store(ROOT / "Datasets" / "tokens" / f"{name}.arrow") for name in ("train", "validation"))
-    changes = {"epochs": arguments.epochs, "tokens_per_step": 4096, "learning_rate": 1e-3, "dropout": 0.0}
-    changes |= {"memory": arguments.case, "steps_per_checkpoint": 10**6, "device": "cuda", "compile": "never"}
-    if arguments.case == "exact":
+    tokens, size = ROOT / "Datasets" / "tokens", preset(arguments.preset)
+    documents, validation = (Store(tokens / f"{name}.arrow") for name in ("train", "validation"))
+    vocabulary_size = Vocabulary.load(tokens / "tokenizer").size
+    changes = {"epochs": arguments.epochs, "tokens_per_step": 4096, "learning_rate": 1e-3, "dropout": 0.0, "seed": seed}
+    changes |= {"memory": case, "steps_per_checkpoint": 10**6, "device": "cuda", "compile": "never"}
+    if case == "exact":
         changes |= {"memory": "float32", "precision": "float32"}
-    results = []
-    with joined(torch.device("cuda")) as ranks, tempfile.TemporaryDirectory() as folder:
-        for seed in range(arguments.seeds):
-            settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={**changes, "seed": seed})
-            model = network.new(size.layers, size.heads, size.width, seed=seed)
-            network.resize(model, vocabulary_size)
-            compute = choose_compute(settings, model, vocabulary_size, documents, ranks)
-            run = Run(model, documents, validation, settings, compute, Path(folder) / str(seed), os.getppid())
-            records = list(train(run))
-            losses = [record["loss"] for record in records if record["kind"] == "step"]
-            end = statistics.fmean(losses[-(len(losses) // arguments.epochs) :])
-            found = {"validation": records[-1]["loss"], "end": end, "losses": losses}
-            results.append(found)
-        if ranks.first:
-            print("\n" + json.dumps(results))
+    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
+    model = network.new(size.layers, size.heads, size.width, seed=seed)
+    network.resize(model, vocabulary_size)
+    compute = choose_compute(settings, model, vocabulary_size, documents, ranks)
+    with tempfile.TemporaryDirectory() as folder:
+        records = list(train(Run(model, documents, validation, settings, compute, Path(folder), os.getppid())))
+    losses = [record["loss"] for record in records if record["kind"] == "step"]
+    end = statistics.fmean(losses[-(len(losses) // arguments.epochs) :])
+    return {"validation": records[-1]["loss"], "end": end, "losses": losses}
 
 
 if __name__ == "__main__":

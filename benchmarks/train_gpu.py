@@ -40,7 +40,7 @@ PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 LONGEST, VOCABULARY_SIZE = 512, 50_262
 TOKENS_PER_STEP, SHIPPED_TOKENS_PER_STEP = 32_768, 4_096
 WARMUP_STEPS, PEER_STEPS, PEER_WARMUP_STEPS = 8, 30, 5
-SHIPPED_EPOCHS = 8
+SHIPPED_EPOCHS = 4
 LEARNING_RATE = 3e-4
 DEVICE = "cuda"
 
@@ -233,7 +233,8 @@ def theta(task: Task) -> dict[str, Any]:
     network.resize(model, VOCABULARY_SIZE)
     torch.cuda.reset_peak_memory_stats()
     compute = choose_compute(settings, model, VOCABULARY_SIZE, task.store, task.ranks)
-    predicted = peak_bytes(size_of(model), compute.plan, compute.tokens_per_microbatch)
+    tokens = min(compute.tokens_per_microbatch, task.tokens_per_step // task.ranks.count)
+    predicted = peak_bytes(size_of(model), compute.plan, tokens)
     run = Run(model, task.store, task.validation, settings, compute, task.folder, os.getppid())
     meter, loss = Meter(), float("nan")
     for record in train(run):
@@ -241,7 +242,7 @@ def theta(task: Task) -> dict[str, Any]:
             meter.add(record["tokens"], record["seconds"])
         else:
             loss = record["loss"]
-    how = f"{compute.plan.name}, {compute.tokens_per_microbatch:,} tokens a microbatch"
+    how = f"{compute.plan.name}, {tokens:,} tokens a microbatch"
     return {**meter.result(), "loss": loss, "predicted_gib": predicted / 2**30, "how": how}
 
 
