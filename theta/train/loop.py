@@ -26,6 +26,7 @@ from theta.train.compute import with_shape
 from theta.train.gradients import Gradients
 from theta.train.interrupt import stop_reason
 from theta.train.optimizer import adamw
+from theta.train.process import give_back_memory
 from theta.train.ranks import Ranks
 from theta.train.resume import claimed
 from theta.train.scope import narrow, widen
@@ -34,6 +35,9 @@ from theta.train.state import Record, Run, State
 from theta.train.step import launch
 from theta.train.update import UpdateAfterBackward, UpdateInBackward
 from theta.train.works import Works
+
+STEPS_PER_TIDYING = 16
+"""On a CPU: `scratch:starter` grew from 1.4 to 5.8 GB in 80 steps of 1,024 tokens, and stays at 2.3 with it, as fast."""
 
 
 def train(run: Run) -> Iterator[Record]:
@@ -59,6 +63,8 @@ def train(run: Run) -> Iterator[Record]:
         yield from ({**record, "resumed": True} for record in progress.records)
         while progress.step < len(steps) and not _out_of_patience(progress, settings):
             launch(run, state, steps)
+            if run.compute.device.type == "cpu" and progress.step % STEPS_PER_TIDYING == 0:
+                give_back_memory()
             why, validate = _agreed(stop(), state.compute.ranks), _validation_due(progress.step, len(steps), settings)
             save = why or (progress.step % settings.steps_per_checkpoint == 0 and progress.step < len(steps))
             records = _read(run, state, steps, leave=0 if save or validate or progress.step == len(steps) else 1)
