@@ -37,7 +37,7 @@ from theta.train.update import UpdateAfterBackward, UpdateInBackward
 from theta.train.works import Works
 
 STEPS_PER_TIDYING = 16
-"""On a CPU: `scratch:starter` grew from 1.4 to 5.8 GB in 80 steps of 1,024 tokens, and stays at 2.3 with it, as fast."""
+"""On a CPU: `scratch:starter` grew from 1.4 to 5.8 GB in 80 steps of 1,024 tokens, and stays at 2.3 GB with it."""
 
 
 def train(run: Run) -> Iterator[Record]:
