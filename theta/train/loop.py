@@ -52,7 +52,7 @@ def train(run: Run) -> Iterator[Record]:
         TrainingError: the loss is not finite; `resume`/last_good holds the weights before that step.
         OutOfMemoryError: memory ran out; nothing is lost but the steps since the last state.
     """
-    settings = run.settings
+    settings, on_cpu = run.settings, run.compute.device.type == "cpu"
     _check_lengths(run)
     steps = steps_of(
         run.documents.lengths, tokens_per_step=settings.tokens_per_step, epochs=settings.epochs, seed=settings.seed
@@ -63,11 +63,12 @@ def train(run: Run) -> Iterator[Record]:
         yield from ({**record, "resumed": True} for record in progress.records)
         while progress.step < len(steps) and not _out_of_patience(progress, settings):
             launch(run, state, steps)
-            if run.compute.device.type == "cpu" and progress.step % STEPS_PER_TIDYING == 0:
+            if on_cpu and progress.step % STEPS_PER_TIDYING == 0:
                 give_back_memory()
             why, validate = _agreed(stop(), state.compute.ranks), _validation_due(progress.step, len(steps), settings)
             save = why or (progress.step % settings.steps_per_checkpoint == 0 and progress.step < len(steps))
-            records = _read(run, state, steps, leave=0 if save or validate or progress.step == len(steps) else 1)
+            at_once = on_cpu or save or validate or progress.step == len(steps)
+            records = _read(run, state, steps, leave=0 if at_once else 1)
             if validate:
                 with state.averages.in_place():
                     records.append(_validate(run, state))
