@@ -1,6 +1,7 @@
 """params.yaml is right, and editors are told the truth about it."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -43,7 +44,9 @@ def test_every_setting_is_explained() -> None:
 @pytest.mark.parametrize("written", ["1e-5", "1e-05", "1.0e-5", "0.00001", "1E-5"])
 def test_a_learning_rate_in_any_spelling(tmp_path: Path, written: str) -> None:
     text = (ROOT / "params.yaml").read_text()
-    (tmp_path / "params.yaml").write_text(text.replace("learning_rate: 3e-3", f"learning_rate: {written}"))
+    changed, count = re.subn(r"(?m)^  learning_rate: .*$", f"  learning_rate: {written}", text)
+    assert count == 1
+    (tmp_path / "params.yaml").write_text(changed)
     assert load(tmp_path / "params.yaml", "train", TrainSettings).learning_rate == 1e-5
 
 

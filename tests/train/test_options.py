@@ -245,6 +245,7 @@ def test_more_frozen_layers_than_there_are_is_one_clear_line(
 
 def test_fetch_finds_it_before_anything_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["model"]["base"] = "scratch:nano"  # which has two
     values["train"]["frozen_layers"] = 3
     values["data"]["path"] = str(ROOT / "Datasets" / "conversations")
     (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))

@@ -149,7 +149,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str)
     whole = new_run(tmp_path / "whole", precision=precision)
     uninterrupted = list(train(whole))
     interrupted = new_run(tmp_path / "cut", precision=precision)
-    message = r"Training stopped at step 7 of \d+ \(SIGTERM received\); run the same"
+    message = r"Training stopped at step 6 of \d+ \(SIGTERM received\); run the same"
     with pytest.raises(TrainingInterruptedError, match=message):
         terminate_at(train(interrupted), step=5)
     resumed = new_run(tmp_path / "cut", precision=precision)
