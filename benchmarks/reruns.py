@@ -2,7 +2,7 @@
 
     python benchmarks/reruns.py
 
-Prints the table of the README. The clone trains a new model for one epoch on a few conversations; it takes about five minutes.
+Prints the table of the README. The clone trains a new model for an epoch on few conversations; it takes five minutes.
 """
 
 import re
