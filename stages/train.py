@@ -81,11 +81,11 @@ def _train(
         for _ in loop.train(run):
             pass
         return
-    typer.echo(", ".join(f"{name} {value}" for name, value in {**computed, "devices": ranks.count}.items()))
+    computed["devices"] = ranks.count  # the resume state does not depend on it
+    typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
     records = list(show(log_curves(loop.train(run), curves)))
     network.trim(model, vocabulary.size)
     network.save(model, checkpoint)
     files.write_json(metrics, report.report(records, settings.epochs, settings.keep))
-    computed["devices"] = ranks.count
     files.write_json(checkpoint / "provenance.json", report.provenance(settings.model_dump(), descriptor, computed))
     files.remove(resume)

@@ -73,9 +73,8 @@ def train(run: Run) -> Iterator[Record]:
                 with state.averages.in_place():
                     records.append(_validate(run, state))
             progress.records += records
-            if save and run.compute.ranks.first:
-                checkpoint.save_state(run.resume, run.model, state.optimizer, progress, state.averages.tensors)
-            run.compute.ranks.any(False)  # the others wait for the file
+            if save:
+                _save(run, state)
             state.clock = time.perf_counter()
             yield from records
             if why:
@@ -83,11 +82,23 @@ def train(run: Run) -> Iterator[Record]:
                     f"Training stopped at step {progress.step} of {len(steps)} ({why}); "
                     "run the same command again and it goes on from there."
                 )
-        if settings.keep == "last":
-            state.averages.put()
-        elif run.compute.ranks.first:
-            checkpoint.load_best(run.resume, run.model)
-        widen(run.model)
+        _put_kept_weights(run, state)
+
+
+def _save(run: Run, state: State) -> None:
+    """Write the resume state; the other ranks wait for the file."""
+    if run.compute.ranks.first:
+        checkpoint.save_state(run.resume, run.model, state.optimizer, state.progress, state.averages.tensors)
+    run.compute.ranks.any(False)
+
+
+def _put_kept_weights(run: Run, state: State) -> None:
+    """Fill the model with the weights that `settings.keep` names, and make it a plain GPT-2 again."""
+    if run.settings.keep == "last":
+        state.averages.put()
+    elif run.compute.ranks.first:
+        checkpoint.load_best(run.resume, run.model)
+    widen(run.model)
     run.model.eval()
 
 
