@@ -157,7 +157,7 @@ class Task:
 
 
 def lengths_task(model: str, case: str, folder: Path, steps: int, ranks: Any) -> Task:
-    """Random tokens of the lengths of real conversations, for so many steps, all in one epoch."""
+    """Random tokens of the lengths of real conversations, for so many full steps and one that is not, in one epoch."""
     import numpy as np
 
     from theta.tokens.store import Document, Store, write
@@ -414,8 +414,8 @@ class Meter:
         self.steps.append((tokens, seconds))
 
     def result(self) -> dict[str, float]:
-        """The mean, and the median of steps, which tells whether some waited for the host."""
-        measured = self.steps[self.warmup :]
+        """The mean, and the median of steps, which tells whether some waited for the host; the last is not full."""
+        measured = self.steps[self.warmup : -1]
         mean = sum(tokens for tokens, _ in measured) / sum(seconds for _, seconds in measured)
         median = statistics.median(tokens / seconds for tokens, seconds in measured)
         return {"tokens_per_second": mean, "median_tokens_per_second": median}

@@ -1,15 +1,17 @@
 """Packed equals one document at a time; our loss equals transformers'; resizing leaves the model as it was."""
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from torch import Tensor
+from torch._dynamo.testing import CompileCounter
 from transformers import GPT2LMHeadModel
 
 from theta.errors import BaseModelError
-from theta.model import network
+from theta.model import network, trunk
 from theta.model.loss import LearnedRows, Loss, mean_nats, token_scores
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
@@ -53,6 +55,17 @@ def test_packed_equals_one_document_at_a_time(model: GPT2LMHeadModel, store: Sto
     alone = [predicting_states(model, Row.of(store, [i], model.device)) for i in range(len(store))]
     packed = predicting_states(model, Row.of(store, range(len(store)), model.device))
     torch.testing.assert_close(packed, torch.cat(alone), atol=1e-6, rtol=1e-5)
+
+
+def test_all_blocks_are_compiled_once(model: GPT2LMHeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    counter = CompileCounter()  # takes the graph as it is, so that no compiler need be there
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
+    monkeypatch.setattr(trunk, "_compiled", trunk._compiled.__wrapped__)
+    row = Row.of(store, range(len(store)), model.device)
+    compiled = predicting_states(model, row, trunk.Passes(compiled=True))
+    compiled.sum().backward()
+    torch.testing.assert_close(compiled, predicting_states(model, row))
+    assert counter.frame_count == 1
 
 
 def test_packed_loss_and_gradients_equal_transformers(model: GPT2LMHeadModel, store: Store) -> None:

@@ -57,6 +57,32 @@ def test_updates_are_close_to_those_of_torch_and_not_biased(dtype: torch.dtype, 
     assert difference.mean().abs() < 0.03 * update.abs().mean()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_small_tensors_are_updated_together_as_each_alone(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    lengths = (7, 1024, 3000, 1025)
+    begin = [torch.randn(length, device=DEVICE).to(dtype) for length in lengths]
+    results = []
+    for together in (True, False):
+        weights = [torch.nn.Parameter(tensor.clone()) for tensor in begin]
+        groups = [{"params": weights[:2], "weight_decay": 0.1}, {"params": weights[2:], "weight_decay": 0.0}]
+        optimizer = RoundedAdamW(groups, lr=1e-2, betas=(0.9, 0.95), moment_bits=32, seed=1)
+        for number in range(3):
+            optimizer.begin()
+            for weight in weights:
+                weight.grad = torch.sin(torch.arange(len(weight), device=DEVICE) + number).to(dtype)
+            factor = torch.tensor(0.5, device=DEVICE)
+            if together:
+                optimizer.step(factor)
+            else:
+                for weight in weights:
+                    optimizer.update(weight, factor)
+        results.append(weights)
+    for weight, alone, first in zip(*results, begin, strict=True):
+        assert torch.equal(weight, alone)
+        assert not torch.equal(weight, first)
+
+
 def test_updates_smaller_than_a_step_of_bfloat16_are_not_lost() -> None:
     weight = torch.nn.Parameter(torch.ones(64, 128, device=DEVICE, dtype=torch.bfloat16))
     optimizer = new(weight, 32, lr=1e-4)

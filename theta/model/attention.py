@@ -57,7 +57,12 @@ def has_kernel(device: torch.device) -> bool:
     return torch.cuda.get_device_capability(device) >= (8, 0)
 
 
-def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float) -> Tensor:
+def kernels_serve(packing: Packing, states: Tensor) -> bool:
+    """Whether the blocks' kernels take what a product of these states makes; in float32 their tiles do not fit."""
+    return packing.table is not None and (states.dtype != torch.float32 or torch.is_autocast_enabled())
+
+
+def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float, bias: Tensor | None = None) -> Tensor:
     """Causal attention within each document.
 
     Attention weights are not dropped out: no flash kernel for packed rows does it.
@@ -65,15 +70,17 @@ def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float) ->
     Args:
         qkv: queries, keys and values beside each other, [1, tokens, 3 * width].
         scale: of the scores, before the softmax.
+        bias: of `qkv`, if its gradient is to be made here, which the kernel does in passing.
 
     Returns:
         [1, tokens, width].
     """
-    if packing.table is not None and qkv.dtype != torch.float32:  # in float32 its tiles do not fit the registers
+    if packing.table is not None and qkv.dtype != torch.float32:
         from theta.model.attention_kernel import attend
 
         # A view: indexing the one row would copy its gradient into a tensor of zeros.
-        return attend(qkv.flatten(0, 1), packing.table, heads, scale)[None]
+        return attend(qkv.flatten(0, 1), packing.table, heads, scale, bias)[None]
+    assert bias is None
     # One call a document: views of the row, no copies, and no work between documents. Padded batches of similar
     # lengths were 2x slower on a CPU, for the gathers and their backward.
     tokens, wide = qkv.shape[1:]

@@ -8,14 +8,16 @@ layers, seconds instead of minutes, and be made again in the backward pass.
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import GPT2LMHeadModel
-from transformers.models.gpt2.modeling_gpt2 import GPT2Block
+from transformers.models.gpt2.modeling_gpt2 import GPT2MLP, GPT2Attention, GPT2Block
+from transformers.pytorch_utils import Conv1D
 
-from theta.model.attention import Packing, packed_attention
+from theta.model.attention import Packing, kernels_serve, packed_attention
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,14 +44,18 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
     """
     transformer = model.transformer
     hidden: Tensor = transformer.drop(transformer.wte(ids) + transformer.wpe(packing.position_ids))
-    run = _compiled_block() if passes.compiled else _block
-    recompute = passes.recompute and torch.is_grad_enabled()
-    for block in transformer.h:
-        if recompute:
+    if passes.recompute and torch.is_grad_enabled():
+        run = _compiled(_block) if passes.compiled else _block
+        for block in transformer.h:
             # Dropout is drawn again from the same generator state; without dropout nothing need be kept for that.
             hidden = checkpoint(run, block, hidden, packing, use_reentrant=False, preserve_rng_state=draws(model))
-        else:
-            hidden = run(block, hidden, packing)
+    else:
+        run = _compiled(_open_block) if passes.compiled else _open_block
+        # With a gradient as later ones have, or the first block would be compiled for itself.
+        added = torch.zeros_like(hidden, requires_grad=hidden.requires_grad)
+        for block in transformer.h:
+            hidden, added = run(block, hidden, added, packing)
+        hidden = hidden + added
     states: Tensor = transformer.ln_f(hidden)
     return states
 
@@ -61,14 +67,54 @@ def draws(model: GPT2LMHeadModel) -> bool:
 
 
 def _block(block: GPT2Block, hidden: Tensor, packing: Packing) -> Tensor:
+    hidden, added = _branches(block, hidden, packing)
+    return hidden + added
+
+
+def _open_block(block: GPT2Block, hidden: Tensor, added: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+    """A block whose last addition is left to the next, where it is compiled into one kernel with the layer norm.
+
+    Args:
+        added: what the block before left to add to its hidden states.
+    """
+    return _branches(block, hidden + added, packing)
+
+
+def _branches(block: GPT2Block, hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
+    """The hidden states after the attention, and what the perceptron adds to them."""
     attention = block.attn
-    qkv = attention.c_attn(block.ln_1(hidden))
-    mixed = packed_attention(qkv, packing, attention.num_heads, attention.scaling)
+    mixed = _attention(attention, block.ln_1(hidden), packing)
     hidden = hidden + attention.resid_dropout(attention.c_proj(mixed))
-    states: Tensor = hidden + block.mlp(block.ln_2(hidden))
-    return states
+    return hidden, _perceptron(block.mlp, block.ln_2(hidden), packing)
 
 
-@lru_cache(maxsize=1)
-def _compiled_block() -> Callable[[GPT2Block, Tensor, Packing], Tensor]:
-    return torch.compile(_block, dynamic=False, fullgraph=True)
+def _attention(attention: GPT2Attention, states: Tensor, packing: Packing) -> Tensor:
+    bias = None
+    if isinstance(attention.c_attn, Conv1D) and kernels_serve(packing, states):
+        product, bias = _product(attention.c_attn, states)
+        qkv = product[None]
+    else:
+        qkv = attention.c_attn(states)
+    return packed_attention(qkv, packing, attention.num_heads, attention.scaling, bias)
+
+
+def _perceptron(mlp: GPT2MLP, states: Tensor, packing: Packing) -> Tensor:
+    result: Tensor
+    if isinstance(mlp.act, nn.GELU) and isinstance(mlp.c_fc, Conv1D) and kernels_serve(packing, states):
+        from theta.model.gelu_kernel import gelu
+
+        product, bias = _product(mlp.c_fc, states)
+        result = mlp.dropout(mlp.c_proj(gelu(product, bias)[None]))
+    else:
+        result = mlp(states)
+    return result
+
+
+def _product(layer: Conv1D, states: Tensor) -> tuple[Tensor, Tensor]:
+    """The product of a row, bias included, and that bias, whose gradient the kernel that goes on from there makes."""
+    return torch.addmm(layer.bias.detach(), states.flatten(0, 1), layer.weight), layer.bias
+
+
+@lru_cache(maxsize=2)
+def _compiled(block: Callable[..., Any]) -> Callable[..., Any]:
+    return torch.compile(block, dynamic=False, fullgraph=True)

@@ -6,11 +6,15 @@ Revisiting BFloat16 Training.) Averages in 8 or 4 bits are codes in blocks of 12
 (Dettmers et al. 2022; Li et al. 2023), rounded stochastically too, so that slow averages do not stand still.
 """
 
+import torch
 import triton
 import triton.language as tl
 
 ROWS, WIDTH, WARPS = 8, 128, 4
 """A program's weights, in rows that share a scale, and its warps."""
+
+TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
+"""Triton's names of the types of weights."""
 
 
 @triton.jit
@@ -64,6 +68,19 @@ def _numbers(numbers, step_seed, salt):
     return tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2), tl.load(step_seed) ^ salt
 
 
+@triton.jit
+def _plain(weights, gradients, first, second, place, count, scale, changing, eps, beta1, beta2, ROUND: tl.constexpr):
+    """Averages in float32."""
+    step_size, decay, correction, seed = changing
+    mask = place < count
+    weight, gradient = _fetch(weights, gradients, place, mask, scale)
+    m, v = tl.load(first + place, mask=mask, other=0.0), tl.load(second + place, mask=mask, other=0.0)
+    m, v = _moments(gradient, m, v, beta1, beta2)
+    tl.store(first + place, m, mask=mask)
+    tl.store(second + place, v, mask=mask)
+    _update(weights, place, mask, weight, m, v, seed, step_size, decay, correction, eps, ROUND)
+
+
 @triton.jit(do_not_specialize=["salt"])
 def step_plain(
     weights,
@@ -84,15 +101,29 @@ def step_plain(
     """Averages in float32."""
     scale = tl.load(factor)
     if scale == scale:  # not a number: nothing is changed
-        step_size, decay, correction, seed = _numbers(numbers, step_seed, salt)
+        changing = _numbers(numbers, step_seed, salt)
         place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-        mask = place < count
-        weight, gradient = _fetch(weights, gradients, place, mask, scale)
-        m, v = tl.load(first + place, mask=mask, other=0.0), tl.load(second + place, mask=mask, other=0.0)
-        m, v = _moments(gradient, m, v, beta1, beta2)
-        tl.store(first + place, m, mask=mask)
-        tl.store(second + place, v, mask=mask)
-        _update(weights, place, mask, weight, m, v, seed, step_size, decay, correction, eps, ROUND)
+        _plain(weights, gradients, first, second, place, count, scale, changing, eps, beta1, beta2, ROUND)
+
+
+@triton.jit
+def step_small(
+    table, factor, step_seed, eps, beta1, beta2, BLOCK: tl.constexpr, TYPE: tl.constexpr, ROUND: tl.constexpr
+):  # fmt: skip
+    """As `step_plain`, for many small tensors at once; each has a row of addresses and numbers in an int64 table."""
+    scale = tl.load(factor)
+    row = table + 7 * tl.program_id(0)
+    place, count = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), tl.load(row + 6)
+    if scale == scale:
+        weights, gradients = _address(row, TYPE), _address(row + 1, TYPE)
+        first, second = _address(row + 2, tl.float32), _address(row + 3, tl.float32)
+        changing = _numbers(_address(row + 4, tl.float32), step_seed, tl.load(row + 5).to(tl.int32))
+        _plain(weights, gradients, first, second, place, count, scale, changing, eps, beta1, beta2, ROUND)
+
+
+@triton.jit
+def _address(entry, TYPE: tl.constexpr):
+    return tl.load(entry).to(tl.pointer_type(TYPE))
 
 
 @triton.jit(do_not_specialize=["salt"])

@@ -8,27 +8,47 @@ from heapq import heapreplace
 
 import numpy as np
 
+AHEAD = 1.5
+"""Steps' worth of tokens that a step's documents are taken from. One leaves half a document of each step empty."""
+
 
 def steps_of(lengths: Sequence[int], *, tokens_per_step: int, epochs: int, seed: int) -> list[list[int]]:
-    """The documents of each step: shuffled anew each epoch, laid out until the next one would not fit.
+    """The documents of each step: shuffled anew each epoch; one that does not fit any more begins the next step.
 
-    Steps run on over the border of an epoch, so only the last one may be small. They do not depend on how a step
+    Steps run on over the border of an epoch, so only the last ones may be small. They do not depend on how a step
     is cut into microbatches.
 
     Args:
         lengths: tokens of each document; none above `tokens_per_step`.
     """
     steps: list[list[int]] = []
-    room = 0
+    waiting: list[int] = []
+    tokens = 0
     for epoch in range(epochs):
         for document in np.random.default_rng([seed, epoch]).permutation(len(lengths)).tolist():
-            length = int(lengths[document])
-            if length > room:
-                steps.append([])
-                room = tokens_per_step
-            steps[-1].append(document)
-            room -= length
+            waiting.append(document)
+            tokens += int(lengths[document])
+            if tokens >= AHEAD * tokens_per_step:
+                step, waiting = _filled(waiting, lengths, tokens_per_step)
+                steps.append(step)
+                tokens -= sum(int(lengths[member]) for member in step)
+    while waiting:
+        step, waiting = _filled(waiting, lengths, tokens_per_step)
+        steps.append(step)
     return steps
+
+
+def _filled(waiting: Iterable[int], lengths: Sequence[int], room: int) -> tuple[list[int], list[int]]:
+    """The first documents that fit, and the others."""
+    step: list[int] = []
+    others: list[int] = []
+    for document in waiting:
+        if (length := int(lengths[document])) <= room:
+            step.append(document)
+            room -= length
+        else:
+            others.append(document)
+    return step, others
 
 
 def rows_of(

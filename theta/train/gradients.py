@@ -1,4 +1,4 @@
-"""Where gradients lie: on a GPU in one piece of memory, so that they are cleared, measured and added up at once."""
+"""Where gradients lie: on a GPU in one piece of memory, so that they are measured and added up at once."""
 
 from collections.abc import Sequence
 
@@ -19,15 +19,26 @@ class Gradients:
 
     def __init__(self, parameters: Sequence[nn.Parameter], in_place: bool) -> None:
         self._parameters = parameters
-        self._whole = _one_piece(parameters) if in_place else None
+        self._places: dict[nn.Parameter, Tensor] = {}
+        self._whole = None
+        if in_place:
+            self._whole, parts = _one_piece(parameters)
+            self._places = dict(zip(parameters, parts, strict=True))
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(self._put_in_place)
 
     def clear(self) -> None:
         """Forget the gradients that there are."""
-        if self._whole is not None:
-            self._whole.zero_()
-            return
         for parameter in self._parameters:
             parameter.grad = None
+
+    def _put_in_place(self, parameter: nn.Parameter) -> None:
+        """Copy a first gradient to its place, where later ones are added to it; cheaper than adding it to zeros."""
+        place = self._places[parameter]
+        if parameter.grad is not place:
+            assert parameter.grad is not None
+            place.copy_(parameter.grad)
+            parameter.grad = place
 
     def tensors(self) -> list[Tensor]:
         """All gradients, in one tensor or several."""
@@ -43,10 +54,9 @@ class Gradients:
         return torch.nn.utils.get_total_norm(self.tensors())
 
 
-def _one_piece(parameters: Sequence[nn.Parameter]) -> Tensor:
-    """One tensor of zeros, of which each parameter's gradient is a part."""
+def _one_piece(parameters: Sequence[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
+    """One tensor of zeros, and the part of it for the gradient of each parameter."""
     sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
     whole = parameters[0].new_zeros(sum(sizes), requires_grad=False)
-    for parameter, part in zip(parameters, whole.split(sizes), strict=True):
-        parameter.grad = part[: parameter.numel()].view_as(parameter)
-    return whole
+    parts = zip(parameters, whole.split(sizes), strict=True)
+    return whole, [part[: parameter.numel()].view_as(parameter) for parameter, part in parts]

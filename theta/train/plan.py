@@ -40,7 +40,7 @@ FLOAT32 = Plan("float32", "float32", 32)
 """Plain AdamW, products in bfloat16 or float16: what every other plan is compared with, and the one for CPUs."""
 
 PLANS = (
-    Plan("fast", "bfloat16", 32, rows_per_chunk=8192),
+    Plan("fast", "bfloat16", 32, rows_per_chunk=32_768),
     Plan("compact", "bfloat16", 8),
     Plan("lean", "bfloat16", 8, recompute=True),
     Plan("leanest", "bfloat16", 4, recompute=True, step_in_backward=True, rows_per_chunk=256),

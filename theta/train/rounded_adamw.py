@@ -1,6 +1,6 @@
 """AdamW for bfloat16 weights on a GPU, with averages in 32, 8 or 4 bits. The arithmetic is in `adamw_kernel`."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import torch
@@ -10,6 +10,9 @@ from theta.model.devices import to_device
 from theta.train.moments import FEWEST_CODED, SHARING
 
 EPS = 1e-8
+
+LONGEST_SMALL = 2**14
+"""Weights of a tensor that is updated together with others, if its averages have 32 bits."""
 
 
 class RoundedAdamW(torch.optim.Optimizer):
@@ -38,6 +41,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         self._of = {p: (self._numbers[id(group)], _mix(seed, number)) for number, (p, group) in enumerate(parameters)}
         for parameter, _ in parameters:  # now, so that memory that runs out does so before the first step
             self.state[parameter] = _new_state(parameter, moment_bits)
+        self._small = _Table(device)
 
     def begin(self) -> None:
         """Begin a step: put the numbers of this step on the device."""
@@ -55,9 +59,34 @@ class RoundedAdamW(torch.optim.Optimizer):
         Args:
             factor: what gradients are multiplied by, a float32 scalar on the device; not a number changes nothing.
         """
-        for parameter in self._of:
-            if parameter.grad is not None:
+        learned = [parameter for parameter in self._of if parameter.grad is not None]
+        small = [parameter for parameter in learned if self._is_small(parameter)]
+        self._update_small(small, factor)
+        for parameter in learned:
+            if not self._is_small(parameter):
                 self.update(parameter, factor)
+
+    def _is_small(self, parameter: Tensor) -> bool:
+        """Whether it is updated together with others: a launch for each of 200 vectors takes longer than the work."""
+        return parameter.numel() <= LONGEST_SMALL and "first_scale" not in self.state[parameter]
+
+    def _update_small(self, parameters: Sequence[Tensor], factor: Tensor) -> None:
+        from theta.train import adamw_kernel as kernel
+
+        if not parameters:
+            return
+        rows = []
+        for parameter in parameters:
+            state, (numbers, salt) = self.state[parameter], self._of[parameter]
+            assert parameter.grad is not None
+            tensors = (parameter, parameter.grad, state["first"], state["second"], numbers)
+            rows.append([*(tensor.data_ptr() for tensor in tensors), salt, parameter.numel()])
+        block, dtype = kernel.ROWS * kernel.WIDTH, parameters[0].dtype
+        shape = {"BLOCK": block, "TYPE": kernel.TYPES[dtype], "ROUND": dtype == torch.bfloat16}
+        grid = (len(rows), -(-max(parameter.numel() for parameter in parameters) // block))
+        kernel.step_small[grid](
+            self._small.of(rows), factor, self._step_seed, EPS, *self._betas, **shape, num_warps=kernel.WARPS
+        )
 
     @torch.no_grad()
     def update(self, parameter: Tensor, factor: Tensor) -> None:
@@ -89,6 +118,19 @@ class RoundedAdamW(torch.optim.Optimizer):
                 self.state[parameters[number]][name].copy_(value)
         for group, saved in zip(self.param_groups, state_dict["param_groups"], strict=True):
             group["step"] = saved["step"]
+
+
+class _Table:
+    """Rows of numbers on a device, copied there only when they change."""
+
+    def __init__(self, device: torch.device) -> None:
+        self._device, self._rows, self._copy = device, list[list[int]](), torch.empty(0)
+
+    def of(self, rows: list[list[int]]) -> Tensor:
+        """The rows as an int64 tensor."""
+        if rows != self._rows:
+            self._rows, self._copy = rows, to_device(torch.tensor(rows), self._device)
+        return self._copy
 
 
 def _new_state(parameter: Tensor, bits: int) -> dict[str, Tensor]:
