@@ -85,6 +85,8 @@ def _train(
     typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
     records = list(show(log_curves(loop.train(run), curves)))
     network.trim(model, vocabulary.size)
+    if settings.base_share and (untuned := network.pretrained(descriptor)):
+        network.mix_in(model, untuned, settings.base_share)
     network.save(model, checkpoint)
     files.write_json(metrics, report.report(records, settings.epochs, settings.keep))
     files.write_json(checkpoint / "provenance.json", report.provenance(settings.model_dump(), descriptor, computed))

@@ -44,6 +44,7 @@ SETTINGS = TrainSettings(
     layer_learning_rate_decay=1.0,
     frozen_layers=0,
     lora_rank=0,
+    base_share=0.0,
     ema_decay=0.0,
     validations_per_epoch=2,
     early_stopping_patience=0,

@@ -1,6 +1,7 @@
 """The train stage as DVC runs it: killed, orphaned, and run twice."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -9,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from safetensors.torch import load_file
 
@@ -16,6 +18,7 @@ from stages.fetch import fetch
 from stages.prepare import prepare
 from stages.tokenize import tokenize
 from theta.files import read_json, sha256, write_json
+from theta.model import network
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = "state.pt"
@@ -111,6 +114,31 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 0, output
     assert weights(project) == uninterrupted
+
+
+def test_the_checkpoint_has_its_share_of_a_pretrained_base(
+    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    base = network.new(1, 2, 32, seed=3)
+    network.save(base, tmp_path / "mine")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(ROOT / "theta" / "tokens" / "gpt2" / name, tmp_path / "mine")
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    values["model"]["base"] = "mine"
+    positions = []
+    for share in (0.0, 0.4):
+        values["train"] |= {"epochs": 1, "learning_rate": 0.01, "base_share": share}
+        Path("params.yaml").write_text(yaml.safe_dump(values))
+        fetch()
+        tokenize()
+        finish(tmp_path)
+        positions.append(load_file("models/checkpoint/model.safetensors")["transformer.wpe.weight"])
+    whole, mixed = positions
+    theirs = base.transformer.wpe.weight.detach()
+    assert not torch.allclose(whole, theirs, atol=1e-3)
+    torch.testing.assert_close(mixed, 0.6 * whole + 0.4 * theirs)
 
 
 def test_training_ends_when_its_parent_is_gone(project: Path, uninterrupted: str) -> None:

@@ -27,14 +27,36 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
     Raises:
         BaseModelError: its files are not on this machine, or cannot be read.
     """
-    folder = locate_weights(descriptor)
-    if folder is None:
+    model = pretrained(descriptor)
+    if model is None:
         size = preset(descriptor["preset"])
         model = new(size.layers, size.heads, size.width, seed=descriptor["seed"])
-    else:
-        model = load(folder)
     resize(model, vocabulary_size)
     return model
+
+
+def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
+    """The base as it is stored, in float32, or None for a new model.
+
+    Raises:
+        BaseModelError: its files are not on this machine, or cannot be read.
+    """
+    folder = locate_weights(descriptor)
+    return load(folder) if folder else None
+
+
+@torch.no_grad()
+def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
+    """Move every weight this share of the way back to the base's; tokens that the base lacks stay.
+
+    What was learned stays for the most part, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
+    fine-tuning of zero-shot models.)
+    """
+    weights = dict(model.named_parameters())
+    for name, theirs in base.named_parameters():
+        ours = weights[name]
+        rows = min(len(ours), len(theirs))
+        ours[:rows].lerp_(theirs[:rows].to(ours), share)
 
 
 def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:

@@ -41,7 +41,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         self._of = {p: (self._numbers[id(group)], _mix(seed, number)) for number, (p, group) in enumerate(parameters)}
         for parameter, _ in parameters:  # now, so that memory that runs out does so before the first step
             self.state[parameter] = _new_state(parameter, moment_bits)
-        self._small = _Table(device)
+        self._small = {parameter.dtype: _Table(device) for parameter, _ in parameters}
 
     def begin(self) -> None:
         """Begin a step: put the numbers of this step on the device."""
@@ -60,17 +60,19 @@ class RoundedAdamW(torch.optim.Optimizer):
             factor: what gradients are multiplied by, a float32 scalar on the device; not a number changes nothing.
         """
         learned = [parameter for parameter in self._of if parameter.grad is not None]
-        small = [parameter for parameter in learned if self._is_small(parameter)]
-        self._update_small(small, factor)
+        small = {parameter for parameter in learned if self._is_small(parameter)}
+        for dtype, table in self._small.items():
+            self._update_small([p for p in learned if p in small and p.dtype == dtype], table, factor)
         for parameter in learned:
-            if not self._is_small(parameter):
+            if parameter not in small:
                 self.update(parameter, factor)
 
     def _is_small(self, parameter: Tensor) -> bool:
         """Whether it is updated together with others: a launch for each of 200 vectors takes longer than the work."""
         return parameter.numel() <= LONGEST_SMALL and "first_scale" not in self.state[parameter]
 
-    def _update_small(self, parameters: Sequence[Tensor], factor: Tensor) -> None:
+    def _update_small(self, parameters: Sequence[Tensor], table: "_Table", factor: Tensor) -> None:
+        """Update parameters of one type."""
         from theta.train import adamw_kernel as kernel
 
         if not parameters:
@@ -85,7 +87,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         shape = {"BLOCK": block, "TYPE": kernel.TYPES[dtype], "ROUND": dtype == torch.bfloat16}
         grid = (len(rows), -(-max(parameter.numel() for parameter in parameters) // block))
         kernel.step_small[grid](
-            self._small.of(rows), factor, self._step_seed, EPS, *self._betas, **shape, num_warps=kernel.WARPS
+            table.of(rows), factor, self._step_seed, EPS, *self._betas, **shape, num_warps=kernel.WARPS
         )
 
     @torch.no_grad()
