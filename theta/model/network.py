@@ -50,7 +50,7 @@ def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
     """Move every weight but the embeddings of tokens this share of the way back to the base's.
 
     What was learned stays for the most part, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
-    fine-tuning of zero-shot models.) The base's embeddings would bring back the tokens that the conversations never use.
+    fine-tuning of zero-shot models.) The base's embeddings would bring back tokens that the conversations never use.
     """
     weights = dict(model.named_parameters())
     for name, theirs in base.named_parameters():

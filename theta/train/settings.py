@@ -52,8 +52,8 @@ class TrainSettings(Settings):
     """Validate and keep a moving average of the weights with this decay a step, less in the first steps; 0 keeps the
     weights themselves. Takes 4 bytes for each learned weight, and while validating once more the weights."""
     base_share: float = Field(ge=0, lt=1)
-    """Share of the base's own weights in the checkpoint, mixed in after training but for the embeddings of tokens; a new
-    model has none to mix in."""
+    """Share of the base's own weights in the checkpoint, mixed in after training, but for the embeddings of tokens. A
+    new model has none to mix in."""
     validations_per_epoch: int = Field(ge=1, le=1000)
     """How often the validation loss is measured."""
     early_stopping_patience: int = Field(ge=0)
