@@ -71,13 +71,12 @@ def gelu(product: Tensor, bias: Tensor) -> Tensor:
     Returns:
         [tokens, columns].
     """
-    result: Tensor = _gelu(product, bias)
+    result: Tensor = _gelu(product.contiguous(), bias)
     return result
 
 
 @torch.library.custom_op("theta::gelu", mutates_args=())
 def _gelu(product: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001
-    product = product.contiguous()
     result = torch.empty_like(product)
     _forward[_grid(product)](product, result, *product.shape, ROWS, STEP, COLUMNS, num_warps=WARPS)
     return result
@@ -91,7 +90,6 @@ def _(product: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001
 @torch.library.custom_op("theta::gelu_backward", mutates_args=())
 def _gelu_backward(product: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of the product, and their sums over the tokens in float32."""
-    product, gradient = product.contiguous(), gradient.contiguous()
     gradient_product, grid = torch.empty_like(product), _grid(product)
     sums = product.new_empty(grid[1], product.shape[1], dtype=torch.float32)
     _backward[grid](product, gradient, gradient_product, sums, *product.shape, ROWS, STEP, COLUMNS, num_warps=WARPS)
@@ -111,7 +109,7 @@ def _save(ctx, inputs, output) -> None:  # type: ignore[no-untyped-def]  # noqa:
 
 def _gradients(ctx, gradient):  # type: ignore[no-untyped-def]
     (product,) = ctx.saved_tensors
-    gradient_product, sums = _gelu_backward(product, gradient)
+    gradient_product, sums = _gelu_backward(product, gradient.contiguous())
     return gradient_product, sums.to(ctx.bias_dtype)
 
 

@@ -89,30 +89,31 @@ def _branches(block: GPT2Block, hidden: Tensor, packing: Packing) -> tuple[Tenso
 
 
 def _attention(attention: GPT2Attention, states: Tensor, packing: Packing) -> Tensor:
-    bias = None
-    if isinstance(attention.c_attn, Conv1D) and kernels_serve(packing, states):
-        product, bias = _product(attention.c_attn, states)
-        qkv = product[None]
-    else:
-        qkv = attention.c_attn(states)
+    qkv, bias = _product(attention.c_attn, states, packing)
     return packed_attention(qkv, packing, attention.num_heads, attention.scaling, bias)
 
 
 def _perceptron(mlp: GPT2MLP, states: Tensor, packing: Packing) -> Tensor:
     result: Tensor
-    if isinstance(mlp.act, nn.GELU) and isinstance(mlp.c_fc, Conv1D) and kernels_serve(packing, states):
+    if not isinstance(mlp.act, nn.GELU):  # which `network.fuse_activation` puts there, and the kernel equals
+        result = mlp(states)
+        return result
+    product, bias = _product(mlp.c_fc, states, packing)
+    if bias is None:
+        active = mlp.act(product)
+    else:
         from theta.model.gelu_kernel import gelu
 
-        product, bias = _product(mlp.c_fc, states)
-        result = mlp.dropout(mlp.c_proj(gelu(product, bias)[None]))
-    else:
-        result = mlp(states)
+        active = gelu(product.flatten(0, 1), bias)[None]
+    result = mlp.dropout(mlp.c_proj(active))
     return result
 
 
-def _product(layer: Conv1D, states: Tensor) -> tuple[Tensor, Tensor]:
-    """The product of a row, bias included, and that bias, whose gradient the kernel that goes on from there makes."""
-    return torch.addmm(layer.bias.detach(), states.flatten(0, 1), layer.weight), layer.bias
+def _product(layer: nn.Module, states: Tensor, packing: Packing) -> tuple[Tensor, Tensor | None]:
+    """The layer's result; and, where a kernel goes on from there, its bias, whose gradient is left to that kernel."""
+    if not (isinstance(layer, Conv1D) and kernels_serve(packing, states)):  # a layer with adapters is no Conv1D
+        return layer(states), None
+    return torch.addmm(layer.bias.detach(), states.flatten(0, 1), layer.weight)[None], layer.bias
 
 
 @lru_cache(maxsize=2)

@@ -83,21 +83,9 @@ def _plain(weights, gradients, first, second, place, count, scale, changing, eps
 
 @triton.jit(do_not_specialize=["salt"])
 def step_plain(
-    weights,
-    gradients,
-    first,
-    second,
-    factor,
-    numbers,
-    step_seed,
-    salt,
-    count,
-    eps,
-    beta1,
-    beta2,
-    BLOCK: tl.constexpr,
-    ROUND: tl.constexpr,
-):
+    weights, gradients, first, second, factor, numbers, step_seed, salt, count, eps, beta1, beta2,
+    BLOCK: tl.constexpr, ROUND: tl.constexpr,
+):  # fmt: skip
     """Averages in float32."""
     scale = tl.load(factor)
     if scale == scale:  # not a number: nothing is changed
@@ -128,24 +116,10 @@ def _address(entry, TYPE: tl.constexpr):
 
 @triton.jit(do_not_specialize=["salt"])
 def step_8bit(
-    weights,
-    gradients,
-    first,
-    second,
-    first_scale,
-    second_scale,
-    factor,
-    numbers,
-    step_seed,
-    salt,
-    count,
-    eps,
-    beta1,
-    beta2,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    ROUND: tl.constexpr,
-):
+    weights, gradients, first, second, first_scale, second_scale, factor, numbers, step_seed, salt, count, eps,
+    beta1, beta2,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, ROUND: tl.constexpr,
+):  # fmt: skip
     """Averages in 8 bits, int8 and uint8 [count], scales float32 [count / WIDTH]."""
     scale = tl.load(factor)
     if scale == scale:
@@ -194,24 +168,10 @@ def _codes_4bit(m, v, m_scale, v_scale, noise):
 
 @triton.jit(do_not_specialize=["salt"])
 def step_4bit(
-    weights,
-    gradients,
-    first,
-    second,
-    first_scale,
-    second_scale,
-    factor,
-    numbers,
-    step_seed,
-    salt,
-    count,
-    eps,
-    beta1,
-    beta2,
-    ROWS: tl.constexpr,
-    WIDTH: tl.constexpr,
-    ROUND: tl.constexpr,
-):
+    weights, gradients, first, second, first_scale, second_scale, factor, numbers, step_seed, salt, count, eps,
+    beta1, beta2,
+    ROWS: tl.constexpr, WIDTH: tl.constexpr, ROUND: tl.constexpr,
+):  # fmt: skip
     """Averages in 4 bits, uint8 [count / 2]: a byte holds those of a weight and of the one half a block further on."""
     scale = tl.load(factor)
     if scale == scale:

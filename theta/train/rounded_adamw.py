@@ -60,11 +60,10 @@ class RoundedAdamW(torch.optim.Optimizer):
             factor: what gradients are multiplied by, a float32 scalar on the device; not a number changes nothing.
         """
         learned = [parameter for parameter in self._of if parameter.grad is not None]
-        small = {parameter for parameter in learned if self._is_small(parameter)}
         for dtype, table in self._small.items():
-            self._update_small([p for p in learned if p in small and p.dtype == dtype], table, factor)
+            self._update_small([p for p in learned if self._is_small(p) and p.dtype == dtype], table, factor)
         for parameter in learned:
-            if parameter not in small:
+            if not self._is_small(parameter):
                 self.update(parameter, factor)
 
     def _is_small(self, parameter: Tensor) -> bool:
