@@ -85,7 +85,7 @@ class Choice:
     peak: float
 
 
-HELD_BY_BLOCK = {"bfloat16": 33, "float32": 40}
+HELD_BY_BLOCK = {"bfloat16": 33, "float32": 35}
 """Bytes that a compiled block holds for its backward pass, per token and unit of width (measured)."""
 
 WORKSPACE = 64 * 2**20
