@@ -58,7 +58,7 @@ def test_plans_stand_in_order(base: str, tokens: int) -> None:
     assert [plan.name for plan in AUTOMATIC] == ["fast", "compact", "lean", "leanest"]
     assert sorted(peaks, reverse=True) == peaks
     assert peaks[0] > peaks[1] > peaks[3]
-    assert peak_bytes(SIZES[base], FLOAT32, tokens) > peaks[1]  # of `fast` the logits weigh more: its loss has one chunk
+    assert peak_bytes(SIZES[base], FLOAT32, tokens) > peaks[1]  # the loss of `fast` is in one chunk
     seconds = [relative_seconds(next(choices(SIZES[base], (plan,), tokens, 16))) for plan in AUTOMATIC]
     assert sorted(seconds) == seconds
 
