@@ -42,14 +42,37 @@ def replies(model, prompts, settings, seed=0, **options):
     return [[id_ for id_ in reply if id_ is not None] for reply in zip(*steps, strict=True)]
 
 
+def plain_reply(model, prompt, settings):
+    """The greedy reply, from whole forward passes and transformers' processors on log-probabilities and the reply."""
+    processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)])
+    processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
+    reply: list[int] = []
+    while len(reply) < settings.max_length and len(prompt) + len(reply) < POSITIONS and END not in reply:
+        with torch.inference_mode():
+            scores = model(torch.tensor([prompt + reply])).logits[:, -1].index_fill(1, torch.tensor([PAD]), -torch.inf)
+        said = torch.tensor([reply], dtype=torch.long)
+        reply.append(processors(said, scores.log_softmax(-1)).argmax().item())
+    return reply
+
+
 @pytest.mark.parametrize("penalty", [1.0, 1.2, 2.0])
-def test_repetition_penalty_equals_that_of_transformers(logits, ids, penalty):
-    expected = RepetitionPenaltyLogitsProcessor(penalty)(ids, logits.clone())
-    assert torch.equal(repetition_penalty(logits, ids, penalty), expected)
+@pytest.mark.parametrize("length", [0, 1, 30])
+def test_repetition_penalty_equals_that_of_transformers_on_log_probabilities(logits, ids, penalty, length):
+    # They are all negative, where transformers multiplies too.
+    scores, said = logits.log_softmax(-1), ids[:, :length]
+    expected = RepetitionPenaltyLogitsProcessor(penalty)(said, scores.clone())
+    assert torch.equal(repetition_penalty(scores, said, penalty), expected)
+
+
+@pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
+def test_the_penalty_is_a_power_of_the_probability(probability):
+    scores = torch.tensor([[probability, 1 - probability]]).log()
+    changed = repetition_penalty(scores, torch.tensor([[0, 0]]), 1.5).exp()
+    assert changed[0].tolist() == pytest.approx([probability**1.5, 1 - probability])
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
-@pytest.mark.parametrize("length", [1, 2, 3, 4, 5, 30])
+@pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 30])
 def test_no_repeat_ngram_equals_that_of_transformers(logits, ids, size, length):
     seen = ids[:, :length]
     expected = NoRepeatNGramLogitsProcessor(size)(seen, logits.clone())
@@ -69,7 +92,7 @@ def test_nucleus_equals_the_warpers_of_transformers(logits, ids, temperature, to
     assert torch.allclose(torch.zeros(4, V).scatter(1, places, kept), expected, rtol=0, atol=1e-6)
 
 
-def test_the_whole_chain_equals_that_of_transformers(logits, ids):
+def test_the_whole_chain_equals_that_of_transformers_on_log_probabilities(logits, ids):
     settings = GenerationSettings()
     processors = LogitsProcessorList(
         [
@@ -80,17 +103,39 @@ def test_the_whole_chain_equals_that_of_transformers(logits, ids):
             TopPLogitsWarper(settings.top_p),
         ]
     )
-    expected = processors(ids, logits.clone()).softmax(-1)
-    kept, places = nucleus(penalised(logits.clone(), ids, settings, END), settings)  # END is not in `ids`
+    expected = processors(ids, logits.log_softmax(-1)).softmax(-1)
+    kept, places = nucleus(penalised(logits, ids, settings), settings)
     kept = kept / kept.sum(-1, keepdim=True)
     assert torch.allclose(torch.zeros(4, V).scatter(1, places, kept), expected, rtol=0, atol=1e-6)
 
 
-def test_the_end_token_is_not_penalised(logits):
-    ids = torch.tensor([[1, 2, END, 1, 2]]).expand(4, -1)
-    changed = penalised(logits.clone(), ids, GenerationSettings(), END)
-    assert torch.equal(changed[:, END], logits[:, END])
-    assert not torch.equal(changed[:, 1], logits[:, 1])
+@pytest.mark.parametrize("constant", [-100.0, -5.0, 5.0, 100.0])
+def test_a_constant_added_to_the_logits_changes_nothing(logits, ids, constant):
+    settings = GenerationSettings()
+    expected = penalised(logits, ids, settings).softmax(-1)
+    shifted = penalised(logits + constant, ids, settings).softmax(-1)
+    assert torch.allclose(shifted, expected, rtol=0, atol=1e-5)
+
+
+def test_a_nearly_certain_token_stays_so(ids):
+    logits = torch.zeros(4, V)
+    logits[:, 1] = 20
+    certain = logits.softmax(-1)[:, 1]
+    changed = penalised(logits, ids, GenerationSettings(repetition_penalty=2.0, no_repeat_ngram_size=0))
+    assert torch.allclose(changed.softmax(-1)[:, 1], certain, rtol=0, atol=1e-6)
+
+
+def test_without_the_two_rules_logits_stay_as_they_are(logits, ids):
+    settings = GenerationSettings(repetition_penalty=1.0, no_repeat_ngram_size=0)
+    assert torch.equal(penalised(logits, ids, settings), logits)
+    assert not torch.equal(penalised(logits, ids, GenerationSettings()), logits)
+
+
+def test_suppressed_ids_stay_impossible(logits, ids):
+    logits[:, PAD] = logits[:, 1] = -torch.inf
+    probabilities = penalised(logits, ids, GenerationSettings()).softmax(-1)
+    assert probabilities[:, [PAD, 1]].eq(0).all()
+    assert torch.allclose(probabilities.sum(-1), torch.ones(4))
 
 
 def test_draw_follows_the_probabilities_and_never_takes_an_impossible_id():
@@ -113,6 +158,26 @@ def test_greedy_equals_generate_of_transformers(model):
         suppress_tokens=[PAD],
     )
     assert replies(model, [prompt], settings) == [expected[0, len(prompt) :].tolist()]
+
+
+@pytest.mark.parametrize("penalty", [1.2, 2.0])
+@pytest.mark.parametrize("size", [1, 3])
+def test_greedy_equals_a_plain_loop_over_the_reply_alone(model, penalty, size):
+    settings = GenerationSettings(max_length=30, top_k=1, repetition_penalty=penalty, no_repeat_ngram_size=size)
+    prompts = [[1, 2, 3], [4], [9] * 12, list(range(5, 17)), [END, 7, END, 7, END]]
+    assert replies(model, prompts, settings) == [plain_reply(model, prompt, settings) for prompt in prompts]
+
+
+@pytest.mark.parametrize("id_", [3, END])
+def test_neither_rule_looks_at_the_prompt(model, id_):
+    # The prompt holds nothing but one of the two ids that may come; the first token is drawn as without the rules.
+    others = [other for other in range(V) if other not in (id_, 5)]
+    plain = GenerationSettings(max_length=1, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
+    strict = plain.replaced(repetition_penalty=2.0, no_repeat_ngram_size=1)
+    prompts = [[id_] * 10] * 200
+    drawn = replies(model, prompts, plain, suppressed_ids=others)
+    assert [id_] in drawn, "it must be drawn for this test to mean something"
+    assert replies(model, prompts, strict, suppressed_ids=others) == drawn
 
 
 @pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_length=20, top_p=0.0)])

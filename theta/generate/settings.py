@@ -37,9 +37,9 @@ class GenerationSettings(Settings):
     top_k: int = Field(default=50, ge=1, le=100)
     """Tokens to choose from, the likeliest ones; 1 is greedy."""
     repetition_penalty: float = Field(default=1.2, ge=1.0, le=2.0)
-    """Penalty on tokens that stand in the prompt or the reply already (CTRL, Keskar et al. 2019); 1 turns it off."""
+    """The probability p of a token that the reply holds already becomes p ** penalty; 1 turns it off."""
     no_repeat_ngram_size: int = Field(default=3, ge=0, le=5)
-    """No sequence of this many tokens occurs twice; 0 turns it off."""
+    """No sequence of this many tokens occurs twice in a reply; 0 turns it off."""
 
     @classmethod
     def checked(cls, **values: Any) -> "GenerationSettings":
@@ -73,7 +73,11 @@ class GenerationSettings(Settings):
         return cls.checked(**{**own, "max_length": config.get("max_new_tokens")})
 
     def to_generation_config(self) -> dict[str, Any]:
-        """The values for a Hugging Face generation_config.json, whose `max_length` would count the prompt too."""
+        """The values for a Hugging Face generation_config.json, whose `max_length` would count the prompt too.
+
+        transformers' generate applies the repetition penalty and the n-gram size by rules of its own, which count the
+        prompt (see `theta.generate.decoding.penalised`), so its replies differ a little.
+        """
         values = self.model_dump()
         return {"do_sample": True, "max_new_tokens": values.pop("max_length"), **values}
 
