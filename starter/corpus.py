@@ -1,26 +1,24 @@
-"""All packages -> Datasets/corpus/<package>.jsonl: texts and conversations without duplicates, and their figures."""
+"""All packages -> Datasets/corpus/written/<package>.jsonl: texts and conversations without duplicates."""
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
-from starter import dictionaries, packages, prose
+from starter import dictionaries, figures, packages, prose
 from starter.duplicates import Seen
 from starter.extract import Conversation, Extract, extract
+from starter.figures import Item
 from starter.sources import Source
-from theta.corpus import readers, shapes, splits
-from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
+from theta import files
+from theta.corpus import splits
 
 LEAST_USES = 3
 """A dictionary's word must stand so often in the texts: nobody asks for the others."""
-
-Item = dict[str, Any]
 
 
 @dataclass
@@ -30,6 +28,39 @@ class Met:
     paragraphs: Seen = field(default_factory=Seen)
     conversations: set[tuple[str, ...]] = field(default_factory=set)
     questions: Counter[str] = field(default_factory=Counter)
+
+
+def write(
+    sources: Sequence[Source],
+    folder: Path,
+    out: Path,
+    shipped: frozenset[str],
+    processes: int,
+    tell: Callable[[str], None],
+) -> dict[str, figures.Figures]:
+    """Write a file for each package; the figures of each.
+
+    Args:
+        sources: the packages.
+        folder: where they were downloaded to.
+        out: folder of the files.
+        shipped: keys of the questions that Theta ships.
+        processes: how many read packages at once.
+        tell: is told what was found, a line at a time.
+    """
+    met, vocabulary = Met(), figures.vocabulary()
+    extracted, written = {}, {}
+    for source, found in extract_all(sources, folder, processes):
+        extracted[source.name], written[source.name] = (source, found), texts(found, met)
+        tell(f"{source.name}: {len(written[source.name]):,} texts")
+    uses = word_counts(item for items in written.values() for item in items)
+    by_source = {}
+    for name, (source, found) in extracted.items():
+        items = written[name] + conversations(found, met, shipped, uses)
+        files.write_json_lines(out / f"{name}.jsonl", items)
+        by_source[name] = figures.of_source(source, items, vocabulary)
+        tell(f"{name}: {by_source[name]['conversations']:,} conversations")
+    return by_source
 
 
 def extract_all(sources: Sequence[Source], folder: Path, processes: int) -> Iterator[tuple[Source, Extract]]:
@@ -104,63 +135,3 @@ def _is_common(word: str, uses: Mapping[str, int]) -> bool:
     """Whether each word of a headword is used; a phrase of common words is common enough."""
     parts = re.findall(r"[a-z]+", word.lower())
     return all(uses.get(part, 0) >= LEAST_USES for part in parts if part not in prose.STOP_WORDS)
-
-
-def shipped_questions(path: Path) -> frozenset[str]:
-    """Keys of every question in a folder of conversations."""
-    shaped = (
-        shapes.read(item.value, item.source, item.domain)
-        for file in readers.find(path, [])
-        for item in readers.read(file)
-    )
-    return frozenset(
-        splits.key(message.content)
-        for each in shaped
-        if isinstance(each, shapes.Shaped)
-        for message in each.conversation.messages
-        if message.role == "user"
-    )
-
-
-def figures(source: Source, items: Sequence[Item], vocabulary: Vocabulary) -> dict[str, Any]:
-    """Sizes of what a package gave; tokens are those of GPT-2, without the special ones."""
-    written = [item["text"] for item in items if "text" in item]
-    told = [text for item in items if "text" not in item for text in _told(item)]
-    return {
-        "licence": source.licence,
-        "copyleft": source.copyleft,
-        "texts": len(written),
-        "text_megabytes": round(sum(map(len, written)) / 1e6, 2),
-        "text_tokens": _tokens(written, vocabulary),
-        "conversations": len(items) - len(written),
-        "conversation_megabytes": round(sum(map(len, told)) / 1e6, 2),
-        "conversation_tokens": _tokens(told, vocabulary),
-    }
-
-
-def _told(item: Item) -> Iterator[str]:
-    for exchange in item.get("exchanges", [item]):
-        yield from (exchange["question"], exchange["answer"])
-
-
-def _tokens(written: Sequence[str], vocabulary: Vocabulary) -> int:
-    encoded = vocabulary.tokenizer.encode_batch_fast(list(written), add_special_tokens=False)
-    return sum(len(each.ids) for each in encoded)
-
-
-def total(by_source: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, float]]:
-    """Sums over all sources, over the permissive ones and over the copyleft ones."""
-    names = ("texts", "text_megabytes", "text_tokens", "conversations", "conversation_megabytes", "conversation_tokens")
-    groups = {"all": ("yes", "no"), "permissive": ("no",), "copyleft": ("yes",)}
-    return {
-        group: {
-            name: round(sum(each[name] for each in by_source.values() if each["copyleft"] in kinds), 2)
-            for name in names
-        }
-        for group, kinds in groups.items()
-    }
-
-
-def vocabulary() -> Vocabulary:
-    """The shipped vocabulary of GPT-2."""
-    return Vocabulary.from_base(GPT2_FOLDER)

@@ -5,18 +5,20 @@ import re
 import subprocess
 import sys
 import tarfile
+import tempfile
 import zipfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import IO, cast
 
-from starter.sources import Source
+from starter.sources import Package
 from theta import files
 from theta.errors import DataError
 
 
-def download(source: Source, folder: Path) -> Path:
+def download(source: Package, folder: Path) -> Path:
     """Download a package into `folder`, unless it is there.
 
     Raises:
@@ -41,7 +43,7 @@ def download(source: Source, folder: Path) -> Path:
     return find(source, folder)
 
 
-def find(source: Source, folder: Path) -> Path:
+def find(source: Package, folder: Path) -> Path:
     """The downloaded file of a package.
 
     Raises:
@@ -53,7 +55,7 @@ def find(source: Source, folder: Path) -> Path:
     return found[0]
 
 
-def _downloaded(source: Source, folder: Path) -> list[Path]:
+def _downloaded(source: Package, folder: Path) -> list[Path]:
     stem = source.name if source.registry == "debian" else re.sub(r"[-.]", "_", source.name)
     return sorted(folder.glob(f"{stem}[_-][0-9]*"))
 
@@ -69,6 +71,22 @@ def read(path: Path, patterns: Sequence[str], without: Sequence[str]) -> Iterato
     """Path and content of the package's files that match a pattern, sorted; those compressed by gzip unpacked."""
     found = dict(_debian(path, patterns, without) if path.suffix == ".deb" else _wheel(path, patterns, without))
     yield from sorted(found.items())
+
+
+@contextmanager
+def unpacked(path: Path, pattern: str) -> Iterator[Path]:
+    """The one file of a package that matches a pattern, unpacked for as long as the block lasts.
+
+    Raises:
+        DataError: no file matches, or several do.
+    """
+    found = list(read(path, [pattern], []))
+    if len(found) != 1:
+        raise DataError(f"{path} holds {len(found)} files like {pattern}, expected one; correct sources.yaml.")
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, Path(found[0][0]).name)
+        file.write_bytes(found[0][1])
+        yield file
 
 
 def _wanted(name: str, patterns: Sequence[str], without: Sequence[str]) -> bool:

@@ -1,5 +1,6 @@
-"""The starter's pipeline is Theta's, with two stages before it; its files say what is true."""
+"""The starter's pipeline is Theta's, with stages of its own before and after it; its files say what is true."""
 
+import ast
 import sys
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import yaml
 sys.path.insert(0, str(Path(__file__).parents[1] / "structure"))
 from imports import ROOT, closure
 
-from starter import corpus
+from starter import corpus, figures, shipped
 from starter.extract import Conversation, Extract
 from starter.sources import Sources, read
 from starter.table import table
@@ -37,18 +38,41 @@ def test_thetas_stages_are_those_of_the_root(stage: str) -> None:
     assert {**PIPELINE[stage], "cmd": "", "deps": []} == {**THETA[stage], "cmd": "", "deps": []}
 
 
-def test_code_deps_of_the_other_stages_equal_the_import_closure() -> None:
-    names = ("packages", "sources")
-    needed = {path.relative_to(ROOT).as_posix() for name in names for path in closure(STARTER / f"{name}.py")}
-    assert code(PIPELINE["packages"]["deps"]) == needed
-    needed = {path.relative_to(ROOT).as_posix() for path in closure(STARTER / "__main__.py")}
-    assert code(PIPELINE["corpus"]["deps"]) == needed | {"theta/tokens/gpt2"}
+OWN = {
+    "packages": {"packages", "sources"},
+    "corpus": {"corpus", "figures", "shipped", "sources"},
+    "answers": {"answers", "asking", "figures", "packages", "shipped", "sources", "teacher"},
+    "rehearsal": {"asking", "rehearsal"},
+}
+"""The starter's own stages, and the modules that each one's command calls."""
+
+
+@pytest.mark.parametrize("stage", OWN)
+def test_code_deps_of_the_other_stages_equal_the_import_closure(stage: str) -> None:
+    needed = {path.relative_to(ROOT).as_posix() for name in OWN[stage] for path in closure(STARTER / f"{name}.py")}
+    reads = {"theta/tokens/gpt2"} if "theta/tokens/vocabulary.py" in needed else set()
+    assert code(PIPELINE[stage]["deps"]) == needed | reads
+    assert PIPELINE[stage]["cmd"] == f"PYTHONPATH=.. python -m starter {stage}"
+
+
+@pytest.mark.parametrize("stage", OWN)
+def test_commands_call_no_other_modules(stage: str) -> None:
+    """`__main__.py` itself is no dep: a command only hands the result of one module to the next."""
+    tree = ast.parse((STARTER / "__main__.py").read_text())
+    [command] = (
+        node
+        for node in tree.body
+        if isinstance(node, ast.FunctionDef) and f"app.command('{stage}')" in map(ast.unparse, node.decorator_list)
+    )
+    names = {node.id for node in ast.walk(command) if isinstance(node, ast.Name)}
+    modules = {path.stem for path in STARTER.glob("*.py")} - {"table"}
+    assert (names & modules) | ({"sources"} if "read" in names else set()) == OWN[stage]
 
 
 def test_settings_and_sources_are_valid() -> None:
     settings = load_whole(STARTER / "params.yaml")
     assert (settings.model.base, settings.tokenizer.max_length) == ("scratch:starter", 512)
-    names = [source.name for source in read(STARTER / "sources.yaml")]
+    names = [package.name for package in read(STARTER / "sources.yaml").all]
     assert len(names) == len(set(names))
     readme = (STARTER / "README.md").read_text()
     assert [name for name in names if f"| {name} |" not in readme] == []
@@ -99,22 +123,28 @@ def test_conversations_are_new_asked_once_and_not_shipped() -> None:
 
 
 def test_shipped_questions_are_found_whatever_their_shape() -> None:
-    assert "what does /24 mean after an address" in corpus.shipped_questions(ROOT / "Datasets/conversations")
+    assert "what does /24 mean after an address" in shipped.questions(ROOT / "Datasets/conversations")
 
 
 def test_figures_and_their_table(vocabulary: Vocabulary) -> None:
     source = load(STARTER / "sources.yaml", "sources", Sources)
-    first = source.packages[0]
+    first, teacher = source.packages[0], source.teacher
     items = [
         {"domain": "prose", "text": "Hello world"},
         {"domain": "faq", "question": "Hello", "answer": "world"},
         {"domain": "faq", "exchanges": [{"question": "Hello", "answer": "Hello"}]},
     ]
-    figures = corpus.figures(first, items, vocabulary)
-    assert (figures["texts"], figures["text_tokens"]) == (1, 2)
-    assert (figures["conversations"], figures["conversation_tokens"]) == (2, 4)
-    total = corpus.total({first.name: figures})
+    found = figures.of_source(first, items, vocabulary)
+    assert (found["texts"], found["text_tokens"]) == (1, 2)
+    assert (found["conversations"], found["conversation_tokens"]) == (2, 4)
+    talks = [{"domain": "linux", "messages": [{"role": "user", "content": "Hello"}]}]
+    by_source = {first.name: found, teacher.name: figures.of_source(teacher, talks, vocabulary)}
+    total = figures.total(by_source)
     assert total["permissive"]["text_tokens"] == total["all"]["text_tokens"] == 2
+    assert total["all"]["conversations"] == 3
     assert total["copyleft"]["conversations"] == 0
-    printed = table([first], {first.name: {"version": "1"}}, {"sources": {first.name: figures}, "total": total})
-    assert printed.splitlines()[2] == f"| {first.name} | 1 | {first.licence} | 0.00 | 2 | 2 | 4 |"
+    versions = {name: {"version": "1"} for name in by_source}
+    printed = table([teacher, first], versions, by_source).splitlines()
+    assert printed[2] == f"| {first.name} | 1 | {first.licence} | 0.00 | 2 | 2 | 4 |"
+    assert printed[3] == f"| {teacher.name} | 1 | {teacher.licence} | 0.00 | 0 | 1 | 1 |"
+    assert printed[-1] == "| **all** |  |  | 0.00 | 2 | 3 | 5 |"

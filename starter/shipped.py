@@ -1,0 +1,21 @@
+"""What Theta ships: its questions, which the starter must not meet."""
+
+from pathlib import Path
+
+from theta.corpus import readers, shapes, splits
+
+
+def questions(path: Path) -> frozenset[str]:
+    """Keys of every question in a folder of conversations."""
+    shaped = (
+        shapes.read(item.value, item.source, item.domain)
+        for file in readers.find(path, [])
+        for item in readers.read(file)
+    )
+    return frozenset(
+        splits.key(message.content)
+        for each in shaped
+        if isinstance(each, shapes.Shaped)
+        for message in each.conversation.messages
+        if message.role == "user"
+    )
