@@ -1,4 +1,7 @@
-"""fetch: model.base -> models/base/{weights,tokenizer}.json, which say what the base is and copy nothing."""
+"""fetch: model.base -> models/base/{weights,tokenizer}.json, which say what the base is, and rehearsal.jsonl.
+
+Nothing is copied but the conversations that a local base brings along for rehearsal; the file is empty without them.
+"""
 
 from pathlib import Path
 
@@ -6,8 +9,8 @@ import typer
 
 from theta.corpus.readers import find
 from theta.errors import SettingsError
-from theta.files import write_json
-from theta.model.bases import parameters, resolve
+from theta.files import replacing, write_json
+from theta.model.bases import parameters, rehearsal, resolve
 from theta.sections import load_whole
 from theta.train.options import check_options
 
@@ -22,6 +25,7 @@ HIGH_LEARNING_RATE = 1e-3
 def fetch(
     weights: Path = Path("models/base/weights.json"),
     tokenizer: Path = Path("models/base/tokenizer.json"),
+    rehearsed: Path = Path("models/base/rehearsal.jsonl"),
     params: Path = Path("params.yaml"),
 ) -> None:
     """Find the base model, download it if need be, and write down what it is.
@@ -44,6 +48,8 @@ def fetch(
     check_options(sections.train, base["layers"])
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
+    with replacing(rehearsed) as temporary:
+        temporary.write_bytes(rehearsal(base))
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
     if base["kind"] != "scratch" and learning_rate > HIGH_LEARNING_RATE:
         typer.echo(

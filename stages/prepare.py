@@ -1,4 +1,9 @@
-"""prepare: data.path -> Datasets/prepared/{train,validation,test,rejected}.jsonl, metrics/prepare.json."""
+"""prepare: data.path + models/base/rehearsal.jsonl -> Datasets/prepared, metrics/prepare.json.
+
+Datasets/prepared/{train,validation,test}.jsonl    the data
+Datasets/prepared/rehearsal.jsonl                  the base's own conversations
+Datasets/prepared/rejected.jsonl                   items of the data that cannot be used
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,7 +11,7 @@ from pathlib import Path
 import typer
 
 from theta import files
-from theta.corpus.build import UnusableCorpusError, build
+from theta.corpus.build import UnusableCorpusError, build, rehearsal
 from theta.corpus.report import summary
 from theta.corpus.settings import DataSettings
 from theta.corpus.shapes import Reject
@@ -15,6 +20,7 @@ from theta.params import load
 
 
 def prepare(
+    base: Path = Path("models/base/rehearsal.jsonl"),
     prepared: Path = Path("Datasets/prepared"),
     metrics: Path = Path("metrics/prepare.json"),
     params: Path = Path("params.yaml"),
@@ -28,12 +34,15 @@ def prepare(
         _write_rejects(rejected, fault.rejects)
         see = f" The rejected items are in {rejected.as_posix()}." if fault.rejects else ""
         raise DataError(f"{fault}{see}") from None
-    for name, conversations in corpus.splits.items():
+    rehearsed = rehearsal(base, corpus)
+    for name, conversations in {**corpus.splits, "rehearsal": rehearsed}.items():
         files.write_json_lines(prepared / f"{name}.jsonl", (each.to_json() for each in conversations))
     _write_rejects(rejected, corpus.rejects)
-    files.write_json(metrics, corpus.report)
+    files.write_json(metrics, {**corpus.report, "rehearsal_conversations": len(rehearsed)})
     see = f"; see {rejected.as_posix()}" if corpus.rejects else ""
     typer.echo(summary(corpus.report) + see)
+    if rehearsed:
+        typer.echo(f"kept {len(rehearsed)} conversations of the base for rehearsal")
 
 
 def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:

@@ -1,4 +1,4 @@
-"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test}.arrow and tokenizer; metrics/tokenize.json."""
+"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test,rehearsal}.arrow and tokenizer, its metrics."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,15 +30,17 @@ def tokenize(
     vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
     vocabulary.save(tokens / "tokenizer", descriptor["positions"])
     counts = {}
-    for split in ("train", "validation", "test"):
+    for split in ("train", "validation", "test", "rehearsal"):
         counts[split] = Encoding()
         conversations = _conversations(prepared / f"{split}.jsonl")
         encoded = documents(conversations, vocabulary, settings.max_length, counts[split])
         store.write(tokens / f"{split}.arrow", encoded)
+    rehearsed = sum(counts.pop("rehearsal").lengths.values())  # the figures are those of the data
     files.write_json(metrics, {split: report(count, settings.max_length) for split, count in counts.items()})
     files.write_text(lengths, histogram(counts.values()))
     total = sum(counts["train"].lengths.values())
-    typer.echo(f"encoded {total:,} training documents with {vocabulary.size:,} token ids")
+    also = f", and {rehearsed:,} for rehearsal" if rehearsed else ""
+    typer.echo(f"encoded {total:,} training documents with {vocabulary.size:,} token ids{also}")
 
 
 def _conversations(path: Path) -> Iterator[Conversation]:

@@ -70,12 +70,13 @@ def _train(
 
     threads = set_threads(settings.threads)
     vocabulary, descriptor = Vocabulary.load(tokens / "tokenizer"), files.read_json(base)
-    stores = [tokens / "train.arrow", tokens / "validation.arrow"]
-    documents, validation = (Store(store) for store in stores)
+    learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
+    held_back = tokens / "validation.arrow"
+    documents, validation = Store(*learned), Store(held_back)
     model = network.from_base(descriptor, vocabulary.size)
     compute = choose_compute(settings, model, vocabulary.size, documents, ranks)
     computed = {**describe(compute), "threads": threads}
-    resume = resume_folder(settings.model_dump(), computed, [*stores, base])
+    resume = resume_folder(settings.model_dump(), computed, [*learned, held_back, base])
     run = Run(model, documents, validation, settings, compute, resume, parent)
     if not ranks.first:
         for _ in loop.train(run):

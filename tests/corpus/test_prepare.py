@@ -25,7 +25,10 @@ def write_params(folder: Path, **values) -> Path:
 
 
 def run(folder: Path, out: str = "out", **values) -> Path:
-    prepare(folder / out / "prepared", folder / out / "metrics.json", write_params(folder, **values))
+    base = folder / "base/rehearsal.jsonl"
+    if not base.exists():
+        files.write_text(base, "")
+    prepare(base, folder / out / "prepared", folder / out / "metrics.json", write_params(folder, **values))
     return folder / out
 
 
@@ -86,7 +89,7 @@ def test_two_runs_write_the_same_bytes(raw):
     first = digests(run(raw, "first"))
     assert sorted(first) == [
         "metrics.json",
-        *(f"prepared/{n}.jsonl" for n in ("rejected", "test", "train", "validation")),
+        *(f"prepared/{n}.jsonl" for n in ("rehearsal", "rejected", "test", "train", "validation")),
     ]
     assert digests(run(raw, "second")) == first
 
@@ -101,6 +104,47 @@ def test_adding_a_file_moves_no_row_of_another(raw):
     after = sides(run(raw, "after"))
     assert len(after) == len(before) + 40
     assert {source: after[source] for source in before} == before
+
+
+def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(raw, capsys):
+    questions = {}
+    for name in ("train", "validation", "test"):
+        row = next(files.read_json_lines(run(raw) / f"prepared/{name}.jsonl"))
+        questions[name] = row["messages"][0]["content"]
+    own = [
+        {"domain": "talk", "exchanges": [{"question": "How are you?", "answer": "Well."}]},
+        {"question": "How  are you?", "answer": "well."},
+        *({"question": question.upper(), "answer": "Something else."} for question in questions.values()),
+        {"question": "No answer?", "answer": ""},
+        {"words": "of no shape"},
+        {"question": "And a walk?", "answer": "Later."},
+    ]
+    files.write_json_lines(raw / "base/rehearsal.jsonl", own)
+    capsys.readouterr()
+    out = run(raw, "with")
+    rows = list(files.read_json_lines(out / "prepared/rehearsal.jsonl"))
+    assert [(row["domain"], row["messages"][0]["content"]) for row in rows] == [
+        ("talk", "How are you?"),
+        ("rehearsal", "And a walk?"),
+    ]
+    assert [Conversation.from_json(row).to_json() for row in rows] == rows
+    assert "kept 2 conversations of the base for rehearsal\n" in capsys.readouterr().out
+    before, after = digests(raw / "out"), digests(out)
+    changed = {name for name in after if after[name] != before[name]}
+    assert changed == {"metrics.json", "prepared/rehearsal.jsonl"}
+    metrics = files.read_json(out / "metrics.json")
+    assert metrics == {**files.read_json(raw / "out/metrics.json"), "rehearsal_conversations": 2}
+
+
+def test_without_rehearsal_its_file_is_empty(raw):
+    out = run(raw)
+    assert (out / "prepared/rehearsal.jsonl").read_bytes() == b""
+    assert files.read_json(out / "metrics.json")["rehearsal_conversations"] == 0
+
+
+def test_a_missing_file_of_rehearsal_names_the_stage_that_makes_it(raw):
+    with pytest.raises(DataError, match=r"none\.jsonl does not exist; `dvc repro fetch` makes it"):
+        prepare(raw / "none.jsonl", raw / "out", raw / "metrics.json", write_params(raw))
 
 
 def test_include_chooses_files(raw):

@@ -212,6 +212,22 @@ def test_the_stage_writes_the_same_bytes_again(base, capsys):
     assert [path.read_bytes() for path in written] == before
 
 
+def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base):
+    content = b'{"text": "It has\r\nends of its own."}\r\n'
+    (base / "rehearsal.jsonl").write_bytes(content)
+    written = Path("models/base/rehearsal.jsonl")
+    write_params(model__base="bases/mine")
+    fetch()
+    assert written.read_bytes() == content
+    (base / "rehearsal.jsonl").unlink()
+    fetch()
+    assert written.read_bytes() == b""
+    written.write_bytes(content)
+    write_params(model__base="scratch:nano")
+    fetch()
+    assert written.read_bytes() == b""
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [

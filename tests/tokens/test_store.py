@@ -28,6 +28,19 @@ def test_round_trip(tmp_path: Path) -> None:
     assert store.learned_bytes.tolist() == [4, 9]
 
 
+@pytest.mark.parametrize("others", [0, 1])
+def test_documents_for_rehearsal_follow_those_of_the_split(tmp_path: Path, others: int) -> None:
+    write(tmp_path / "train.arrow", DOCUMENTS)
+    write(tmp_path / "rehearsal.arrow", DOCUMENTS[:others])
+    store = Store(tmp_path / "train.arrow", tmp_path / "rehearsal.arrow")
+    assert (len(store), store.split_size) == (2 + others, 2)
+    assert store.lengths.tolist() == [3, 4, 3][: 2 + others]
+    assert store.learned_counts.tolist() == [2, 2, 2][: 2 + others]
+    ids, labels = store[1 + others]
+    assert ids.tolist() == DOCUMENTS[1 - others].ids
+    assert labels.tolist()[-2:] == DOCUMENTS[1 - others].ids[-2:]
+
+
 def test_a_learned_first_token_is_not_counted(tmp_path: Path) -> None:
     write(tmp_path / "x.arrow", [Document([1, 2], [True, True], "d", "s", 1)])
     assert Store(tmp_path / "x.arrow").learned_counts.tolist() == [1]
@@ -54,5 +67,6 @@ def test_missing_and_empty_files_are_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"train\.arrow does not exist; `dvc repro tokenize` makes it"):
         Store(tmp_path / "train.arrow")
     write(tmp_path / "train.arrow", [])
-    with pytest.raises(DataError, match="holds no document"):
-        Store(tmp_path / "train.arrow")
+    write(tmp_path / "rehearsal.arrow", DOCUMENTS)
+    with pytest.raises(DataError, match=r"train\.arrow holds no document"):
+        Store(tmp_path / "train.arrow", tmp_path / "rehearsal.arrow")

@@ -1,9 +1,11 @@
 """The learning rate as a table; which documents each step sees."""
 
+from itertools import chain
+
 import numpy as np
 import pytest
 
-from theta.train.batches import steps_of
+from theta.train.batches import _slices, steps_of
 from theta.train.schedule import learning_rate_factor
 
 
@@ -45,3 +47,49 @@ def test_the_order_depends_on_the_seed_alone() -> None:
     lengths = [10] * 50
     one, two, other = (steps_of(lengths, tokens_per_step=100, epochs=1, seed=seed) for seed in (1, 1, 2))
     assert one == two != other
+
+
+OWN, OTHERS = [10] * 30, [7, 11, 13] * 20
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 2.0])
+def test_so_much_of_rehearsal_goes_to_each_epoch_and_all_of_it_before_any_again(share: float) -> None:
+    epochs = 8
+    slices = _slices(OTHERS, share * sum(OWN), seed=0)
+    found = [next(slices) for _ in range(epochs)]
+    for documents in found:
+        assert abs(sum(OTHERS[each] for each in documents) - share * sum(OWN)) < max(OTHERS)
+    order = list(chain(*found))
+    rounds = [order[begin : begin + len(OTHERS)] for begin in range(0, len(order), len(OTHERS))]
+    assert all(sorted(each) == list(range(len(OTHERS))) for each in rounds[:-1])
+    assert len(set(rounds[-1])) == len(rounds[-1])
+    assert len(rounds) < 2 or rounds[0] != rounds[1]
+    steps = steps_of(OWN, tokens_per_step=64, epochs=epochs, seed=0, rehearsal_lengths=OTHERS, rehearsal_share=share)
+    wanted = [*range(len(OWN))] * epochs + [len(OWN) + each for each in order]
+    assert sorted(chain(*steps)) == sorted(wanted)
+
+
+def test_rehearsal_is_shuffled_into_its_epoch() -> None:
+    steps = steps_of(
+        [10] * 100, tokens_per_step=10, epochs=2, seed=0, rehearsal_lengths=[10] * 100, rehearsal_share=1.0
+    )
+    order = list(chain(*steps))
+    for begin in (0, 200):
+        epoch = order[begin : begin + 200]
+        assert sorted(epoch) == list(range(200))
+        assert 30 < sum(each >= 100 for each in epoch[:100]) < 70
+
+
+def test_rehearsal_depends_on_the_seed_alone() -> None:
+    one, two, other = (
+        steps_of(OWN, tokens_per_step=64, epochs=2, seed=seed, rehearsal_lengths=OTHERS, rehearsal_share=0.5)
+        for seed in (1, 1, 2)
+    )
+    assert one == two != other
+
+
+@pytest.mark.parametrize(("others", "share"), [((), 0.0), ((), 0.5), (OTHERS, 0.0)])
+def test_without_rehearsal_the_order_is_that_of_the_seed_and_the_epoch(others: list[int], share: float) -> None:
+    steps = steps_of([10] * 30, tokens_per_step=10, epochs=2, seed=5, rehearsal_lengths=others, rehearsal_share=share)
+    orders = [np.random.default_rng([5, epoch]).permutation(30).tolist() for epoch in range(2)]
+    assert list(chain(*steps)) == list(chain(*orders))

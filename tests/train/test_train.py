@@ -15,11 +15,13 @@ from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
 from theta.files import digest
 from theta.model import network
 from theta.tokens.store import Document, Store, write
+from theta.train.choose import _tokens_per_epoch
 from theta.train.compute import Compute
 from theta.train.gradients import Gradients
 from theta.train.loop import train
 from theta.train.optimizer import adamw
 from theta.train.plan import FLOAT32
+from theta.train.report import report
 from theta.train.settings import TrainSettings
 from theta.train.state import Record, Run
 from theta.train.step import accumulate_gradients
@@ -27,6 +29,8 @@ from theta.train.works import Works
 
 VOCABULARY_SIZE = 60
 END = 59
+SIZES = {"train": 40, "rehearsal": 15, "validation": 10}
+"""Documents, and the seeds that draw them."""
 
 SETTINGS = TrainSettings(
     epochs=3,
@@ -44,6 +48,7 @@ SETTINGS = TrainSettings(
     layer_learning_rate_decay=1.0,
     frozen_layers=0,
     lora_rank=0,
+    rehearsal_share=0.0,
     base_share=0.0,
     ema_decay=0.0,
     validations_per_epoch=2,
@@ -89,13 +94,14 @@ def run(tmp_path: Path) -> Run:
 
 
 def new_run(folder: Path, **changes: Any) -> Run:
-    """A run of a tiny model; `changes` are settings."""
+    """A run of a tiny model, which has documents for rehearsal; `changes` are settings."""
     settings = SETTINGS.model_copy(update=changes)
     precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.precision]
     compute = Compute(torch.device("cpu"), precision, VOCABULARY_SIZE, FLOAT32, settings.tokens_per_microbatch)
     model = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     network.resize(model, VOCABULARY_SIZE)
-    documents, validation = (make_store(folder / f"{name}.arrow", n, n) for name, n in (("train", 40), ("val", 10)))
+    _, _, validation = (make_store(folder / f"{name}.arrow", n, n) for name, n in SIZES.items())
+    documents = Store(folder / "train.arrow", folder / "rehearsal.arrow")
     return Run(model, documents, validation, settings, compute, folder / "resume", os.getppid())
 
 
@@ -145,15 +151,15 @@ def test_the_gradient_of_a_step_equals_plain_transformers(run: Run, in_place: bo
         )
 
 
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
-def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str) -> None:
-    whole = new_run(tmp_path / "whole", precision=precision)
+@pytest.mark.parametrize(("precision", "share"), [("float32", 0.0), ("bfloat16", 0.0), ("float32", 0.5)])
+def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str, share: float) -> None:
+    whole = new_run(tmp_path / "whole", precision=precision, rehearsal_share=share)
     uninterrupted = list(train(whole))
-    interrupted = new_run(tmp_path / "cut", precision=precision)
+    interrupted = new_run(tmp_path / "cut", precision=precision, rehearsal_share=share)
     message = r"Training stopped at step 6 of \d+ \(SIGTERM received\); run the same"
     with pytest.raises(TrainingInterruptedError, match=message):
         terminate_at(train(interrupted), step=5)
-    resumed = new_run(tmp_path / "cut", precision=precision)
+    resumed = new_run(tmp_path / "cut", precision=precision, rehearsal_share=share)
     resumed_records = list(train(resumed))
     assert_equal_to_the_bit(weights(whole), weights(resumed))
     assert [without_time(r) for r in resumed_records] == [without_time(r) for r in uninterrupted]
@@ -169,6 +175,19 @@ def test_a_run_that_dies_goes_on_from_its_last_state(tmp_path: Path) -> None:
     resumed = new_run(tmp_path / "cut")
     list(train(resumed))
     assert_equal_to_the_bit(weights(whole), weights(resumed))
+
+
+def test_rehearsal_is_trained_on_and_counted(tmp_path: Path) -> None:
+    plain, rehearsing = (new_run(tmp_path / str(share), rehearsal_share=share) for share in (0.0, 0.5))
+    figures = [report(list(train(run)), run.settings.epochs, "last") for run in (plain, rehearsing)]
+    assert any(not torch.equal(one, weights(rehearsing)[name]) for name, one in weights(plain).items())
+    tokens = 3 * int(plain.documents.lengths[: SIZES["train"]].sum())
+    assert (figures[0]["tokens"], figures[0]["rehearsal_tokens"]) == (tokens, 0)
+    extra = figures[1]["rehearsal_tokens"]
+    assert abs(extra - 0.5 * tokens) < plain.documents.lengths.max()
+    assert figures[1]["tokens"] == tokens + extra
+    assert figures[1]["steps"] == pytest.approx(1.5 * figures[0]["steps"], abs=2)
+    assert 3 * _tokens_per_epoch(rehearsing.documents, 0.5) == pytest.approx(tokens + extra, abs=40)
 
 
 def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:

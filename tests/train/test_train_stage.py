@@ -8,6 +8,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,8 +18,13 @@ from safetensors.torch import load_file
 from stages.fetch import fetch
 from stages.prepare import prepare
 from stages.tokenize import tokenize
-from theta.files import read_json, sha256, write_json
+from stages.train import train
+from theta.errors import TrainingError
+from theta.files import read_json, sha256, write_json, write_json_lines
 from theta.model import network
+from theta.tokens.store import Store
+from theta.train import resume
+from theta.train.resume import resume_folder
 
 ROOT = Path(__file__).resolve().parents[2]
 STATE = "state.pt"
@@ -43,6 +49,27 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
         prepare()
         tokenize()
     return folder
+
+
+@pytest.fixture
+def pretrained(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A copy of the project, with a local base in the folder `mine`; it is the current folder."""
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
+    network.save(network.new(1, 2, 32, seed=3), tmp_path / "mine")
+    for name in ("vocab.json", "merges.txt"):
+        shutil.copy(ROOT / "theta" / "tokens" / "gpt2" / name, tmp_path / "mine")
+    change(model__base="mine", train__epochs=1, train__learning_rate=0.01)
+    return tmp_path
+
+
+def change(**changes: object) -> None:
+    """Change settings of params.yaml, written as `section__key=value`."""
+    values = yaml.safe_load(Path("params.yaml").read_text())
+    for name, value in changes.items():
+        section, key = name.split("__")
+        values[section][key] = value
+    Path("params.yaml").write_text(yaml.safe_dump(values))
 
 
 @pytest.fixture(scope="module")
@@ -116,29 +143,62 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     assert weights(project) == uninterrupted
 
 
-def test_the_checkpoint_has_its_share_of_a_pretrained_base(
-    project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
-    monkeypatch.chdir(tmp_path)
-    base = network.new(1, 2, 32, seed=3)
-    network.save(base, tmp_path / "mine")
-    for name in ("vocab.json", "merges.txt"):
-        shutil.copy(ROOT / "theta" / "tokens" / "gpt2" / name, tmp_path / "mine")
-    values = yaml.safe_load(Path("params.yaml").read_text())
-    values["model"]["base"] = "mine"
-    positions = []
+def test_the_checkpoint_has_its_share_of_a_pretrained_base(pretrained: Path) -> None:
+    checkpoints = []
     for share in (0.0, 0.4):
-        values["train"] |= {"epochs": 1, "learning_rate": 0.01, "base_share": share}
-        Path("params.yaml").write_text(yaml.safe_dump(values))
+        change(train__base_share=share)
         fetch()
         tokenize()
-        finish(tmp_path)
-        positions.append(load_file("models/checkpoint/model.safetensors")["transformer.wpe.weight"])
-    whole, mixed = positions
-    theirs = base.transformer.wpe.weight.detach()
-    assert not torch.allclose(whole, theirs, atol=1e-3)
-    torch.testing.assert_close(mixed, 0.6 * whole + 0.4 * theirs)
+        finish(pretrained)
+        checkpoints.append(load_file("models/checkpoint/model.safetensors"))
+    whole, mixed = checkpoints
+    base = load_file("mine/model.safetensors")
+    for name in ("transformer.wpe.weight", "transformer.wte.weight", "transformer.h.0.attn.c_attn.weight"):
+        rows = len(base[name])
+        assert not torch.allclose(whole[name][:rows], base[name], atol=1e-3)
+        torch.testing.assert_close(mixed[name][:rows], 0.6 * whole[name][:rows] + 0.4 * base[name])
+        torch.testing.assert_close(mixed[name][rows:], whole[name][rows:])
+
+
+def bring(*replies: str) -> None:
+    """Let the base bring conversations with these replies, and tokenize them."""
+    write_json_lines(Path("mine/rehearsal.jsonl"), ({"question": f"And {each}?", "answer": each} for each in replies))
+    fetch()
+    prepare()
+    tokenize()
+
+
+def test_what_the_base_brings_along_is_rehearsed(pretrained: Path) -> None:
+    assert Path("Datasets/tokens/rehearsal.arrow").is_file()
+    figures, lengths = (Path(f"metrics/{name}").read_bytes() for name in ("tokenize.json", "plots/lengths.csv"))
+    bring("Yes, it is.", "No, it is not.", "We shall see.")
+    rehearsal = Store(Path("Datasets/tokens/rehearsal.arrow"))
+    assert rehearsal.sources == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]
+    assert Path("metrics/tokenize.json").read_bytes() == figures
+    assert Path("metrics/plots/lengths.csv").read_bytes() == lengths
+    finish(pretrained)
+    metrics, of_split = read_json(Path("metrics/train.json")), read_json(Path("metrics/tokenize.json"))["train"]
+    assert metrics["tokens"] - metrics["rehearsal_tokens"] == of_split["tokens"]
+    assert 0 <= metrics["rehearsal_tokens"] - 0.5 * of_split["tokens"] < rehearsal.lengths.max()
+
+
+def test_a_resume_state_belongs_to_what_is_rehearsed(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders = []
+
+    def stop(*arguments: Any) -> None:
+        folders.append(resume_folder(*arguments))
+        raise TrainingError
+
+    monkeypatch.setattr(resume, "resume_folder", stop)
+    for share in (0.5, 0.0):
+        change(train__rehearsal_share=share)
+        for reply in ("Yes, it is.", "No, it is not.", "Yes, it is."):
+            bring(reply)
+            with pytest.raises(TrainingError):
+                train()
+    one, other, again, *without = folders
+    assert one == again != other
+    assert len(set(without)) == 1, "without a share nothing depends on it"
 
 
 def test_training_ends_when_its_parent_is_gone(project: Path, uninterrupted: str) -> None:

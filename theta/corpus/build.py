@@ -60,6 +60,23 @@ def build(path: Path, include: Sequence[str], validation_fraction: float, test_f
     return Corpus(divided, rejects, report(divided, rejects, files=len(files), unanswered_questions_cut=cut))
 
 
+def rehearsal(path: Path, corpus: Corpus) -> list[Conversation]:
+    """The base's own conversations, without those that open as one of the corpus: none of its test is learned here.
+
+    Args:
+        path: a file that may be empty.
+
+    Raises:
+        DataError: it is missing, or cannot be read.
+    """
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; `dvc repro fetch` makes it.")
+    if not path.read_bytes().strip():
+        return []
+    asked = {splits.key(each.opening) for conversations in corpus.splits.values() for each in conversations}
+    return [each for each in _gather([path]).kept if splits.key(each.opening) not in asked]
+
+
 def _gather(files: Sequence[Path]) -> _Gathered:
     """The items of all files, kept or rejected."""
     gathered, seen = _Gathered([], []), duplicates.Seen()

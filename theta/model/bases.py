@@ -29,6 +29,8 @@ WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin"
 """In the order in which transformers prefers them."""
 TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
 """In the order in which `Vocabulary.from_base` prefers them."""
+REHEARSAL = "rehearsal.jsonl"
+"""Conversations that a local base may bring along, to be rehearsed while it is fine-tuned."""
 SHIPPED_FILES = ("vocab.json", "merges.txt")
 SHAPE = {
     "positions": ("n_positions", POSITIONS),
@@ -93,6 +95,18 @@ def locate_tokenizer(descriptor: Descriptor) -> Path:
         BaseModelError: the files are not on this machine.
     """
     return GPT2_FOLDER if descriptor["kind"] == "shipped" else _locate(descriptor)
+
+
+def rehearsal(weights: Descriptor) -> bytes:
+    """The conversations that a local base brings along, as its file has them; empty where there are none.
+
+    Raises:
+        BaseModelError: the files of the base are not on this machine.
+    """
+    if weights["kind"] != "local":
+        return b""
+    path = _locate(weights) / REHEARSAL
+    return path.read_bytes() if path.is_file() else b""
 
 
 def shape(base: str) -> dict[str, int]:

@@ -47,15 +47,14 @@ def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
 
 @torch.no_grad()
 def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
-    """Move every weight but the embeddings of tokens this share of the way back to the base's.
+    """Move every weight this share of the way back to the base's.
 
     What was learned stays for the most part, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
-    fine-tuning of zero-shot models.) The base's embeddings would bring back tokens that the conversations never use.
+    fine-tuning of zero-shot models.) Tokens that the base does not have keep their embeddings.
     """
     weights = dict(model.named_parameters())
     for name, theirs in base.named_parameters():
-        if theirs is not base.transformer.wte.weight:
-            weights[name].lerp_(theirs.to(weights[name]), share)
+        weights[name][: len(theirs)].lerp_(theirs[: len(weights[name])].to(weights[name]), share)
 
 
 def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:

@@ -63,19 +63,21 @@ class Store:
     """Read access to a split; documents are copied out of the memory map one at a time.
 
     Attributes:
+        split_size: documents of the split; those after them are the base's own, for rehearsal.
         lengths: tokens of each document, int64 [documents].
         learned_counts: learned labels of each document, not counting the first position, int64 [documents].
         domains, sources: one string for each document.
         learned_bytes: UTF-8 bytes of the learned text of each document, int64 [documents].
     """
 
-    def __init__(self, path: Path) -> None:
-        if not path.is_file():
-            raise DataError(f"{path} does not exist; `dvc repro tokenize` makes it.")
-        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        if table.num_rows == 0:
+    def __init__(self, path: Path, rehearsal: Path | None = None) -> None:
+        """Open a split, and behind it the documents of `rehearsal`, of which there may be none."""
+        tables = [_table(each) for each in (path, rehearsal) if each]
+        self.split_size: int = tables[0].num_rows
+        if self.split_size == 0:
             raise DataError(f"{path} holds no document; see metrics/tokenize.json for what was dropped.")
-        table = table.combine_chunks()
+        # Several tables are copied to memory; one stays in its file.
+        table = pa.concat_tables(each for each in tables if each.num_rows).combine_chunks()
         ids, labels = (table.column(name).chunk(0) for name in ("input_ids", "labels"))
         self._offsets = ids.offsets.to_numpy()
         self._ids = ids.values.to_numpy()
@@ -95,3 +97,9 @@ class Store:
         """Ids and labels of a document, both int32 [length]."""
         begin, end = self._offsets[index], self._offsets[index + 1]
         return self._ids[begin:end], self._labels[begin:end]
+
+
+def _table(path: Path) -> pa.Table:
+    if not path.is_file():
+        raise DataError(f"{path} does not exist; `dvc repro tokenize` makes it.")
+    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()

@@ -61,7 +61,7 @@ def choose_compute(
     dtype = choose_dtype(settings.precision, device)
     size = size_of(model)
     choice = _choose_plan(settings, size, device, dtype, int(documents.lengths.max()))
-    tokens = settings.epochs * int(documents.lengths.sum())
+    tokens = settings.epochs * _tokens_per_epoch(documents, settings.rehearsal_share)
     return Compute(
         device,
         dtype,
@@ -71,6 +71,12 @@ def choose_compute(
         _choose_compiled(settings.compile, device, size, tokens) and dtype != torch.float32,
         ranks=ranks,
     )
+
+
+def _tokens_per_epoch(documents: Store, rehearsal_share: float) -> int:
+    """Tokens of the split and of what is rehearsed beside it."""
+    tokens = int(documents.lengths[: documents.split_size].sum())
+    return tokens + round(rehearsal_share * tokens) if len(documents) > documents.split_size else tokens
 
 
 def describe(compute: Compute) -> dict[str, str | bool]:

@@ -54,9 +54,7 @@ def train(run: Run) -> Iterator[Record]:
     """
     settings, on_cpu = run.settings, run.compute.device.type == "cpu"
     _check_lengths(run)
-    steps = steps_of(
-        run.documents.lengths, tokens_per_step=settings.tokens_per_step, epochs=settings.epochs, seed=settings.seed
-    )
+    steps = _steps(run)
     with _claimed_once(run), stop_reason(run.parent) as stop, own_stream(run.compute.device):
         state = _begin(run, steps)
         progress = state.progress
@@ -83,6 +81,19 @@ def train(run: Run) -> Iterator[Record]:
                     "run the same command again and it goes on from there."
                 )
         _put_kept_weights(run, state)
+
+
+def _steps(run: Run) -> list[list[int]]:
+    """The documents of each step."""
+    settings, lengths, split_size = run.settings, run.documents.lengths, run.documents.split_size
+    return steps_of(
+        lengths[:split_size],
+        tokens_per_step=settings.tokens_per_step,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        rehearsal_lengths=lengths[split_size:],
+        rehearsal_share=settings.rehearsal_share,
+    )
 
 
 def _save(run: Run, state: State) -> None:

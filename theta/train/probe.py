@@ -110,6 +110,7 @@ def random_run(
         frozen_layers=0,
         lora_rank=0,
         ema_decay=0.0,
+        rehearsal_share=0.0,
         base_share=0.0,
         validations_per_epoch=1,
         early_stopping_patience=0,

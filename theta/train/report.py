@@ -24,6 +24,7 @@ def report(records: Sequence[dict[str, Any]], epochs: int, keep: str) -> dict[st
         "steps_planned": planned,
         "stopped_early": len(steps) < planned,
         "tokens": sum(record["tokens"] for record in steps),
+        "rehearsal_tokens": sum(record["rehearsal_tokens"] for record in steps),
         "train_loss": round(fmean(record["loss"] for record in last_epoch), 6),
         "validation_loss": round(kept["loss"], 6),
         "kept_step": kept["step"],

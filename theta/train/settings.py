@@ -51,9 +51,11 @@ class TrainSettings(Settings):
     ema_decay: float = Field(ge=0, lt=1)
     """Validate and keep a moving average of the weights with this decay a step, less in the first steps; 0 keeps the
     weights themselves. Takes 4 bytes for each learned weight, and while validating once more the weights."""
+    rehearsal_share: float = Field(ge=0, le=2)
+    """Tokens of the base's own conversations, where it has some, that each epoch mixes in for each token of the train
+    split; the base forgets less. The loss of the steps is that of both."""
     base_share: float = Field(ge=0, lt=1)
-    """Share of the base's own weights in the checkpoint, mixed in after training, but for the embeddings of tokens. A
-    new model has none to mix in."""
+    """Share of the base's own weights in the checkpoint, mixed in after training. A new model has none to mix in."""
     validations_per_epoch: int = Field(ge=1, le=1000)
     """How often the validation loss is measured."""
     early_stopping_patience: int = Field(ge=0)

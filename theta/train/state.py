@@ -29,7 +29,7 @@ class Run:
 
     Attributes:
         model: trained in place; its output matrix is padded as `network.resize` does it.
-        documents: the train split.
+        documents: the train split, and behind it what is rehearsed.
         validation: the validation split.
         resume: folder of the resume state.
         parent: process id of the parent that the run must not outlive.

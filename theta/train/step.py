@@ -41,12 +41,15 @@ def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     state.averages.update(state.progress.step)
     if state.progress.loss_scale > 1 and state.progress.step % STEPS_PER_DOUBLING == 0:
         state.progress.loss_scale *= 2
+    lengths = run.documents.lengths
+    rehearsed = [document for document in steps[step] if document >= run.documents.split_size]
     record = {
         "kind": "step",
         "step": step + 1,
         "steps": len(steps),
         "learning_rate": settings.learning_rate * factor,
-        "tokens": int(run.documents.lengths[steps[step]].sum()),
+        "tokens": int(lengths[steps[step]].sum()),
+        "rehearsal_tokens": int(lengths[rehearsed].sum()),
     }
     state.unread.append((record, Figures(loss, norm)))
 
