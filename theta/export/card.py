@@ -78,7 +78,8 @@ written = model.generate(**prompt)
 print(tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
-Replies are sampled by generation_config.json unless told otherwise:
+Replies are sampled by generation_config.json unless told otherwise. (Theta applies the last two to the reply alone, and
+the penalty to log-probabilities; transformers counts the question too, so that its replies differ a little.)
 
 $generation
 
