@@ -171,6 +171,7 @@ def bring(*replies: str) -> None:
 def test_what_the_base_brings_along_is_rehearsed(pretrained: Path) -> None:
     assert Path("Datasets/tokens/rehearsal.arrow").is_file()
     figures, lengths = (Path(f"metrics/{name}").read_bytes() for name in ("tokenize.json", "plots/lengths.csv"))
+    change(train__rehearsal_share=0.5)
     bring("Yes, it is.", "No, it is not.", "We shall see.")
     rehearsal = Store(Path("Datasets/tokens/rehearsal.arrow"))
     assert rehearsal.sources == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]
