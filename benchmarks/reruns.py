@@ -92,7 +92,7 @@ CHANGES: dict[str, Change] = {
     "more conversations: `data.include`": setting("include", "[]"),
     "a word in `Datasets/conversations/README.md`": comment("Datasets/conversations/README.md"),
     "`tokenizer.max_length`, no conversation that long": setting("max_length", "400"),
-    "`model.base`, the same vocabulary": setting("base", "scratch:mini"),
+    "`model.base`, the same vocabulary and rehearsal": setting("base", "scratch:mini"),
     "`train.learning_rate`": setting("learning_rate", "2e-3"),
     "`generation.temperature`": setting("temperature", "0.6"),
     "`evaluate.replies`": setting("replies", "6"),
