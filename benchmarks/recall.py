@@ -8,9 +8,10 @@ that was learned is above 60; such replies differ in a word or a clause.
 
 from pathlib import Path
 
-from sacrebleu.metrics import CHRF
-
-from theta import ThetaModel, files
+from theta import ThetaModel
+from theta.conversation.messages import Conversation
+from theta.evaluate.replies import Answered
+from theta.files import read_json_lines
 
 LIKE = 60
 CASES = {
@@ -21,16 +22,16 @@ CASES = {
 
 def main() -> None:
     """Print a line for each case."""
-    rows = files.read_json_lines(Path("Datasets/prepared/train.jsonl"))
-    talks = [[message["content"] for message in row["messages"]] for row in rows if len(row["messages"]) == 2]
-    questions, answers = zip(*talks, strict=True)
+    split = map(Conversation.from_json, read_json_lines(Path("Datasets/prepared/train.jsonl")))
+    learned = [each for each in split if len(each.messages) == 2]
+    questions = [each.messages[0].content for each in learned]
     model = ThetaModel.load("models/theta_final")
     for case, parameters in CASES.items():
-        replies = [reply.text for reply in model.generate_batch(questions, batch_size=64, seed=0, **parameters)]
-        pairs = list(zip(replies, answers, strict=True))
-        got = sum(CHRF().sentence_score(reply, [answer]).score > LIKE for reply, answer in pairs)
-        exact = sum(reply == answer for reply, answer in pairs)
-        print(f"{case}: of {len(pairs)} questions {got} get their answer, {exact} to the letter")
+        replies = model.generate_batch(questions, batch_size=64, seed=0, **parameters)
+        answered = [Answered(*pair) for pair in zip(learned, replies, strict=True)]
+        got = sum(each.chrf > LIKE for each in answered)
+        exact = sum(each.reply.text == each.reference for each in answered)
+        print(f"{case}: of {len(answered)} questions {got} get their answer, {exact} to the letter")
 
 
 if __name__ == "__main__":
