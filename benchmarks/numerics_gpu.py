@@ -71,12 +71,12 @@ def _runs(gpus: int, arguments: argparse.Namespace) -> dict[str, list[dict[str, 
 
 
 def train_cases(arguments: argparse.Namespace) -> None:
-    from theta.train.process import prepare_gpu
+    from theta.machine.process import prepare_gpu
 
     prepare_gpu()
     import torch
 
-    from theta.train.ranks import joined
+    from theta.train.distributed import joined
 
     with joined(torch.device("cuda")) as ranks:
         seeds = range(arguments.seeds)
@@ -86,15 +86,15 @@ def train_cases(arguments: argparse.Namespace) -> None:
 
 
 def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> dict[str, Any]:
+    from theta.bases.presets import preset
     from theta.model import network
-    from theta.model.presets import preset
-    from theta.params import load
+    from theta.settings import load
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
     from theta.train.choose import choose_compute
     from theta.train.loop import train
+    from theta.train.run import Run
     from theta.train.settings import TrainSettings
-    from theta.train.state import Run
 
     tokens, size = ROOT / "Datasets" / "tokens", preset(arguments.preset)
     documents, validation = (Store(tokens / f"{name}.arrow") for name in ("train", "validation"))

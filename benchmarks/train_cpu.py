@@ -78,15 +78,15 @@ def print_machine(arguments: argparse.Namespace) -> None:
 
 
 def theta(arguments: argparse.Namespace) -> dict[str, float]:
-    from theta.train.process import keep_large_buffers, set_threads
+    from theta.machine.process import keep_large_buffers, set_threads
 
     keep_large_buffers()
     from theta.model import network
-    from theta.params import load
+    from theta.settings import load
     from theta.train.choose import choose_compute
     from theta.train.loop import train
+    from theta.train.run import Run
     from theta.train.settings import TrainSettings
-    from theta.train.state import Run
 
     set_threads(arguments.threads)
     changes = {"epochs": 100, "device": "cpu"}
@@ -177,8 +177,8 @@ class Meter:
 
 def inputs(name: str):
     """The encoded conversations, a new model, and the size of the vocabulary."""
+    from theta.bases.presets import preset
     from theta.model import network
-    from theta.model.presets import preset
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 

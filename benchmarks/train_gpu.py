@@ -104,13 +104,13 @@ def print_machine() -> None:
 
 def run_case(model: str, case: str, steps: int, with_loss: bool) -> dict[str, Any]:
     """Throughput and memory on the lengths, then, in the same process, the loss on the shipped conversations."""
-    from theta.train.process import keep_large_buffers, prepare_gpu
+    from theta.machine.process import keep_large_buffers, prepare_gpu
 
     keep_large_buffers()
     prepare_gpu()
     import torch
 
-    from theta.train.ranks import joined
+    from theta.train.distributed import joined
 
     measure: Callable[[Task], dict[str, Any]] = {"nanogpt": nanogpt, "trl": trl, "trainer": trainer}.get(case, theta)
     with tempfile.TemporaryDirectory() as folder, joined(torch.device(DEVICE)) as ranks:
@@ -205,13 +205,13 @@ def new_model(name: str) -> Any:
 def theta(task: Task) -> dict[str, Any]:
     import torch
 
+    from theta.memory.plans import peak_bytes
     from theta.model import network
-    from theta.params import load
+    from theta.settings import load
     from theta.train.choose import choose_compute, size_of
     from theta.train.loop import train
-    from theta.train.plan import peak_bytes
+    from theta.train.run import Run
     from theta.train.settings import TrainSettings
-    from theta.train.state import Run
 
     memory = task.case.partition("@")[0].removeprefix(f"{gpus(task.case)}x")
     budget = float(memory) if memory[0].isdigit() else None
@@ -292,7 +292,7 @@ def nanogpt(task: Task) -> dict[str, Any]:
 
 
 def _factor(step: int, steps: int) -> float:
-    from theta.train.schedule import learning_rate_factor
+    from theta.optim.schedule import learning_rate_factor
 
     return learning_rate_factor(step, steps=steps, warmup_steps=round(0.1 * steps), final_fraction=0.1)
 

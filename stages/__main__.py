@@ -8,7 +8,7 @@ from stages.fetch import fetch
 from stages.prepare import prepare
 from stages.tokenize import tokenize
 from stages.train import train
-from theta.command import run
+from theta.cli.errors import run
 
 app = typer.Typer(
     no_args_is_help=True,

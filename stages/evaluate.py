@@ -10,7 +10,7 @@ from theta.conversation.messages import Conversation
 from theta.errors import DataError
 from theta.evaluate.settings import EvaluateSettings
 from theta.generate.settings import GenerationSettings
-from theta.params import load
+from theta.settings import load
 
 if TYPE_CHECKING:
     from theta.evaluate.replies import Answered
@@ -39,7 +39,8 @@ def evaluate(
     generation = load(params, "generation", GenerationSettings)
     if not checkpoint.is_dir():
         raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
-    from theta.evaluate import plots, reading, report
+    from theta.evaluate import plots, report
+    from theta.evaluate.replies_page import page
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
@@ -47,7 +48,7 @@ def evaluate(
     typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
     results, answers = _measure(checkpoint, base, store, conversations, vocabulary, settings, generation)
     files.write_json_lines(replies, (each.to_json() for each in answers))
-    files.write_text(replies_page, reading.page(answers))
+    files.write_text(replies_page, page(answers))
     report.write_domains(domains, results["domains"])
     plots.loss_curves(images / "loss.svg", train_curve, validation_curve)
     plots.domain_bars(images / "domains.svg", results["domains"])
@@ -70,8 +71,8 @@ def _measure(
     from theta.evaluate.likelihood import measure
     from theta.evaluate.replies import answer, figures
     from theta.generate.assistant import ThetaModel
+    from theta.machine.devices import choose_device, memory_remedy
     from theta.model import network
-    from theta.model.devices import choose_device, memory_remedy
 
     device = choose_device("evaluate.device", settings.device)
     limits = (vocabulary.size, settings.tokens_per_microbatch, device)

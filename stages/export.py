@@ -10,7 +10,7 @@ from theta import files
 from theta.errors import DataError
 from theta.export.settings import ExportSettings
 from theta.generate.settings import GenerationSettings
-from theta.params import load
+from theta.settings import load
 
 if TYPE_CHECKING:
     from transformers import GPT2LMHeadModel
@@ -54,7 +54,7 @@ def _card(
     model: "GPT2LMHeadModel", settings: ExportSettings, generation: GenerationSettings, measured: Sequence[Path]
 ) -> str:
     """The model card; files of `measured` that do not exist count as not measured."""
-    from theta.export.card import Facts, card, git_revision
+    from theta.export.model_card import Facts, card, git_revision
 
     prepared, tokenized, trained, evaluated, provenance = (
         files.read_json(path) if path.is_file() else None for path in measured

@@ -7,11 +7,11 @@ from pathlib import Path
 
 import typer
 
+from theta.bases.descriptors import parameters, rehearsal, resolve
 from theta.corpus.readers import find
 from theta.errors import SettingsError
 from theta.files import replacing, write_json
-from theta.model.bases import parameters, rehearsal, resolve
-from theta.sections import load_whole
+from theta.params import load_whole
 from theta.train.options import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))

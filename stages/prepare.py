@@ -16,7 +16,7 @@ from theta.corpus.report import summary
 from theta.corpus.settings import DataSettings
 from theta.corpus.shapes import Reject
 from theta.errors import DataError
-from theta.params import load
+from theta.settings import load
 
 
 def prepare(

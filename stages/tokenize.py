@@ -6,9 +6,9 @@ from pathlib import Path
 import typer
 
 from theta import files
+from theta.bases.descriptors import locate_tokenizer
 from theta.conversation.messages import Conversation
-from theta.model.bases import locate_tokenizer
-from theta.params import load
+from theta.settings import load
 from theta.tokens import store
 from theta.tokens.encode import Encoding, documents
 from theta.tokens.report import histogram, report

@@ -9,12 +9,12 @@ import typer
 
 from stages.progress import show
 from theta import files
-from theta.params import load
-from theta.train.process import keep_large_buffers, prepare_gpu, set_threads
+from theta.machine.process import keep_large_buffers, prepare_gpu, set_threads
+from theta.settings import load
 from theta.train.settings import TrainSettings
 
 if TYPE_CHECKING:
-    from theta.train.ranks import Ranks
+    from theta.train.distributed import Ranks
 
 
 def train(
@@ -31,10 +31,10 @@ def train(
     keep_large_buffers()  # both before torch is imported
     prepare_gpu()
     from theta.errors import TrainingError
-    from theta.model.devices import choose_device
+    from theta.machine.devices import choose_device
     from theta.train.choose import choose_processes
+    from theta.train.distributed import joined, started_by_torchrun
     from theta.train.launch import launch
-    from theta.train.ranks import joined, started_by_torchrun
 
     processes = 1 if started_by_torchrun() else choose_processes(settings)
     if processes > 1:
@@ -64,9 +64,9 @@ def _train(
     from theta.tokens.vocabulary import Vocabulary
     from theta.train import loop, report
     from theta.train.choose import choose_compute, describe
-    from theta.train.curves import log_curves
+    from theta.train.records import log_curves
     from theta.train.resume import resume_folder
-    from theta.train.state import Run
+    from theta.train.run import Run
 
     threads = set_threads(settings.threads)
     vocabulary, descriptor = Vocabulary.load(tokens / "tokenizer"), files.read_json(base)

@@ -11,7 +11,7 @@ from theta.conversation.messages import Conversation
 from theta.corpus.build import UnusableCorpusError, build
 from theta.corpus.settings import DataSettings
 from theta.errors import DataError, SettingsError
-from theta.params import load
+from theta.settings import load
 
 
 def pairs(count, about="thing"):

@@ -1,6 +1,6 @@
 import pytest
-from tiny import CONVERSATIONS, save_tokens
 
+from tests.support.tiny import CONVERSATIONS, save_tokens
 from theta.tokens.store import Store
 from theta.tokens.vocabulary import Vocabulary
 

@@ -2,9 +2,9 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import save_project, save_tokens
 
 from stages.evaluate import evaluate
+from tests.support.tiny import save_project, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
 from theta.files import write_json_lines
@@ -64,7 +64,8 @@ def test_plain_texts_are_measured_and_not_asked(
 
 def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import yaml
-    from tiny import PARAMS
+
+    from tests.support.tiny import PARAMS
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(yaml.safe_dump(PARAMS))

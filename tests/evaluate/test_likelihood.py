@@ -4,9 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny import CONVERSATIONS, conversation, save_tokens
 from transformers import GPT2LMHeadModel
 
+from tests.support.tiny import CONVERSATIONS, conversation, save_tokens
 from theta.errors import BaseModelError, SettingsError
 from theta.evaluate import report
 from theta.evaluate.likelihood import Scores, documents_by_domain, figures, measure

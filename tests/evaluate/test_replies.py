@@ -2,12 +2,12 @@ import json
 from pathlib import Path
 
 import pytest
-from tiny import CONVERSATIONS, conversation
 
+from tests.support.tiny import CONVERSATIONS, conversation
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
-from theta.evaluate.reading import COLUMNS, fenced, page
 from theta.evaluate.replies import Answered, answer, by_turns, figures
+from theta.evaluate.replies_page import COLUMNS, fenced, page
 from theta.generate.assistant import Reply, ThetaModel
 from theta.generate.settings import GenerationSettings
 from theta.model import network

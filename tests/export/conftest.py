@@ -3,9 +3,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny import GENERATION, save_checkpoint
 from transformers import GPT2LMHeadModel
 
+from tests.support.tiny import GENERATION, save_checkpoint
 from theta.export import bundle
 from theta.generate.settings import GenerationSettings
 from theta.model import network

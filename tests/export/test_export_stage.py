@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from tiny import save_project
 
 from stages.export import export
+from tests.support.tiny import save_project
 from theta.conversation.messages import Message
 from theta.conversation.template import render_prompt
 from theta.errors import DataError, ExportError

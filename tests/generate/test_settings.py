@@ -3,7 +3,7 @@ from pathlib import Path
 
 import pytest
 
-from theta import params
+from theta import settings
 from theta.errors import SettingsError
 from theta.generate.settings import GenerationSettings, read_generation_config
 
@@ -63,10 +63,10 @@ def test_none_keeps_the_present_value():
 
 
 def test_params_yaml_reads_the_same_table(tmp_path: Path):
-    path = tmp_path / "params.yaml"
+    path = tmp_path / "settings.yaml"
     path.write_text("generation:\n  temperature: 0.5\n  top_k: 0\n")
     with pytest.raises(SettingsError, match=r"generation\.top_k is 0, allowed is 1 to 100"):
-        params.load(path, "generation", GenerationSettings)
+        settings.load(path, "generation", GenerationSettings)
 
 
 def test_generation_config_goes_there_and_back():

@@ -11,7 +11,7 @@ from torch._dynamo.testing import CompileCounter
 from transformers import GPT2LMHeadModel
 
 from theta.errors import BaseModelError
-from theta.model import network, trunk
+from theta.model import forward, network
 from theta.model.loss import LearnedRows, Loss, mean_nats, token_scores
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
@@ -60,9 +60,9 @@ def test_packed_equals_one_document_at_a_time(model: GPT2LMHeadModel, store: Sto
 def test_all_blocks_are_compiled_once(model: GPT2LMHeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     counter = CompileCounter()  # takes the graph as it is, so that no compiler need be there
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
-    monkeypatch.setattr(trunk, "_compiled", trunk._compiled.__wrapped__)
+    monkeypatch.setattr(forward, "_compiled", forward._compiled.__wrapped__)
     row = Row.of(store, range(len(store)), model.device)
-    compiled = predicting_states(model, row, trunk.Passes(compiled=True))
+    compiled = predicting_states(model, row, forward.Passes(compiled=True))
     compiled.sum().backward()
     torch.testing.assert_close(compiled, predicting_states(model, row))
     assert counter.frame_count == 1

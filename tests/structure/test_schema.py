@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from theta.errors import SettingsError
-from theta.params import load, load_all, schema
-from theta.sections import SECTIONS
+from theta.params import SECTIONS
+from theta.settings import load, load_all, schema
 from theta.train.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -6,15 +6,15 @@ from typing import Any
 
 import pytest
 import torch
-from test_train import SETTINGS
 
+from tests.support.runs import SETTINGS
 from theta.model import network
 from theta.model.loss import Loss
 from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import Document, Store, write
 from theta.train.choose import choose_compute
 from theta.train.loop import train
-from theta.train.state import Run
+from theta.train.run import Run
 
 pytestmark = [
     pytest.mark.gpu,

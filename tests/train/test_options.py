@@ -7,7 +7,12 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from test_train import (
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from transformers import GPT2LMHeadModel
+
+from stages.fetch import fetch
+from tests.support.runs import (
     SIZES,
     VOCABULARY_SIZE,
     assert_equal_to_the_bit,
@@ -16,26 +21,21 @@ from test_train import (
     weights,
     without_time,
 )
-from torch import Tensor
-from torch.nn.functional import cross_entropy
-from transformers import GPT2LMHeadModel
-
-from stages.fetch import fetch
 from theta.errors import SettingsError, TrainingInterruptedError
+from theta.memory.plans import FLOAT32, GIB, PLANS, Size, peak_bytes
 from theta.model import network
 from theta.model.attention import Packing
-from theta.model.trunk import Passes, draws, hidden_states
+from theta.model.forward import Passes, draws, hidden_states
+from theta.model.trainable import narrow, widen
+from theta.optim.adamw import adamw, apply, begin
+from theta.optim.ema import Averages
 from theta.tokens.store import IGNORED
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
-from theta.train.averages import Averages
 from theta.train.batches import steps_of
 from theta.train.choose import _choose_plan
 from theta.train.loop import train
-from theta.train.optimizer import adamw, apply, begin
 from theta.train.options import check_options
-from theta.train.plan import FLOAT32, GIB, PLANS, Size, peak_bytes
-from theta.train.scope import narrow, widen
-from theta.train.state import Run
+from theta.train.run import Run
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECIAL = slice(VOCABULARY_SIZE - SPECIAL_TOKENS_ADDED, VOCABULARY_SIZE)

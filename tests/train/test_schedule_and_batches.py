@@ -5,8 +5,8 @@ from itertools import chain
 import numpy as np
 import pytest
 
+from theta.optim.schedule import learning_rate_factor
 from theta.train.batches import _slices, steps_of
-from theta.train.schedule import learning_rate_factor
 
 
 @pytest.mark.parametrize(

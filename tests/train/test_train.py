@@ -1,117 +1,40 @@
 """The loop: exact under accumulation, exact after an interruption, and it learns to stop."""
 
-import os
 import resource
-import signal
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
+from tests.support.runs import (
+    END,
+    SIZES,
+    VOCABULARY_SIZE,
+    assert_equal_to_the_bit,
+    make_store,
+    new_run,
+    terminate_at,
+    weights,
+    without_time,
+)
 from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
-from theta.files import digest
+from theta.memory.plans import FLOAT32
 from theta.model import network
+from theta.optim.adamw import adamw
+from theta.optim.gradients import Gradients
 from theta.tokens.store import Document, Store, write
 from theta.train.choose import _tokens_per_epoch
-from theta.train.compute import Compute
-from theta.train.gradients import Gradients
 from theta.train.loop import train
-from theta.train.optimizer import adamw
-from theta.train.plan import FLOAT32
 from theta.train.report import report
-from theta.train.settings import TrainSettings
-from theta.train.state import Record, Run
+from theta.train.row_work import Works
+from theta.train.run import Run
 from theta.train.step import accumulate_gradients
-from theta.train.works import Works
-
-VOCABULARY_SIZE = 60
-END = 59
-SIZES = {"train": 40, "rehearsal": 15, "validation": 10}
-"""Documents, and the seeds that draw them."""
-
-SETTINGS = TrainSettings(
-    epochs=3,
-    tokens_per_step=128,
-    tokens_per_microbatch=64,
-    learning_rate=1e-2,
-    warmup_fraction=0.1,
-    final_learning_rate_fraction=0.1,
-    weight_decay=0.1,
-    beta1=0.9,
-    beta2=0.95,
-    max_gradient_norm=1.0,
-    dropout=0.1,
-    label_smoothing=0.0,
-    layer_learning_rate_decay=1.0,
-    frozen_layers=0,
-    lora_rank=0,
-    rehearsal_share=0.0,
-    base_share=0.0,
-    ema_decay=0.0,
-    validations_per_epoch=2,
-    early_stopping_patience=0,
-    keep="last",
-    steps_per_checkpoint=3,
-    memory="auto",
-    compile="never",
-    device="cpu",
-    precision="float32",
-    threads=2,
-    devices="auto",
-    seed=0,
-)
-
-
-def make_store(path: Path, documents: int, seed: int, longest_opening: int = 30) -> Store:
-    """Documents that ask a number and answer with it three times, then end; noise of some length comes first."""
-    generator = torch.Generator().manual_seed(seed)
-    made = []
-    for i in range(documents):
-        number = int(torch.randint(8, (), generator=generator))
-        opening = int(torch.randint(longest_opening, (), generator=generator))
-        ids = [
-            *torch.randint(50, (opening,), generator=generator).tolist(),
-            57,
-            number,
-            58,
-            number,
-            number,
-            number,
-            END,
-        ]
-        learned = [k >= len(ids) - 4 for k in range(len(ids))]
-        made.append(Document(ids, learned, "numbers", f"numbers#{i}", 3))
-    write(path, made)
-    return Store(path)
 
 
 @pytest.fixture
 def run(tmp_path: Path) -> Run:
     return new_run(tmp_path)
-
-
-def new_run(folder: Path, **changes: Any) -> Run:
-    """A run of a tiny model, which has documents for rehearsal; `changes` are settings."""
-    settings = SETTINGS.model_copy(update=changes)
-    precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.precision]
-    compute = Compute(torch.device("cpu"), precision, VOCABULARY_SIZE, FLOAT32, settings.tokens_per_microbatch)
-    model = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
-    network.resize(model, VOCABULARY_SIZE)
-    _, _, validation = (make_store(folder / f"{name}.arrow", n, n) for name, n in SIZES.items())
-    documents = Store(folder / "train.arrow", folder / "rehearsal.arrow")
-    return Run(model, documents, validation, settings, compute, folder / "resume", os.getppid())
-
-
-def weights(run: Run) -> dict[str, Any]:
-    return {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
-
-
-def assert_equal_to_the_bit(one: dict[str, Any], two: dict[str, Any]) -> None:
-    assert one.keys() == two.keys()
-    assert [name for name in one if not torch.equal(one[name], two[name])] == []
 
 
 @pytest.mark.parametrize("tokens_per_microbatch", [40, 64, 90])
@@ -284,14 +207,3 @@ def test_only_matrices_decay(run: Run) -> None:
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.1, 0.0)
     assert {p.dim() for p in decayed["params"]} == {2}
     assert {p.dim() for p in plain["params"]} == {1}
-
-
-def terminate_at(records: Iterator[Record], step: int) -> None:
-    """Read records, and send this process a termination signal at a step."""
-    for record in records:
-        if record["kind"] == "step" and record["step"] == step:
-            os.kill(os.getpid(), signal.SIGTERM)
-
-
-def without_time(record: Record) -> str:
-    return digest({key: value for key, value in record.items() if key not in ("seconds", "resumed")})

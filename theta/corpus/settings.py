@@ -2,7 +2,7 @@
 
 from pydantic import Field
 
-from theta.params import Settings
+from theta.settings import Settings
 
 
 class DataSettings(Settings):

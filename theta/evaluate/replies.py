@@ -15,7 +15,7 @@ from theta.conversation.messages import Conversation
 from theta.errors import DataError, GenerationError
 from theta.evaluate.likelihood import Figures
 from theta.generate.assistant import Reply, ThetaModel
-from theta.generate.window import fit
+from theta.generate.prompt import fit
 
 
 @dataclass(frozen=True, slots=True)

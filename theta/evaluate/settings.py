@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from theta.params import Settings
+from theta.settings import Settings
 
 
 class EvaluateSettings(Settings):

@@ -18,8 +18,8 @@ from theta.conversation.template import END
 from theta.errors import DataError, GenerationError, SettingsError, reason
 from theta.generate.decoding import decode
 from theta.generate.folder import check
+from theta.generate.prompt import Prompt, fit, to_messages
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
-from theta.generate.window import Prompt, fit, to_messages
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypedDict
 from pydantic import Field, ValidationError
 
 from theta.errors import SettingsError
-from theta.params import Settings, allowed_range
+from theta.settings import Settings, allowed_range
 
 CONFIG_FILE = "generation_config.json"
 
@@ -104,7 +104,7 @@ def read_generation_config(folder: Path) -> GenerationSettings:
 
 
 def _fault(entry: Mapping[str, Any]) -> str:
-    """One pydantic error as words, as `theta.params` puts it for params.yaml."""
+    """One pydantic error as words, as `theta.settings` puts it for params.yaml."""
     name, kind = str(entry["loc"][0]), entry["type"]
     if kind == "extra_forbidden":
         close = difflib.get_close_matches(name, GenerationSettings.model_fields, n=1)

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
-from theta.model.block_table import block_table
-from theta.model.devices import to_device
+from theta.kernels.blocks import block_table
+from theta.machine.devices import to_device
 
 LONGEST_PLAIN = 512
 """Longest document whose attention weights are held in memory on a CPU."""
@@ -76,7 +76,7 @@ def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float, bi
         [1, tokens, width].
     """
     if packing.table is not None and qkv.dtype != torch.float32:
-        from theta.model.attention_kernel import attend
+        from theta.kernels.attention import attend
 
         # A view: indexing the one row would copy its gradient into a tensor of zeros.
         return attend(qkv.flatten(0, 1), packing.table, heads, scale, bias)[None]

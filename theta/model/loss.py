@@ -92,7 +92,7 @@ class _MeanNats(torch.autograd.Function):
 def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> tuple[Tensor, Tensor]:
     """Sum of the nats of some rows, and the gradient with respect to their logits, which overwrites them."""
     if has_kernel(logits.device):
-        from theta.model.loss_kernel import nats_and_gradient_
+        from theta.kernels.cross_entropy import nats_and_gradient_
 
         share = torch.as_tensor(loss.share, dtype=torch.float32, device=logits.device)
         return nats_and_gradient_(logits, targets, loss.vocabulary_size, share, loss.label_smoothing).sum(), logits

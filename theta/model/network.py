@@ -11,10 +11,10 @@ from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
+from theta.bases.descriptors import locate_weights
+from theta.bases.presets import VOCABULARY_SIZE, columns, preset
 from theta.errors import BaseModelError, ExportError, reason
 from theta.files import replacing
-from theta.model.bases import locate_weights
-from theta.model.presets import VOCABULARY_SIZE, columns, preset
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
 
 

@@ -8,11 +8,11 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from theta.machine.devices import to_device
 from theta.model.attention import Packing
-from theta.model.devices import to_device
+from theta.model.forward import EAGER, Passes, hidden_states
 from theta.model.loss import Loss, mean_nats
 from theta.model.special_rows import learned_rows
-from theta.model.trunk import EAGER, Passes, hidden_states
 from theta.tokens.store import IGNORED, Store
 
 PADDING_LENGTH = 64

@@ -4,11 +4,8 @@ import torch
 from transformers import GPT2LMHeadModel
 
 from theta.errors import SettingsError
-from theta.model.attention import has_kernel
-from theta.model.devices import choose_device, choose_dtype
-from theta.tokens.store import Store
-from theta.train.compute import Compute
-from theta.train.plan import (
+from theta.machine.devices import choose_device, choose_dtype
+from theta.memory.plans import (
     AUTOMATIC,
     FLOAT32,
     GIB,
@@ -21,7 +18,10 @@ from theta.train.plan import (
     peak_bytes,
     usable_bytes,
 )
-from theta.train.ranks import ALONE, Ranks
+from theta.model.attention import has_kernel
+from theta.tokens.store import Store
+from theta.train.compute import Compute
+from theta.train.distributed import ALONE, Ranks
 from theta.train.settings import TrainSettings
 
 CPU_TOKENS_PER_MICROBATCH = 4096

@@ -8,16 +8,16 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from theta.kernels.blocks import blocks_of
+from theta.memory.plans import Plan
 from theta.model.attention import has_kernel
-from theta.model.block_table import blocks_of
+from theta.model.forward import Passes
 from theta.model.loss import Loss
 from theta.model.rows import PADDING_LENGTH, Row, Shape, row_nats
-from theta.model.trunk import Passes
 from theta.tokens.packing import pack
 from theta.tokens.store import Store
 from theta.train.batches import rows_of
-from theta.train.plan import Plan
-from theta.train.ranks import ALONE, Ranks
+from theta.train.distributed import ALONE, Ranks
 
 MULTIPLE = 128
 """Rows of one shape are padded to a multiple of this many tokens, which suits the matrix products."""

@@ -16,25 +16,25 @@ import torch
 
 from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
 from theta.files import remove
+from theta.machine.devices import own_stream
+from theta.machine.interrupt import stop_reason
+from theta.machine.process import give_back_memory
 from theta.model import network
-from theta.model.devices import own_stream
-from theta.train import checkpoint
-from theta.train.averages import Averages
+from theta.model.trainable import narrow, widen
+from theta.optim.adamw import adamw
+from theta.optim.ema import Averages
+from theta.optim.gradients import Gradients
+from theta.optim.update import UpdateAfterBackward, UpdateInBackward
+from theta.train import resume_state
 from theta.train.batches import steps_of
-from theta.train.checkpoint import Progress
 from theta.train.compute import with_shape
-from theta.train.gradients import Gradients
-from theta.train.interrupt import stop_reason
-from theta.train.optimizer import adamw
-from theta.train.process import give_back_memory
-from theta.train.ranks import Ranks
+from theta.train.distributed import Ranks
 from theta.train.resume import claimed
-from theta.train.scope import narrow, widen
+from theta.train.resume_state import Progress
+from theta.train.row_work import Works
+from theta.train.run import Record, Run, State
 from theta.train.settings import TrainSettings
-from theta.train.state import Record, Run, State
 from theta.train.step import launch
-from theta.train.update import UpdateAfterBackward, UpdateInBackward
-from theta.train.works import Works
 
 STEPS_PER_TIDYING = 16
 """On a CPU: `scratch:starter` grew from 1.4 to 5.8 GB in 80 steps of 1,024 tokens, and stays at 2.3 GB with it."""
@@ -99,7 +99,7 @@ def _steps(run: Run) -> list[list[int]]:
 def _save(run: Run, state: State) -> None:
     """Write the resume state; the other ranks wait for the file."""
     if run.compute.ranks.first:
-        checkpoint.save_state(run.resume, run.model, state.optimizer, state.progress, state.averages.tensors)
+        resume_state.save_state(run.resume, run.model, state.optimizer, state.progress, state.averages.tensors)
     run.compute.ranks.any(False)
 
 
@@ -108,7 +108,7 @@ def _put_kept_weights(run: Run, state: State) -> None:
     if run.settings.keep == "last":
         state.averages.put()
     elif run.compute.ranks.first:
-        checkpoint.load_best(run.resume, run.model)
+        resume_state.load_best(run.resume, run.model)
     widen(run.model)
     run.model.eval()
 
@@ -130,7 +130,7 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
         layer_decay=settings.layer_learning_rate_decay,
     )
     averages = Averages(run.model, settings.ema_decay)
-    progress = checkpoint.load_state(run.resume, run.model, optimizer, averages.tensors)
+    progress = resume_state.load_state(run.resume, run.model, optimizer, averages.tensors)
     if not progress.tokens_per_microbatch:
         progress.tokens_per_microbatch = compute.tokens_per_microbatch
         progress.loss_scale = 2.0**16 if compute.dtype == torch.float16 else 1.0
@@ -189,7 +189,7 @@ def _validate(run: Run, state: State) -> Record:
     if loss < progress.best_loss:
         progress.best_loss, progress.best_step, progress.stale_validations = loss, progress.step, 0
         if run.compute.ranks.first:
-            checkpoint.save_best(run.resume, run.model)
+            resume_state.save_best(run.resume, run.model)
     else:
         progress.stale_validations += 1
     return {"kind": "validation", "step": progress.step, "loss": loss, "best": progress.best_step == progress.step}

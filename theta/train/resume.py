@@ -28,7 +28,8 @@ NOT_IN_RESULT = ("steps_per_checkpoint", "devices")
 def resume_folder(settings: dict[str, Any], compute: dict[str, Any], inputs: Sequence[Path]) -> Path:
     """Where the state of a run lies: a name made of settings, device and threads, inputs by content, and code."""
     package = Path(__file__).parent.parent
-    code = sorted(path for name in ("model", "tokens", "train") for path in (package / name).glob("*.py"))
+    packages = ("kernels", "machine", "memory", "model", "optim", "tokens", "train")
+    code = sorted(path for name in packages for path in (package / name).glob("*.py"))
     content = {
         "settings": {key: value for key, value in settings.items() if key not in NOT_IN_RESULT},
         "compute": compute,

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from theta.params import Settings
+from theta.settings import Settings
 
 
 class TrainSettings(Settings):

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from theta.model.devices import memory_remedy, to_device
+from theta.machine.devices import memory_remedy, to_device
+from theta.optim.adamw import begin
+from theta.optim.schedule import learning_rate_factor
 from theta.tokens.store import Store
 from theta.train.compute import Compute, smaller
-from theta.train.optimizer import begin
-from theta.train.schedule import learning_rate_factor
-from theta.train.state import Figures, Run, State
-from theta.train.works import Works
+from theta.train.row_work import Works
+from theta.train.run import Figures, Run, State
 
 STEPS_PER_DOUBLING = 1000
 """Steps after which float16's loss scale is tried twice as large (Micikevicius et al. 2018)."""

@@ -1,0 +1,1 @@
+"""How the models that come with Theta were made; no part of the package."""

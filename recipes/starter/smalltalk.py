@@ -1,0 +1,50 @@
+"""Small talk and short facts of a corpus for chat bots -> conversations."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import yaml
+
+from recipes.starter.wording import Exchange, is_answer, raised
+
+LEFT_OUT = frozenset(("politics", "gossip", "botprofile"))
+"""Files whose answers are somebody else's opinions or another bot's biography."""
+_ALTERNATIVES = frozenset(
+    ("emotion", "computers", "ai", "greetings", "food", "health", "sports", "money", "psychology")
+)
+"""Files where what follows the first answer are other answers to the same question, not further turns."""
+
+
+def conversations(name: str, content: bytes) -> Iterator[list[Exchange]]:
+    """The conversations of one file; answers may be short here, as small talk is."""
+    for lines in yaml.safe_load(content)["conversations"]:
+        said = [_said(line) for line in lines]
+        if len(said) < 2 or not all(said):
+            continue
+        if name in _ALTERNATIVES or len(said) == 3:
+            yield from ([Exchange(said[0], reply)] for reply in said[1:] if _is_reply(reply))
+        else:
+            turns = [Exchange(*said[place : place + 2]) for place in range(0, len(said) - 1, 2)]
+            if all(_is_reply(turn.answer) for turn in turns):
+                yield turns
+
+
+def _said(line: Any) -> str:
+    text = str(line).strip()
+    text = text if "\n" in text else re.sub(r"\s+", " ", text)
+    text = raised(re.sub(r"\bi\b(?!\.)", "I", text))
+    return text if text.endswith((".", "!", "?", "`", '"')) else f"{text}{'?' if _asks(text) else '.'}"
+
+
+def _asks(text: str) -> bool:
+    if re.match(r"do(?:n't| not)\b", text, re.I):
+        return False
+    return (
+        re.match(r"(?:who|what|which|when|where|why|how|are|is|do|does|can|could|would|did|will)\b", text, re.I)
+        is not None
+    )
+
+
+def _is_reply(text: str) -> bool:
+    return is_answer(text) or 1 < len(text.split()) <= 120

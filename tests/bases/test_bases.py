@@ -1,0 +1,263 @@
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from tokenizers import Tokenizer, pre_tokenizers
+
+from stages.fetch import fetch
+from tests.support.checkpoints import save_gpt2, save_other_tokenizer
+from theta.bases import descriptors
+from theta.bases.presets import PRESETS
+from theta.errors import BaseModelError, DataError, ThetaError
+from theta.files import read_json, sha256
+from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
+
+PARAMS = Path(__file__).parents[2] / "params.yaml"
+OUTS = [Path("models/base"), Path("models/checkpoint"), Path("models/theta_final")]
+
+
+@pytest.fixture(scope="session")
+def gpt2(tmp_path_factory) -> Path:
+    return save_gpt2(tmp_path_factory.mktemp("gpt2"))
+
+
+@pytest.fixture(scope="session")
+def sharded(tmp_path_factory) -> Path:
+    return save_gpt2(tmp_path_factory.mktemp("sharded"), width=48, shard_size="100KB")
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("DVC_ROOT", raising=False)
+    return tmp_path
+
+
+@pytest.fixture
+def base(project, gpt2) -> Path:
+    """A copy that a test may change, at bases/mine."""
+    return Path(shutil.copytree(gpt2, project / "bases" / "mine"))
+
+
+def resolve(base: str, revision: str | None = None):
+    return descriptors.resolve(base, revision, 0, OUTS)
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_scratch_is_its_shape_and_seed(name):
+    weights, tokenizer = descriptors.resolve(f"scratch:{name}", None, 7, OUTS)
+    assert (weights["preset"], weights["seed"], weights["layers"]) == (name, 7, PRESETS[name].layers)
+    assert weights["width"] % weights["heads"] == 0
+    assert descriptors.locate_weights(weights) is None
+    assert Vocabulary.from_base(descriptors.locate_tokenizer(tokenizer)).size == 50_262
+
+
+def test_local_folder(base):
+    weights, tokenizer = resolve("bases/mine")
+    assert weights == {
+        "kind": "local", "name": "bases/mine", "revision": None,
+        "positions": 1024, "layers": 2, "heads": 2, "width": 32, "vocabulary_size": 50_257,
+        "files": {name: sha256(base / name) for name in ("config.json", "model.safetensors")},
+    }  # fmt: skip
+    assert descriptors.locate_weights(weights) == base
+    assert descriptors.locate_tokenizer(tokenizer) == GPT2_FOLDER
+
+
+def test_parameters_are_counted_as_torch_counts_them(base):
+    from transformers import GPT2LMHeadModel
+
+    weights, _ = resolve("bases/mine")
+    assert descriptors.parameters(weights) == GPT2LMHeadModel.from_pretrained(base).num_parameters()
+
+
+def test_content_decides_and_spelling_does_not(base):
+    before = resolve("bases/mine")
+    for spelling in ("./bases/mine/", "bases/../bases/mine/../mine", str(base)):
+        assert resolve(spelling)[0]["files"] == before[0]["files"]
+    assert resolve("./bases/mine/") == resolve(str(base)) == before
+    with (base / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        weights.write(b"\x01")
+    after = resolve("bases/mine")
+    assert after[0] != before[0]
+    assert after[1] == before[1]
+
+
+def test_an_exported_folder_has_the_shipped_vocabulary(base):
+    for file in ("tokenizer.json", "vocab.json", "merges.txt"):
+        (base / file).unlink()
+    Vocabulary.from_base(GPT2_FOLDER).save(base / "saved", 1024)
+    shutil.copytree(base / "saved", base, dirs_exist_ok=True)
+    assert resolve("bases/mine")[1] == resolve("scratch:mini")[1]
+
+
+@pytest.mark.parametrize("change", ["other", "extra token", "prefix space"])
+def test_another_vocabulary_is_located_by_name(base, change):
+    (base / "vocab.json").unlink()
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=change == "prefix space")
+    tokenizer.add_tokens(["<|tool|>"] if change == "extra token" else [])
+    tokenizer.save(str(base / "tokenizer.json"))
+    if change == "other":
+        save_other_tokenizer(base)
+    tokenizer = resolve("bases/mine")[1]
+    assert tokenizer == {
+        "kind": "local", "name": "bases/mine", "revision": None, "positions": 1024,
+        "files": {"tokenizer.json": sha256(base / "tokenizer.json")},
+    }  # fmt: skip
+    assert descriptors.locate_tokenizer(tokenizer) == base
+
+
+def test_weights_in_the_order_of_transformers(base, sharded):
+    (base / "model.safetensors").unlink()
+    assert set(resolve("bases/mine")[0]["files"]) == {"config.json", "pytorch_model.bin"}
+    (base / "pytorch_model.bin").unlink()
+    with pytest.raises(BaseModelError, match=r"has no weights: none of model\.safetensors"):
+        resolve("bases/mine")
+    files = set(resolve(str(sharded))[0]["files"])
+    assert files == {"config.json", "model.safetensors.index.json", *(p.name for p in sharded.glob("model-*"))}
+
+
+def test_a_copy_of_the_project_finds_the_ignored_folder(base, project, monkeypatch):
+    descriptor, _ = resolve("bases/mine")
+    copy = project / ".dvc" / "tmp" / "copy"
+    (copy / "bases" / "mine").mkdir(parents=True)
+    shutil.copy(base / "config.json", copy / "bases" / "mine")  # tracked by git; the weights are not
+    monkeypatch.chdir(copy)
+    monkeypatch.setenv("DVC_ROOT", str(project))
+    assert resolve("bases/mine")[0] == resolve(str(base))[0] == descriptor
+    assert descriptors.locate_weights(descriptor) == base
+    shutil.rmtree(base)
+    with pytest.raises(BaseModelError, match=r"model.base 'bases/mine' are not on this machine.*dvc repro -f fetch"):
+        descriptors.locate_weights(descriptor)
+
+
+@pytest.mark.parametrize("name", ["bases/nine", "./mine", "~/no/such", "/no/such/base", "a/b/c", "~nobody"])
+def test_a_missing_folder_is_not_asked_of_the_hub(base, name):
+    with pytest.raises(BaseModelError, match=rf"model.base '{name}': this folder does not exist"):
+        resolve(name)
+
+
+def test_cycles_are_refused(base, project):
+    final = project / "models" / "theta_final"
+    with pytest.raises(BaseModelError, match="a cycle"):
+        resolve("models/theta_final")  # before it exists, too
+    shutil.copytree(base, final)
+    (project / "link").symlink_to(final)
+    for spelling in ("models/theta_final", "./models/theta_final/", str(final), "link", "models/x/../theta_final/."):
+        with pytest.raises(BaseModelError, match=r"lies in models/theta_final.*theta release.*set model.base"):
+            resolve(spelling)
+    shutil.copytree(base, project / "models" / "theta_enhanced_20261123" / "theta_final")
+    assert resolve("models/theta_enhanced_20261123/theta_final")[0]["kind"] == "local"
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        ('{"model_type": "llama"}', "is a model of type 'llama'; Theta trains type 'gpt2'"),
+        ("{}", "is a model of type None"),
+        ("[]", "config.json holds no JSON object"),
+        ("{", "config.json is not valid JSON"),
+        ('{"model_type": "gpt2", "n_layer": "two"}', "n_layer in config.json is 'two', not a count"),
+    ],
+)
+def test_config_of_another_kind(base, config, message):
+    (base / "config.json").write_text(config)
+    with pytest.raises(BaseModelError, match=message):
+        resolve("bases/mine")
+
+
+def test_damaged_folders(base):
+    (base / "tokenizer.json").write_text("{")
+    with pytest.raises(DataError, match=r"tokenizer\.json cannot be read as a tokenizer"):
+        resolve("bases/mine")
+    (base / "tokenizer.json").unlink()
+    (base / "merges.txt").unlink()
+    with pytest.raises(BaseModelError, match=r"has neither tokenizer\.json nor"):
+        resolve("bases/mine")
+    (base / "config.json").unlink()
+    with pytest.raises(BaseModelError, match=r"has no config\.json"):
+        resolve("bases/mine")
+
+
+def test_other_settings_that_cannot_be_met(base):
+    with pytest.raises(BaseModelError, match="'scratch:huge' is no size of a new model; there are scratch:nano"):
+        resolve("scratch:huge")
+    for name in ("scratch:mini", "bases/mine"):
+        with pytest.raises(BaseModelError, match=f"model.revision is 'main', but model.base '{name}' is not on a hub"):
+            resolve(name, "main")
+
+
+def write_params(**changes: object) -> None:
+    """The project's own params.yaml with some settings changed, such as model__base="gpt2"."""
+    values = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    values["model"]["revision"] = None
+    values["data"]["path"] = str(PARAMS.parent / "Datasets" / "conversations")
+    for name, value in changes.items():
+        section, key = name.split("__")
+        values[section][key] = value
+    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+
+
+def test_the_stage_writes_the_same_bytes_again(base, capsys):
+    write_params(model__base="bases/mine", tokenizer__max_length=512)
+    fetch()
+    assert "Base model bases/mine: 1.7M parameters." in capsys.readouterr().out
+    written = [Path("models/base/weights.json"), Path("models/base/tokenizer.json")]
+    before = [path.read_bytes() for path in written]
+    assert [read_json(path) for path in written] == list(resolve("bases/mine"))
+    fetch()
+    assert [path.read_bytes() for path in written] == before
+
+
+def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base):
+    content = b'{"text": "It has\r\nends of its own."}\r\n'
+    (base / "rehearsal.jsonl").write_bytes(content)
+    written = Path("models/base/rehearsal.jsonl")
+    write_params(model__base="bases/mine")
+    fetch()
+    assert written.read_bytes() == content
+    (base / "rehearsal.jsonl").unlink()
+    fetch()
+    assert written.read_bytes() == b""
+    written.write_bytes(content)
+    write_params(model__base="scratch:nano")
+    fetch()
+    assert written.read_bytes() == b""
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"generation__temperature": 3.0}, r"generation\.temperature is 3\.0, allowed is 0\.1 to 2\.0"),
+        (
+            {"train__tokens_per_step": 300},
+            r"train\.tokens_per_step is 300, must be at least tokenizer\.max_length, 512",
+        ),
+        ({"data__path": "nowhere"}, r"nowhere does not exist"),
+        ({"model__bass": "gpt2"}, r"unknown key model\.bass \(did you mean 'base'\?\)"),
+        (
+            {
+                "tokenizer__max_length": 2048,
+                "train__tokens_per_step": 2048,
+                "train__tokens_per_microbatch": 2048,
+                "evaluate__tokens_per_microbatch": 2048,
+            },
+            r"tokenizer\.max_length is 2048, but model\.base 'scratch:nano' has 1024 positions; set it to 1024 or less",
+        ),
+    ],
+)
+def test_the_stage_refuses_wrong_settings_and_writes_nothing(project, changes, message):
+    write_params(**{"model__base": "scratch:nano", "tokenizer__max_length": 512, **changes})
+    with pytest.raises(ThetaError, match=message):
+        fetch()
+    assert not Path("models").exists()
+
+
+def test_the_stage_refuses_its_own_outs(project):
+    for out in ("models/base", "models/checkpoint", "models/theta_final"):
+        write_params(model__base=out)
+        with pytest.raises(BaseModelError, match="a cycle"):
+            fetch()

@@ -1,0 +1,340 @@
+import json
+import shutil
+import subprocess
+import sys
+from datetime import date
+from pathlib import Path
+
+import pytest
+import torch
+import typer
+from rich.console import Console
+from typer.testing import CliRunner
+
+from theta import ThetaModel
+from theta.bases import descriptors
+from theta.bases.presets import GPT2
+from theta.cli import errors, main, probe
+from theta.cli.converse import _show
+from theta.errors import ExportError, ThetaError
+from theta.export.release import release
+from theta.generate.settings import GenerationSettings
+from theta.memory.forecast import forecasts, size_of_base
+from theta.memory.gpu import card_of
+from theta.memory.plans import AUTOMATIC, GIB, PLANS, fastest, peak_bytes
+from theta.memory.promises import MEASURED_GIB
+from theta.settings import allowed_range
+
+QUESTION = "What is DNS?"
+
+
+@pytest.fixture
+def theta():
+    """Run `theta ...` in this process; gives exit code, standard output and standard error."""
+
+    def run(*arguments: str | Path, stdin: str = ""):
+        return CliRunner().invoke(main.app, [str(argument) for argument in arguments], input=stdin)
+
+    return run
+
+
+def main_with(monkeypatch, capsys, *arguments: str | Path) -> tuple[int, str]:
+    """The exit code of the real entry point and what it wrote to standard error."""
+    monkeypatch.setattr(sys, "argv", ["theta", *map(str, arguments)])
+    with pytest.raises(SystemExit) as exit_:
+        main.main()
+    return exit_.value.code or 0, capsys.readouterr().err
+
+
+def test_help_lists_the_commands_and_loads_nothing_heavy():
+    code = "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
+    assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "release", "schema"))
+    assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
+
+
+def test_what_the_settings_and_the_release_import_is_light():
+    code = "import sys, theta.sections, theta.export.release, theta.generate.window, theta.generate.terminal\n"
+    code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", [("plan",), ("models",), ("plan", "--model", "scratch:nano")])
+def test_plans_for_a_named_memory_are_made_without_torch(command):
+    code = "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, *command, "--vram", "12"], capture_output=True, text=True, check=True
+    )
+    assert "error" not in done.stdout
+    assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "numpy"))
+
+
+@pytest.mark.parametrize("name", ["generate", "chat"])
+def test_the_help_of_each_parameter_states_its_range(theta, name):
+    words = " ".join(theta(name, "--help").stdout.replace("│", " ").split())
+    for field in GenerationSettings.model_fields:
+        assert f"--{field.replace('_', '-')[:20]}" in words
+        low, high = allowed_range(GenerationSettings, field).split(" to ")
+        assert f"{low} to {high}" in words or f"{low} (off) to {high}" in words
+
+
+def test_generate_prints_the_reply_alone(theta, tiny_folder):
+    done = theta("generate", QUESTION, "--model", tiny_folder, "--max-length", 12, "--top-k", 9, "--seed", 1)
+    expected = ThetaModel.load(tiny_folder).generate(QUESTION, max_length=12, top_k=9, seed=1)
+    assert (done.exit_code, done.stdout, done.stderr) == (0, expected + "\n", "")
+
+
+def test_generate_with_a_system_message(theta, tiny_folder):
+    options = ("--model", tiny_folder, "--max-length", 12, "--seed", 1)
+    plain, brief = theta("generate", QUESTION, *options), theta("generate", QUESTION, *options, "--system", "Be brief.")
+    assert brief.exit_code == 0
+    assert brief.stdout != plain.stdout
+
+
+def test_chat_over_a_pipe_remembers_until_reset(theta, tiny_folder):
+    lines = f"/help\n{QUESTION}\n\nAnd then?\n/reset\n{QUESTION}\n/quit\nnever read\n"
+    done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
+    model = ThetaModel.load(tiny_folder)
+    first = model.chat(QUESTION, max_length=6, top_k=1)
+    turns = [("user", QUESTION), ("assistant", first), ("user", "And then?")]
+    second = model.chat([{"role": role, "content": text} for role, text in turns], max_length=6, top_k=1)
+    assert done.exit_code == 0
+    assert done.stdout.endswith(f"\n{first}\n{second}\n{first}\n")
+    assert done.stdout.startswith("/reset ")
+    assert done.stderr == ""
+
+
+def test_chat_goes_on_after_a_question_that_is_too_long(theta, tiny_folder):
+    lines = "word " * 300 + f"\n{QUESTION}\n"
+    done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
+    assert done.exit_code == 0
+    assert done.stdout == ThetaModel.load(tiny_folder).chat(QUESTION, max_length=6, top_k=1) + "\n"
+    assert done.stderr.startswith("error: The prompt has ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys):
+    def pieces():
+        yield "half a "
+        raise KeyboardInterrupt
+
+    assert _show(Console(highlight=False), pieces()) == "half a "
+    assert capsys.readouterr().out == "half a  (stopped)\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "line"),
+    [
+        (("generate", "x", "--model", "nowhere"), "error: nowhere is not a folder; give one that Theta exported"),
+        (("chat", "--model", "nowhere"), "error: nowhere is not a folder; give one that Theta exported"),
+        (("chat", "--top-p", "1.5"), "error: top_p is 1.5, allowed is 0.0 to 1.0."),
+        (("generate", "x", "--temperature", "3"), "error: temperature is 3.0, allowed is 0.1 to 2.0."),
+        (("release", "--model", "nowhere"), "error: nowhere is not a folder; `dvc repro` makes"),
+        (
+            ("plan", "--model", "nowhere", "--vram", "12"),
+            "error: The shape of 'nowhere' is not known here; give a folder",
+        ),
+        (
+            ("plan", "--model", "scratch:huge", "--vram", "12"),
+            "error: model.base 'scratch:huge' is no size of a new model",
+        ),
+        (("plan", "--vram", "0"), "error: --vram is 0, allowed is a memory above 0, in GiB."),
+        (("models", "--vram", "-1"), "error: --vram is -1, allowed is a memory above 0, in GiB."),
+        (
+            ("plan", "--vram", "12", "--max-length", "2000"),
+            "error: --max-length is 2000, allowed for gpt2 is 1 to 1024.",
+        ),
+        (("plan", "--vram", "12", "--tokens-per-step", "64"), "error: train.tokens_per_step is 64, but a document may"),
+    ],
+)
+def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys, arguments, line):
+    code, stderr = main_with(monkeypatch, capsys, *arguments)
+    assert code == 1
+    assert stderr.startswith(line)
+    assert stderr.count("\n") == 1
+
+
+def test_errors_of_the_system_are_one_line_too(monkeypatch, capsys, tmp_path):
+    (tmp_path / "file").write_text("")
+    code, stderr = main_with(monkeypatch, capsys, "schema", "--output", tmp_path / "file" / "schema.json")
+    assert code == 1
+    assert stderr.startswith("error: ")
+    assert stderr.count("\n") == 1
+
+
+def test_other_faults_keep_their_traceback(monkeypatch):
+    app = typer.Typer(pretty_exceptions_enable=False)
+
+    @app.command()
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(sys, "argv", ["broken"])
+    with pytest.raises(ZeroDivisionError):
+        errors.run(app)
+
+
+def table_row(text: str, first: str) -> list[str]:
+    """The cells of the row that begins with this one."""
+    (line,) = [line for line in text.splitlines() if line.split()[:1] == [first]]
+    return [cell.strip() for cell in line.split("  ") if cell.strip()]
+
+
+def test_plan_shows_what_each_plan_needs_and_which_is_chosen(theta):
+    done = theta("plan", "--model", "gpt2-medium", "--vram", 12)
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert done.stdout.startswith("For a card of 12 GiB. 16,384 tokens a step, documents of up to 512; ")
+    assert "gpt2-medium, 355M parameters" in done.stdout
+    peaks = [float(table_row(done.stdout, plan.name)[2]) for plan in PLANS]
+    size = size_of_base(descriptors.shape("gpt2-medium"))
+    found = forecasts(size, card_of(12), 16_384, 512)
+    assert peaks == [round(each.choice.peak / GIB, 2) for each in found]
+    chosen = fastest(
+        [each.choice for each in found if each.allowed and each.choice.plan in AUTOMATIC], card_of(12).budget
+    )
+    assert [plan.name for plan in PLANS if "chosen" in table_row(done.stdout, plan.name)[-1]] == [chosen.plan.name]
+    why = f"train.memory: auto takes {chosen.plan.name} with microbatches of {chosen.tokens_per_microbatch:,} tokens"
+    assert f"\n{why}, the fastest that fits into 10.9 of 12.0 GiB (" in done.stdout
+
+
+def test_plan_shows_all_four_sizes_and_those_that_do_not_fit(theta):
+    done = theta("plan", "--vram", 4, "--tokens-per-step", 2048)
+    assert [line.split(",")[0] for line in done.stdout.splitlines() if "M parameters" in line] == list(GPT2)
+    assert done.stdout.count("train.memory: auto takes") == 3
+    assert "train.memory auto: training may take 3.3 GiB, and the least that this base can do with is" in done.stdout
+
+
+def test_plan_of_a_folder(theta, tiny_folder):
+    done = theta("plan", "--model", tiny_folder, "--vram", 12, "--max-length", 128)
+    assert done.exit_code == 0
+    assert "/theta_final, 2M parameters" in done.stdout
+    assert table_row(done.stdout, "fast")[-1] == "chosen"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
+def test_plan_without_a_gpu_says_what_it_assumes(theta, monkeypatch, capsys):
+    done = theta("plan", "--model", "gpt2")
+    assert done.stdout.startswith("torch sees no GPU here, so a card of 12 GiB is assumed; name another by --vram. ")
+    code, stderr = main_with(monkeypatch, capsys, "plan", "--probe")
+    assert (code, stderr) == (
+        1,
+        "error: A probe measures a GPU, and torch sees none; leave --probe out, or check the driver.\n",
+    )
+
+
+@pytest.mark.parametrize("options", [("--probe",), ("--probe-all",)])
+def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(theta, monkeypatch, options):
+    def half_a_gib_more(size, heads, plan, tokens_per_microbatch, tokens_per_step, longest):
+        peak = peak_bytes(size, plan, tokens_per_microbatch)
+        return probe.Measured(round(peak + GIB / 2), 1000 * heads)
+
+    monkeypatch.setattr(probe, "require_gpu", lambda: None)
+    monkeypatch.setattr(probe, "probe", half_a_gib_more)
+    done = theta("plan", "--model", "gpt2-large", "--vram", 12, *options)
+    assert done.exit_code == 0
+    measured = [plan.name for plan in PLANS if len(table_row(done.stdout, plan.name)) > 5]
+    assert measured == (["compact"] if options == ("--probe",) else ["fast", "compact", "lean", "leanest"])
+    _, _, peak, _, _, seen, off, speed = table_row(done.stdout, "compact")
+    assert float(seen) == pytest.approx(float(peak) + 0.5, abs=0.011)
+    assert off == f"{100 * (float(peak) / float(seen) - 1):+.1f} %"
+    assert speed == "20,000"
+    assert done.stderr.startswith("measuring gpt2-large in plan ")
+
+
+def test_models_lists_what_was_promised_and_recommends(theta, tmp_path, monkeypatch, tiny_folder):
+    monkeypatch.chdir(tmp_path)
+    release(tiny_folder, tmp_path / "models", date(2026, 11, 23))
+    done = theta("models", "--vram", 12)
+    assert (done.exit_code, done.stderr) == (0, "")
+    rows = {base: table_row(done.stdout, base) for base in GPT2}
+    assert {base: (row[1], row[2], row[-1]) for base, row in rows.items()} == {
+        "gpt2": ("124M", "4 GB", "Fast"),
+        "gpt2-medium": ("355M", "8 GB", "Medium"),
+        "gpt2-large": ("774M", "16 GB", "Slow"),
+        "gpt2-xl": ("1,558M", "24 GB", "Very Slow"),
+    }
+    assert all(row[3].endswith(" GiB, predicted") or row[0] in MEASURED_GIB for row in rows.values())
+    assert table_row(done.stdout, "scratch:nano")[1] == "7M"
+    assert "models/theta_enhanced_20261123/theta_final" in done.stdout
+    assert "Recommended: gpt2-medium, the largest base that is promised for so much memory." in done.stdout
+
+
+@pytest.mark.parametrize("command", ["theta models --vram 12", "theta plan --vram 12 --model gpt2-medium"])
+def test_the_readme_shows_what_is_printed(theta, command):
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    shown = readme.partition(f"$ {command}\n")[2].partition("```")[0].splitlines()
+    printed = [line.split() for line in theta(*command.split()[1:]).stdout.splitlines()]
+    lines = [line for line in shown if line.strip() and line != " ..." and "──" not in line]
+    assert len(lines) > 6
+    assert [line for line in lines if line.split() not in printed] == [], "bring README.md, section Memory, up to date"
+
+
+def test_models_for_a_card_below_every_promise(theta):
+    assert "No base is promised for so little; `theta plan --model gpt2`" in theta("models", "--vram", 2).stdout
+
+
+def test_models_shows_a_measured_need(theta, monkeypatch):
+    monkeypatch.setitem(MEASURED_GIB, "gpt2", 0.75)
+    assert table_row(theta("models", "--vram", 12).stdout, "gpt2")[3] == "0.8 GiB, measured"
+
+
+def test_schema_holds_every_section(theta, tmp_path):
+    printed = json.loads(theta("schema").stdout)
+    assert sorted(printed["properties"]) == [
+        "data",
+        "evaluate",
+        "export",
+        "generation",
+        "model",
+        "tokenizer",
+        "train",
+    ]
+    temperature = printed["properties"]["generation"]["properties"]["temperature"]
+    assert (temperature["minimum"], temperature["maximum"], temperature["default"]) == (0.1, 2.0, 0.8)
+    assert "Randomness" in temperature["description"]
+    assert theta("schema", "--output", tmp_path / "schema.json").exit_code == 0
+    assert json.loads((tmp_path / "schema.json").read_text()) == printed
+
+
+def test_release_copies_under_the_day_and_loads(tiny_folder, tmp_path):
+    target = release(tiny_folder, tmp_path / "models", date(2026, 11, 23))
+    assert target == tmp_path / "models" / "theta_enhanced_20261123" / "theta_final"
+    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
+        path.name: path.read_bytes() for path in tiny_folder.iterdir()
+    }
+    assert ThetaModel.load(target).generate(QUESTION, max_length=3)
+
+
+def test_release_makes_files_of_links_that_can_be_written(tiny_folder, tmp_path):
+    linked = tmp_path / "linked"
+    linked.mkdir()
+    for path in tiny_folder.iterdir():
+        (linked / path.name).symlink_to(path)
+    target = release(linked, tmp_path / "models", date(2026, 11, 23))
+    assert not any(path.is_symlink() for path in target.iterdir())
+
+
+def test_release_never_overwrites(tiny_folder, tmp_path):
+    target = release(tiny_folder, tmp_path, date(2026, 11, 23))
+    (target / "note.txt").write_text("mine")
+    with pytest.raises(ExportError, match="exists already and is left as it is; rename or remove"):
+        release(tiny_folder, tmp_path, date(2026, 11, 23))
+    assert (target / "note.txt").read_text() == "mine"
+
+
+def test_release_refuses_a_folder_that_is_not_whole(tiny_folder, tmp_path):
+    partial = Path(shutil.copytree(tiny_folder, tmp_path / "partial"))
+    (partial / "config.json").unlink()
+    (partial / "model.safetensors").unlink()
+    with pytest.raises(ThetaError, match=r"lacks config.json, model.safetensors or pytorch_model.bin"):
+        release(partial, tmp_path / "models", date(2026, 11, 23))
+    assert not (tmp_path / "models").exists()
+
+
+def test_the_release_command_names_the_new_folder(theta, tiny_folder, tmp_path):
+    done = theta("release", "--model", tiny_folder, "--output", tmp_path)
+    assert done.exit_code == 0
+    folder = Path(done.stdout.splitlines()[0])
+    assert folder.parent.name.startswith("theta_enhanced_20")
+    assert (folder / "config.json").is_file()

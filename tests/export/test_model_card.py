@@ -1,0 +1,100 @@
+import dataclasses
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from theta.export.model_card import Facts, card, git_revision
+from theta.generate.settings import GenerationSettings
+
+EVALUATE = {
+    "test": {"loss_nats_per_token": 2.5, "perplexity": None},
+    "base": {"loss_nats_per_token": 3.25, "perplexity": 25.8},
+    "replies": {"chrf": 31.5},
+    "domains": {"linux|bsd": {"loss_nats_per_token": 2.25, "base_loss_nats_per_token": 3.125, "documents": 12}},
+}
+BASE = {"kind": "hub", "name": "openai-community/gpt2", "revision": "607a30d", "files": {"config.json": "abc"}}
+FACTS = Facts(
+    name="tiny | `one`",
+    parameters=124_000_000,
+    config={"n_layer": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 50262},
+    dtype="float32",
+    generation=GenerationSettings(),
+    revision="0123abc",
+    prepare={"kept": 650, "conversations": {"train": 593}},
+    tokenize={"test": {"documents": 5, "tokens": 120}, "train": {"documents": 50, "tokens": 1234}},
+    train={"steps": 56, "stopped_early": False},
+    evaluate=EVALUATE,
+    provenance={"settings": {"learning_rate": 5e-5}, "base": BASE, "versions": {"torch": "2.13.0"}},
+)
+
+
+def test_front_matter_is_yaml() -> None:
+    front = yaml.safe_load(card(FACTS).split("---\n")[1])
+    assert front["model_name"] == "tiny | `one`"
+    assert front["pipeline_tag"] == "text-generation"
+    assert front["base_model"] == "openai-community/gpt2"
+    assert "license" not in front
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "# tiny \\| \\`one\\`",
+        "A GPT-2 of 124.0M parameters (12 layers, width 768, 1024 positions, 50,262 tokens) with float32",
+        "weights, fine-tuned from openai-community/gpt2 at revision 607a30d with Theta. "
+        "It answers questions and holds a conversation.",
+        "| conversations.train | 593 |",
+        "| what | train | test |",
+        "| tokens | 1,234 | 120 |",
+        "| stopped_early | no |",
+        "| learning_rate | 5e-05 |",
+        "| loss_nats_per_token | 2.5 | 3.25 |",
+        "| perplexity | - | 25.8 |",
+        "| linux\\|bsd | 2.25 | 3.125 | 12 |",
+        "| chrf | 31.5 |",
+        "| base.files.config.json | abc |",
+        "| versions.torch | 2.13.0 |",
+        "Project at git revision `0123abc`.",
+    ],
+)
+def test_it_tells(line: str) -> None:
+    assert line in card(FACTS).splitlines()
+
+
+def test_what_is_absent_is_named() -> None:
+    text = card(dataclasses.replace(FACTS, prepare=None, tokenize=None, train=None, evaluate=None, provenance=None))
+    assert text.count("Not measured.") == 6
+    assert "trained from an unknown base" in text
+    assert "base_model" not in text
+
+
+def test_a_new_model_is_not_called_fine_tuned() -> None:
+    base = {"kind": "scratch", "name": "scratch:mini", "revision": None}
+    text = card(dataclasses.replace(FACTS, provenance={"base": base}))
+    assert "trained from random weights (scratch:mini) with Theta" in text
+
+
+def test_git_revision(tmp_path: Path) -> None:
+    def git(*arguments: str) -> str:
+        who = ("-c", "user.name=x", "-c", "user.email=x@example.org")
+        return subprocess.run(
+            ["git", *who, *arguments], cwd=tmp_path, capture_output=True, text=True, check=True
+        ).stdout
+
+    assert git_revision(tmp_path) == "unknown"
+    assert git_revision(tmp_path / "absent") == "unknown"
+    git("init", "--quiet")
+    assert git_revision(tmp_path) == "unknown"  # no commit yet
+    (tmp_path / "params.yaml").write_text("a: 1\n")
+    git("add", ".")
+    git("commit", "--quiet", "--message", "first")
+    commit = git("rev-parse", "HEAD").strip()
+    assert git_revision(tmp_path) == commit
+    (tmp_path / "metrics").mkdir()
+    (tmp_path / "metrics/train.json").write_text("{}")
+    (tmp_path / "dvc.lock").write_text("")
+    assert git_revision(tmp_path) == commit  # what a run itself writes
+    (tmp_path / "params.yaml").write_text("a: 2\n")
+    assert git_revision(tmp_path) == f"{commit}+changes"

@@ -1,0 +1,86 @@
+import pytest
+
+from theta.conversation.messages import Message
+from theta.conversation.template import render_prompt
+from theta.errors import GenerationError
+from theta.generate.prompt import fit, to_messages
+
+
+def conversation(*contents: str, system: str | None = None) -> list[Message]:
+    turns = [Message("assistant" if place % 2 else "user", content) for place, content in enumerate(contents)]
+    return [Message("system", system), *turns] if system else turns
+
+
+def whole(messages, vocabulary):
+    return vocabulary.encode(list(render_prompt(messages)))[0]
+
+
+def test_messages_may_be_mappings_or_one_question():
+    expected = [Message("user", "What is DNS?")]
+    assert to_messages("What is DNS?") == expected
+    assert to_messages([{"role": "user", "content": "What is DNS?"}]) == expected
+    assert to_messages(expected) == expected
+
+
+@pytest.mark.parametrize(
+    ("prompt", "words"),
+    [
+        ("", "Message 1 (user) has content ''"),
+        ("a\ud800", "Message 1 (user) is not valid Unicode text"),
+        ([], "does not end with a message of the user"),
+        ([{"role": "system", "content": "s"}], "does not end with a message of the user"),
+        ([{"role": "bot", "content": "hi"}], "Message 1 has role 'bot', which is not one of system, user, assistant"),
+        ([{"role": "user"}], "Message 1 is {'role': 'user'}, expected"),
+        (["hello"], "Message 1 is 'hello', expected"),
+        ([{"role": "user", "content": 3}], "Message 1 (user) has content 3"),
+        ([{"role": "assistant", "content": "hi"}], "Message 1 has role 'assistant', expected 'user'"),
+        (conversation("q", "a"), "does not end with a message of the user"),
+        ([*conversation("q"), *conversation("q")], "Message 2 has role 'user', expected 'assistant'"),
+        ([*conversation("q", system="s"), *conversation("q")], "Message 3 has role 'user', expected 'assistant'"),
+        ([*conversation("q", "a"), Message("system", "s")], "Message 3 has role 'system', expected 'user'"),
+    ],
+)
+def test_a_bad_conversation_names_the_message(prompt, words):
+    with pytest.raises(GenerationError) as caught:
+        to_messages(prompt)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_conversation_that_fits_is_rendered_whole(vocabulary):
+    messages = conversation("What is DNS?", "Names to addresses.", "Literally <|end|>?", system="Be brief.")
+    assert fit(messages, vocabulary, positions=128, max_length=256) == whole(messages, vocabulary)
+
+
+def test_the_oldest_exchanges_give_way_and_the_system_message_stays(vocabulary):
+    messages = conversation("one " * 20, "two " * 20, "three " * 20, "four " * 20, "five", system="Be brief.")
+    kept = [messages[0], *messages[3:]]
+    size = len(whole(kept, vocabulary))
+    assert fit(messages, vocabulary, positions=size + 10, max_length=10) == whole(kept, vocabulary)
+    assert fit(messages, vocabulary, positions=size + 9, max_length=10) == whole(
+        [messages[0], messages[-1]], vocabulary
+    )
+
+
+def test_the_reserve_is_a_quarter_of_the_positions_at_most(vocabulary):
+    messages = conversation("one " * 20, "two " * 20, "three")
+    size = len(whole(messages, vocabulary))
+    positions = -(-size * 4 // 3)  # three quarters of it hold the prompt
+    assert fit(messages, vocabulary, positions=positions, max_length=1024) == whole(messages, vocabulary)
+
+
+def test_a_last_question_beyond_the_reserve_is_still_answered(vocabulary):
+    messages = conversation("old", "reply", "one " * 30, system="Be brief.")
+    kept = [messages[0], messages[-1]]
+    size = len(whole(kept, vocabulary))
+    assert fit(messages, vocabulary, positions=size + 1, max_length=256) == whole(kept, vocabulary)
+
+
+def test_no_room_for_a_single_token_names_the_tokens_the_limit_and_the_remedy(vocabulary):
+    messages = conversation("one " * 30)
+    size = len(whole(messages, vocabulary))
+    with pytest.raises(GenerationError) as caught:
+        fit(messages, vocabulary, positions=size - 2, max_length=256)
+    assert f"has {size} tokens" in str(caught.value)
+    assert f"reads {size - 2}" in str(caught.value)
+    assert "Shorten the prompt by 3 tokens" in str(caught.value)

@@ -1,0 +1,77 @@
+"""The weights that come with the clone: small, whole, trained, and described."""
+
+import json
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+
+from theta.files import read_json
+from theta.tokens.store import Store, write
+from theta.tokens.vocabulary import Vocabulary
+
+FOLDER = Path(__file__).parents[2] / "models" / "starter"
+TEXT = (
+    "A database is a collection of data that is stored on a computer, so that programs can find and change it. "
+    "Most of them keep their data in tables. Each row of a table is one record, and each column is one of its fields."
+)
+
+
+def test_weights_are_small_and_in_bfloat16() -> None:
+    file = FOLDER / "model.safetensors"
+    assert file.stat().st_size < 50e6
+    with safe_open(file, "pt") as weights:
+        assert {weights.get_slice(name).get_dtype() for name in weights.keys()} == {"BF16"}  # noqa: SIM118
+    config = read_json(FOLDER / "config.json")
+    assert (config["n_positions"], config["vocab_size"]) == (1024, Vocabulary.load(FOLDER).size)
+
+
+def test_the_pipeline_starts_from_it() -> None:
+    from theta.bases import descriptors
+    from theta.params import load_whole
+
+    root = FOLDER.parents[1]
+    assert load_whole(root / "params.yaml").model.base == FOLDER.relative_to(root).as_posix()
+    assert descriptors.shape(str(FOLDER)) == {
+        "layers": 12,
+        "heads": 4,
+        "width": 256,
+        "positions": 1024,
+        "vocabulary_size": 50262,
+    }
+
+
+def test_it_knows_english(tmp_path: Path) -> None:
+    """An untrained model has 10.8 nats a token; the same words without their order are much less likely."""
+    import torch
+
+    from theta.conversation.messages import Conversation, Message
+    from theta.evaluate.likelihood import measure
+    from theta.model import network
+    from theta.tokens.encode import Encoding, documents
+
+    vocabulary, words = Vocabulary.load(FOLDER), TEXT.split()
+    texts = (TEXT, " ".join(sorted(words)))
+    conversations = [Conversation((Message("text", text),), "prose", f"x#{i}") for i, text in enumerate(texts)]
+    write(tmp_path / "test.arrow", documents(conversations, vocabulary, 512, Encoding()))
+    store = Store(tmp_path / "test.arrow")
+    scores = measure(network.load(FOLDER), store, vocabulary.size, 4096, torch.device("cpu"))
+    ordered, shuffled = (scores.nats / store.learned_counts).tolist()
+    assert ordered < 4
+    assert shuffled > ordered + 1
+
+
+def test_its_card_tells_data_licences_loss_and_samples() -> None:
+    card = (FOLDER / "README.md").read_text(encoding="utf-8")
+    evaluated = read_json(FOLDER.parents[1] / "recipes" / "starter" / "metrics" / "evaluate.json")
+    assert f"{evaluated['test']['bits_per_byte']:.3f} bits per byte" in card
+    for part in ("licence", "copyleft", "validation loss", "| question | reply |"):
+        assert part in card
+
+
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json", "chat_template.jinja", "vocab.json"])
+def test_any_reader_finds_its_files(name: str) -> None:
+    content = (FOLDER / name).read_text(encoding="utf-8")
+    assert content
+    if name.endswith(".json"):
+        json.loads(content)

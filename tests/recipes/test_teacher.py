@@ -1,0 +1,108 @@
+"""The teacher computes what transformers' Llama does, and replies to every prompt."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+from transformers import LlamaForCausalLM
+
+from recipes.starter import teacher
+from recipes.starter.teacher import Teacher
+from tests.support.teachers import TOKENS, random_llama, write_gguf
+
+PROMPTS = [f"{word}{number}?" for word in ("he", "the", "when", "where") for number in range(10)]
+
+
+@pytest.fixture(scope="module")
+def llama() -> LlamaForCausalLM:
+    return random_llama()
+
+
+@pytest.fixture(scope="module")
+def loaded(tmp_path_factory: pytest.TempPathFactory, llama: LlamaForCausalLM) -> Teacher:
+    path: Path = tmp_path_factory.mktemp("teacher") / "llama.gguf"
+    write_gguf(path, llama)
+    return teacher.load(path, "cpu")
+
+
+@pytest.fixture(scope="module")
+def exact(loaded: Teacher) -> Teacher:
+    """The same weights, computed with in float32."""
+    return replace(loaded, weights={name: weight.float() for name, weight in loaded.weights.items()})
+
+
+def say(model: Teacher, prompts: list[str] = PROMPTS, **changes: float) -> list[tuple[int, str, bool]]:
+    settings = {"most_tokens": 24, "temperature": 1.0, "least_share": 0.01, "batch": 8, "seed": 0}
+    return list(teacher.replies(model, prompts, **{**settings, **changes}))
+
+
+@torch.inference_mode()
+def logits(model: Teacher, ids: Tensor, *, at_once: int) -> Tensor:
+    """Of what follows `ids`, `at_once` of which are read together and the others one by one."""
+    cache = teacher.new_cache(model, *ids.shape)
+    found = teacher.next_logits(model, ids[:, :at_once], cache, begin=0)
+    for place in range(at_once, ids.shape[1]):
+        found = teacher.next_logits(model, ids[:, place : place + 1], cache, begin=place)
+    return found
+
+
+@pytest.mark.parametrize("at_once", [1, 5, 12])
+def test_logits_are_those_of_transformers(exact: Teacher, llama: LlamaForCausalLM, at_once: int) -> None:
+    ids = torch.randint(len(TOKENS), (3, 12), generator=torch.Generator().manual_seed(1))
+    with torch.inference_mode():
+        expected = llama(ids).logits[:, -1]
+    torch.testing.assert_close(logits(exact, ids, at_once=at_once), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_it_is_read_in_bfloat16(loaded: Teacher, exact: Teacher) -> None:
+    ids = torch.arange(8)[None]
+    assert {weight.dtype for weight in loaded.weights.values()} == {torch.bfloat16}
+    found, expected = (logits(model, ids, at_once=8).float() for model in (loaded, exact))
+    assert (found - expected).abs().max() < 0.05 * expected.abs().max()  # three digits, through two layers
+
+
+def test_words_are_merged_and_numbers_cut_into_digits(loaded: Teacher) -> None:
+    text = teacher.prompt([("user", "he 12 he")])
+    tokens = loaded.tokenizer.encode(text, add_special_tokens=False).tokens
+    said = ["<|im_start|>", *"user", "Ċ", "he", "Ġ", "1", "2", "Ġhe", "<|im_end|>", "Ċ"]
+    assert tokens == [*said, "<|im_start|>", *"assistant", "Ċ"]
+    assert loaded.end_id == TOKENS.index("<|im_end|>")
+    assert teacher.asking("to", "he") == "<|im_start|>system\nto<|im_end|>\n<|im_start|>user\nhe"
+
+
+@pytest.mark.parametrize("batch", [1, 4, 64])
+def test_every_prompt_is_answered_once(loaded: Teacher, batch: int) -> None:
+    said = say(loaded, batch=batch)
+    assert sorted(place for place, _, _ in said) == list(range(len(PROMPTS)))
+    assert {whole for _, _, whole in said} == {True, False}
+
+
+def test_the_same_seed_says_the_same(loaded: Teacher) -> None:
+    assert say(loaded) == say(loaded)
+    assert say(loaded) != say(loaded, seed=1)
+    equal = say(loaded, ["he"] * 8)
+    assert len({text for _, text, _ in equal}) > 1  # equal prompts draw differently
+
+
+def test_the_likeliest_reply_depends_on_its_prompt_alone(exact: Teacher, llama: LlamaForCausalLM) -> None:
+    """It is what transformers writes, whatever stands beside it and ends before it."""
+    expected = {}
+    for place, text in enumerate(PROMPTS):
+        ids = torch.tensor([exact.tokenizer.encode(text, add_special_tokens=False).ids])
+        mask = torch.ones_like(ids)
+        with torch.inference_mode():
+            written = llama.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
+        whole = exact.end_id in written.tolist()
+        expected[place] = (exact.tokenizer.decode(written.tolist()).strip(), whole)
+    assert {whole for _, whole in expected.values()} == {True, False}
+    for batch in (1, 4, 64):
+        found = say(exact, temperature=1e-5, least_share=0.99, batch=batch)
+        assert {place: (text, whole) for place, text, whole in found} == expected
+
+
+def test_a_reply_of_one_token_is_whole_only_if_it_is_empty(loaded: Teacher) -> None:
+    said = say(loaded, ["he"] * 300, most_tokens=1)
+    assert {text for _, text, whole in said if whole} == {""}
+    assert len({text for _, text, whole in said if not whole}) > 5

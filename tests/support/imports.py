@@ -1,0 +1,42 @@
+"""Which project files a file imports, at its head or inside functions, directly or through others."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def imported_modules(file: Path) -> Iterator[str]:
+    """Modules of this project that `file` names in its imports; those for the type checker only are left out."""
+    tree = ast.parse(file.read_text(encoding="utf-8"))
+    skipped = {id(node) for guard in ast.walk(tree) if _is_type_checking(guard) for node in ast.walk(guard)}
+    for node in ast.walk(tree):
+        if id(node) in skipped:
+            continue
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{file}: imports are absolute here"
+            names = [str(node.module), *(f"{node.module}.{alias.name}" for alias in node.names)]
+        else:
+            continue
+        yield from (name for name in names if name.split(".")[0] in ("theta", "stages", "recipes"))
+
+
+def closure(file: Path) -> set[Path]:
+    """All project files that run when `file` does, itself among them; packages' `__init__` hold no code."""
+    found: set[Path] = set()
+    waiting = [file]
+    while waiting:
+        current = waiting.pop()
+        if current in found:
+            continue
+        found.add(current)
+        candidates = (ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in imported_modules(current))
+        waiting += [path for path in candidates if path.is_file()]
+    return found
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"

@@ -1,0 +1,19 @@
+"""The `model` section of params.yaml."""
+
+from pydantic import Field
+
+from theta.settings import Settings
+
+
+class ModelSettings(Settings):
+    """Where training starts from."""
+
+    base: str = Field(min_length=1)
+    """A local folder, a name on the Hugging Face hub such as gpt2-medium, or scratch:NAME (nano, mini, small)."""
+
+    revision: str | None
+    """Commit, tag or branch of a hub base; a tag or branch stays at the commit that this machine fetched first. null
+    takes the pinned commit of gpt2, gpt2-medium, gpt2-large and gpt2-xl, and `main` of others."""
+
+    seed: int = Field(ge=0, lt=2**31)
+    """Seed of the initial weights of a scratch base; other bases do not depend on it."""

@@ -1,0 +1,1 @@
+"""The user's commands, a file each, and what they print."""

@@ -1,0 +1,171 @@
+"""A plan really run: some steps of the training loop on random tokens, to hold its prediction against."""
+
+import gc
+import os
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import torch
+from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
+
+from theta.errors import OutOfMemoryError, SettingsError
+from theta.memory.plans import Plan, Size
+from theta.tokens.store import Document, Store, write
+from theta.train.choose import choose_compute
+from theta.train.loop import train
+from theta.train.run import Run
+from theta.train.settings import TrainSettings
+
+WARMUP_STEPS = 4
+"""Steps in which kernels are compiled and work is recorded."""
+
+STEPS = 12
+
+LENGTHS = (64, 128, 192, 384)
+"""Tokens of the documents, of which 80 % are learned: much like real conversations, which have 189 on average."""
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a plan came to: the peak of what torch allocated, and real tokens per second once all is compiled."""
+
+    peak_bytes: int
+    tokens_per_second: float
+
+
+def probe(
+    size: Size, heads: int, plan: Plan, tokens_per_microbatch: int, tokens_per_step: int, longest: int
+) -> Measured:
+    """Train a new model of this size for some steps on the GPU.
+
+    Args:
+        plan: one of `theta.memory.plans.PLANS`.
+        longest: tokens of the longest document.
+
+    Raises:
+        SettingsError: there is no GPU, or the plan does not fit or cannot be computed on it.
+        OutOfMemoryError: microbatches of that size do not fit after all.
+    """
+    require_gpu()
+    device = torch.device("cuda", torch.cuda.current_device())
+    torch.compiler.reset()  # what an earlier probe compiled has other shapes
+    gc.collect()
+    torch.cuda.empty_cache()
+    before, failures = torch.cuda.memory_allocated(device), _failures(device)
+    with TemporaryDirectory() as folder:
+        run = random_run(size, heads, plan, tokens_per_microbatch, tokens_per_step, longest, Path(folder), device)
+        torch.cuda.reset_peak_memory_stats(device)
+        # The run is left before its last step, after which it would validate and write its weights.
+        records = [record for record in islice(train(run), STEPS) if record["step"] > WARMUP_STEPS]
+        peak = torch.cuda.max_memory_allocated(device) - before
+    if _failures(device) > failures:  # training went on in smaller microbatches
+        raise OutOfMemoryError(
+            f"The GPU has too little memory for plan {plan.name} with train.tokens_per_microbatch "
+            f"{tokens_per_microbatch}; close what else uses the GPU, or give less by --vram."
+        )
+    seconds = sum(record["seconds"] for record in records)
+    return Measured(peak, sum(record["tokens"] for record in records) / seconds)
+
+
+def require_gpu() -> None:
+    """Stop where there is no GPU.
+
+    Raises:
+        SettingsError: there is none.
+    """
+    if not torch.cuda.is_available():
+        raise SettingsError("A probe measures a GPU, and torch sees none; leave --probe out, or check the driver.")
+
+
+def random_run(
+    size: Size,
+    heads: int,
+    plan: Plan,
+    tokens_per_microbatch: int,
+    tokens_per_step: int,
+    longest: int,
+    folder: Path,
+    device: torch.device,
+) -> Run:
+    """A run of more than `STEPS` steps of a new model on random tokens, which lie in `folder`."""
+    settings = TrainSettings(
+        epochs=1,
+        tokens_per_step=tokens_per_step,
+        tokens_per_microbatch=tokens_per_microbatch,
+        memory=plan.name,
+        compile="always",
+        learning_rate=1e-5,
+        warmup_fraction=0.1,
+        final_learning_rate_fraction=0.1,
+        weight_decay=0.1,
+        beta1=0.9,
+        beta2=0.99,
+        max_gradient_norm=1.0,
+        dropout=0.0,
+        label_smoothing=0.0,
+        layer_learning_rate_decay=1.0,
+        frozen_layers=0,
+        lora_rank=0,
+        ema_decay=0.0,
+        rehearsal_share=0.0,
+        base_share=0.0,
+        validations_per_epoch=1,
+        early_stopping_patience=0,
+        keep="last",
+        steps_per_checkpoint=10**6,
+        device="cuda" if device.type == "cuda" else "cpu",
+        precision="auto",
+        devices=1,
+        threads="auto",
+        seed=0,
+    )
+    model = _random_model(size, heads, plan, device)
+    documents = _random_store(folder / "train.arrow", size.columns, (STEPS + 3) * tokens_per_step, longest)
+    validation = _random_store(folder / "validation.arrow", size.columns, longest, longest)
+    compute = choose_compute(settings, model, size.columns, documents)
+    return Run(model, documents, validation, settings, compute, folder / "run", os.getppid())
+
+
+def _random_model(size: Size, heads: int, plan: Plan, device: torch.device) -> GPT2LMHeadModel:
+    """Made where it is trained and in the form it is trained in, which takes gpt2-xl seconds instead of minutes."""
+    config = GPT2Config(
+        n_layer=size.layers,
+        n_head=heads,
+        n_embd=size.width,
+        n_positions=size.positions,
+        vocab_size=size.columns,
+        bos_token_id=None,
+        eos_token_id=None,
+    )
+    with device:
+        return AutoModelForCausalLM.from_config(config, dtype=getattr(torch, plan.weights))
+
+
+def _random_store(path: Path, vocabulary_size: int, tokens: int, longest: int) -> Store:
+    """Documents of so many tokens together, the first of them the longest."""
+    random = np.random.default_rng(0)
+    lengths = [longest]
+    while sum(lengths) < tokens:
+        lengths.append(min(LENGTHS[len(lengths) % len(LENGTHS)], longest))
+    write(
+        path,
+        (
+            Document(
+                random.integers(vocabulary_size, size=length).tolist(),
+                [place >= length // 5 for place in range(length)],
+                "random",
+                f"random#{number}",
+                length,
+            )
+            for number, length in enumerate(lengths)
+        ),
+    )
+    return Store(path)
+
+
+def _failures(device: torch.device) -> int:
+    """How often memory ran out so far."""
+    return int(torch.cuda.memory_stats(device).get("num_ooms", 0))

@@ -1,0 +1,206 @@
+"""The model card, README.md of the exported folder: use, data, training, figures, limits, where it comes from.
+
+What was not measured is named as not measured. There is no date in it: the same model gives the same card.
+"""
+
+import json
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from theta.export.markdown import NOT_MEASURED, Section, facts_table, plain, splits_table, table
+from theta.generate.settings import GenerationSettings
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a card tells.
+
+    Attributes:
+        name: of the model.
+        parameters: how many the network has.
+        config: its config.json.
+        dtype: number format of its weights.
+        generation: how replies are sampled.
+        revision: of the project, as `git_revision` returns it.
+        prepare, tokenize, train, evaluate: the metrics of these stages.
+        provenance: provenance.json of the checkpoint.
+    """
+
+    name: str
+    parameters: int
+    config: Mapping[str, Any]
+    dtype: str
+    generation: GenerationSettings
+    revision: str
+    prepare: Section
+    tokenize: Section
+    train: Section
+    evaluate: Section
+    provenance: Section
+
+
+_CARD = Template("""\
+---
+$front_matter
+---
+
+# $name
+
+A GPT-2 of $size parameters ($layers layers, width $width, $positions positions, $vocabulary_size tokens) with $dtype
+weights, $origin with Theta. It answers questions and holds a conversation.
+
+## Use
+
+With Theta:
+
+```python
+from theta import ThetaModel
+
+model = ThetaModel.load("models/theta_final")
+print(model.generate(prompt="What is machine learning?", max_length=200, temperature=0.8))
+```
+
+With transformers alone:
+
+```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "models/theta_final"
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+messages = [{"role": "user", "content": "What is machine learning?"}]
+prompt = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True, return_tensors="pt")
+written = model.generate(**prompt)
+print(tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
+```
+
+Replies are sampled by generation_config.json unless told otherwise. (Theta applies the last two to the reply alone, and
+the penalty to log-probabilities; transformers counts the question too, so that its replies differ a little.)
+
+$generation
+
+## Data
+
+Conversations after cleaning, by split, and what was dropped:
+
+$prepare
+
+Tokens (documents are whole conversations, or parts of long ones; only replies are learned):
+
+$tokenize
+
+## Training
+
+$train
+
+Settings:
+
+$settings
+
+## Evaluation
+
+On the test split, which training never saw. Loss in nats per learned token; "base" is the model before fine-tuning.
+
+$evaluation
+
+## Limits
+
+- It says what is likely, not what is true, and it is never unsure. Check what it says before acting on it.
+- It knows the subjects of its conversations and what its base had read; elsewhere it makes things up.
+- Prompt and reply together hold $positions tokens; of a longer conversation the oldest part is forgotten.
+- No filter stands between it and its reader. It repeats the biases of its data.
+- The license of the base and of the conversations holds for it too; this card does not know them.
+
+## Provenance
+
+Project at git revision `$revision`.
+
+$provenance
+""")
+
+
+def card(facts: Facts) -> str:
+    """The text of the card."""
+    provenance = dict(facts.provenance or {})
+    settings = provenance.pop("settings", None)
+    base = provenance.get("base", {})
+    return _CARD.substitute(
+        front_matter=_front_matter(facts.name, base),
+        name=plain(facts.name),
+        size=f"{facts.parameters / 1e6:.1f}M",
+        layers=facts.config["n_layer"],
+        width=facts.config["n_embd"],
+        positions=facts.config["n_positions"],
+        vocabulary_size=f"{facts.config['vocab_size']:,}",
+        origin=_origin(base),
+        dtype=facts.dtype,
+        generation=facts_table(facts.generation.model_dump()),
+        prepare=facts_table(facts.prepare),
+        tokenize=splits_table(facts.tokenize),
+        train=facts_table(facts.train),
+        settings=facts_table(settings),
+        evaluation=_evaluation(facts.evaluate),
+        revision=facts.revision,
+        provenance=facts_table(provenance),
+    )
+
+
+def git_revision(folder: Path) -> str:
+    """The commit of the project in `folder`, with "+changes" if its files are not those of the commit.
+
+    Metrics and dvc.lock are left out: the run that asks has just changed them. Without git it is "unknown".
+    """
+    commit = _git(folder, "rev-parse", "HEAD")
+    changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)metrics", ":(exclude)dvc.lock")
+    if commit is None or changes is None:
+        return "unknown"
+    return f"{commit}+changes" if changes else commit
+
+
+def _git(folder: Path, *arguments: str) -> str | None:
+    try:
+        done = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return done.stdout.strip()
+
+
+def _front_matter(name: str, base: Mapping[str, Any]) -> str:
+    """YAML for the hub. No license stands here: the base's is not known."""
+    lines = [
+        "language: en",
+        "library_name: transformers",
+        "pipeline_tag: text-generation",
+        "tags: [gpt2, conversational, theta]",
+        f"model_name: {json.dumps(name)}",  # a JSON string is a YAML string
+    ]
+    return "\n".join([*lines, f"base_model: {json.dumps(base['name'])}"] if base.get("kind") == "hub" else lines)
+
+
+def _origin(base: Mapping[str, Any]) -> str:
+    if not base:
+        return "trained from an unknown base"
+    name = plain(base["name"])
+    if base["kind"] == "scratch":
+        return f"trained from random weights ({name})"
+    return f"fine-tuned from {name} at revision {base['revision']}" if base["revision"] else f"fine-tuned from {name}"
+
+
+def _evaluation(evaluate: Section) -> str:
+    if evaluate is None:
+        return NOT_MEASURED
+    test, base = evaluate["test"], evaluate["base"]
+    domains = [
+        (name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"])
+        for name, row in evaluate["domains"].items()
+    ]
+    return "\n\n".join([
+        table(("figure", "fine-tuned", "base"), [(name, test[name], base[name]) for name in test]),
+        table(("domain", "loss", "base loss", "documents"), domains),
+        "Replies that it wrote to questions of the test split:",
+        facts_table(evaluate["replies"]),
+    ])  # fmt: skip

@@ -1,0 +1,1 @@
+"""GPU kernels in Triton; they import nothing of Theta."""

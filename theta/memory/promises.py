@@ -1,0 +1,55 @@
+"""The bases that Theta promises to fine-tune, the memory each needs, and the one for a card."""
+
+from dataclasses import dataclass
+
+from theta.memory.plans import GIB, PLANS, Size, peak_bytes
+
+TOKENS_PER_STEP = 2048
+"""Tokens of the step, in one microbatch, for which `theta models` tells the least memory."""
+
+LEANEST = next(plan for plan in PLANS if plan.name == "leanest")
+
+SOLD_AS = 0.95
+"""Cards report a little less memory than the gigabytes they are sold with."""
+
+
+@dataclass(frozen=True, slots=True)
+class Promise:
+    """What is promised of a base: that it trains on a card of so many gigabytes, and how fast it is."""
+
+    base: str
+    gigabytes: int
+    speed: str
+
+
+PROMISES = (
+    Promise("gpt2", 4, "Fast"),
+    Promise("gpt2-medium", 8, "Medium"),
+    Promise("gpt2-large", 16, "Slow"),
+    Promise("gpt2-xl", 24, "Very Slow"),
+)
+"""From the smallest to the largest."""
+
+MEASURED_GIB = {"gpt2": 0.64, "gpt2-medium": 1.35, "gpt2-large": 2.73, "gpt2-xl": 5.14}
+"""Peaks in plan leanest at 2,048 tokens a step, as docs/benchmarks.md has them; a base without one is predicted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The least memory that a base can be trained in, and whether it was measured or predicted."""
+
+    gib: float
+    measured: bool
+
+
+def need(base: str, size: Size) -> Need:
+    """The least memory of a base, in plan leanest at 2,048 tokens a step."""
+    if base in MEASURED_GIB:
+        return Need(MEASURED_GIB[base], measured=True)
+    return Need(peak_bytes(size, LEANEST, TOKENS_PER_STEP) / GIB, measured=False)
+
+
+def recommended(memory: float) -> str | None:
+    """The largest base that is promised for a card of so many bytes; None if the smallest is not."""
+    kept = [promise.base for promise in PROMISES if memory >= SOLD_AS * promise.gigabytes * 10**9]
+    return kept[-1] if kept else None

@@ -1,0 +1,80 @@
+"""AdamW with decay on matrices only: torch's own for float32 weights, ours with stochastic rounding for bfloat16."""
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from theta.memory.plans import Plan
+from theta.optim.rounded_adamw import RoundedAdamW
+
+Optimizer = torch.optim.AdamW | RoundedAdamW
+
+
+def adamw(
+    model: GPT2LMHeadModel,
+    *,
+    learning_rate: float,
+    weight_decay: float,
+    betas: tuple[float, float],
+    plan: Plan,
+    seed: int,
+    layer_decay: float = 1.0,
+) -> Optimizer:
+    """AdamW (Loshchilov and Hutter 2019). Biases and layer norms do not decay.
+
+    Args:
+        model: what of it gets no gradient is left out.
+        layer_decay: share of the learning rate of the layer above at which a layer learns.
+    """
+    layers = model.config.n_layer
+    members: dict[tuple[float, bool], list[Tensor]] = {}
+    for name, parameter in model.named_parameters():
+        if parameter.requires_grad:
+            scale = layer_decay ** _layers_above(name, layers)
+            members.setdefault((scale, parameter.dim() >= 2), []).append(parameter)
+    groups = [
+        {"params": members[scale, decays], "scale": scale, "weight_decay": weight_decay if decays else 0.0}
+        for scale, decays in sorted(members, reverse=True)
+    ]
+    if plan.weights == "float32":
+        return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+    return RoundedAdamW(groups, lr=learning_rate, betas=betas, moment_bits=plan.moment_bits, seed=seed)
+
+
+def _layers_above(name: str, layers: int) -> int:
+    """Layers above the one that a parameter belongs to, of the blocks and below them the embeddings.
+
+    The final layer norm counts to the last block. The output matrix is the token embedding, so it is below all blocks.
+    """
+    match name.removeprefix("transformer.").split("."):
+        case "h", block, *_:
+            return layers - 1 - int(block)
+        case "wte" | "wpe", *_:
+            return layers
+    return 0
+
+
+def begin(optimizer: Optimizer, learning_rate: float) -> None:
+    """Begin a step with this learning rate, of which each layer has its share."""
+    for group in optimizer.param_groups:
+        group["lr"] = learning_rate * group["scale"]
+    if isinstance(optimizer, RoundedAdamW):
+        optimizer.begin()
+
+
+def apply(optimizer: Optimizer, factor: Tensor) -> None:
+    """Update the weights by the gradients times `factor`, a scalar on the device; not at all if it is not finite."""
+    if isinstance(optimizer, RoundedAdamW):
+        optimizer.step(factor)
+        return
+    # What torch's own gradient scaler hands to fused optimizers: gradients are divided by the first, and a second
+    # that is not zero skips the update.
+    optimizer.grad_scale = factor.reciprocal()  # type: ignore[attr-defined]
+    optimizer.found_inf = (~factor.isfinite()).float()  # type: ignore[attr-defined]
+    optimizer.step()
+
+
+def apply_to(optimizer: Optimizer, parameter: Tensor, factor: Tensor) -> None:
+    """Update one parameter."""
+    assert isinstance(optimizer, RoundedAdamW)
+    optimizer.update(parameter, factor)

@@ -1,0 +1,96 @@
+"""What a training run works on, and what changes in its course."""
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from theta.optim.adamw import Optimizer
+from theta.optim.ema import Averages
+from theta.optim.gradients import Gradients
+from theta.optim.update import Update
+from theta.tokens.store import Store
+from theta.train.compute import Compute
+from theta.train.resume_state import Progress
+from theta.train.row_work import Works
+from theta.train.settings import TrainSettings
+
+Record = dict[str, Any]
+"""What the loop yields, plain values that a resume state keeps: {"kind": "step" | "validation" | "memory", ...}."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a training run works on.
+
+    Attributes:
+        model: trained in place; its output matrix is padded as `network.resize` does it.
+        documents: the train split, and behind it what is rehearsed.
+        validation: the validation split.
+        resume: folder of the resume state.
+        parent: process id of the parent that the run must not outlive.
+    """
+
+    model: GPT2LMHeadModel
+    documents: Store
+    validation: Store
+    settings: TrainSettings
+    compute: Compute
+    resume: Path
+    parent: int
+
+
+@dataclass(slots=True)
+class State:
+    """What changes in the course of a run, beside the weights.
+
+    Attributes:
+        unread: records of steps under way, with the figures that are still on their way to the host.
+        clock: when the last of the others was read, in seconds.
+    """
+
+    compute: Compute
+    optimizer: Optimizer
+    gradients: Gradients
+    update: Update
+    works: Works
+    progress: Progress
+    averages: Averages
+    unread: list[tuple[Record, "Figures"]] = field(default_factory=list)
+    clock: float = field(default_factory=time.perf_counter)
+
+    def read(self, leave: int) -> list[Record]:
+        """The records of the steps under way but the last `leave`, as plain values; waits for the device."""
+        done, self.unread = self.unread[: len(self.unread) - leave], self.unread[len(self.unread) - leave :]
+        for record, figures in done:
+            record["loss"], record["gradient_norm"] = figures.read()
+        now = time.perf_counter()
+        for record, _ in done:  # steps that are read at once have taken equal parts of the time
+            record["seconds"] = (now - self.clock) / len(done)
+        self.clock = now
+        return [record for record, _ in done]
+
+
+class Figures:
+    """Loss and gradient norm of a step, copied to the host as soon as they are known.
+
+    Read from the device later, they would come behind the next step, which is under way by then, and the device would
+    stand idle while the host prepares the one after.
+    """
+
+    def __init__(self, loss: Tensor, norm: Tensor) -> None:
+        self._values = torch.stack([loss, norm.to(loss.dtype)]).to("cpu", non_blocking=True)
+        self._copied = torch.cuda.Event() if loss.is_cuda else None
+        if self._copied:
+            self._copied.record()
+
+    def read(self) -> list[float]:
+        """The two as plain numbers; waits until they are there."""
+        if self._copied:
+            self._copied.synchronize()
+        values: list[float] = self._values.tolist()
+        return values
