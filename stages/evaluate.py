@@ -10,6 +10,7 @@ from theta.conversation.messages import Conversation
 from theta.errors import DataError
 from theta.evaluate.settings import EvaluateSettings
 from theta.generate.settings import GenerationSettings
+from theta.machine.settings import MachineSettings
 from theta.settings import load
 
 if TYPE_CHECKING:
@@ -17,13 +18,16 @@ if TYPE_CHECKING:
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
+TOKENS_PER_MICROBATCH = 4096
+"""Tokens of one forward pass where machine.tokens_per_microbatch is auto."""
+
 
 def evaluate(
     checkpoint: Path = Path("models/checkpoint"),
     test: Path = Path("Datasets/tokens/test.arrow"),
     conversations: Path = Path("Datasets/prepared/test.jsonl"),
     tokenizer: Path = Path("Datasets/tokens/tokenizer"),
-    base: Path = Path("models/base/weights.json"),
+    base_weights: Path = Path("models/base/weights.json"),
     train_curve: Path = Path("metrics/curves/plots/metrics/train/loss.tsv"),
     validation_curve: Path = Path("metrics/curves/plots/metrics/validation/loss.tsv"),
     lengths: Path = Path("metrics/plots/lengths.csv"),
@@ -37,6 +41,7 @@ def evaluate(
     """Measure the model on the test split, beside the base before fine-tuning."""
     settings = load(params, "evaluate", EvaluateSettings)
     generation = load(params, "generation", GenerationSettings)
+    machine = load(params, "machine", MachineSettings)
     if not checkpoint.is_dir():
         raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
     from theta.evaluate import plots, report
@@ -46,7 +51,9 @@ def evaluate(
 
     store, vocabulary = Store(test), Vocabulary.load(tokenizer)
     typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
-    results, answers = _measure(checkpoint, base, store, conversations, vocabulary, settings, generation)
+    results, answers = _measure(
+        checkpoint, base_weights, store, conversations, vocabulary, settings, generation, machine
+    )
     files.write_json_lines(replies, (each.to_json() for each in answers))
     files.write_text(replies_page, page(answers))
     report.write_domains(domains, results["domains"])
@@ -59,12 +66,13 @@ def evaluate(
 
 def _measure(
     checkpoint: Path,
-    base: Path,
+    base_weights: Path,
     store: "Store",
     conversations: Path,
     vocabulary: "Vocabulary",
     settings: EvaluateSettings,
     generation: GenerationSettings,
+    machine: MachineSettings,
 ) -> tuple[dict[str, Any], list["Answered"]]:
     """The content of metrics/evaluate.json, and the replies."""
     from theta.evaluate import report
@@ -74,18 +82,24 @@ def _measure(
     from theta.machine.devices import choose_device, memory_remedy
     from theta.model import network
 
-    device = choose_device("evaluate.device", settings.device)
-    limits = (vocabulary.size, settings.tokens_per_microbatch, device)
+    device = choose_device(machine.device)
+    tokens = TOKENS_PER_MICROBATCH if machine.tokens_per_microbatch == "auto" else machine.tokens_per_microbatch
     # One model after the other: two of gpt2-xl in float32 need 13 GB.
-    with memory_remedy(f"lower evaluate.tokens_per_microbatch ({settings.tokens_per_microbatch}), or use the cpu"):
-        before = measure(network.from_base(files.read_json(base), vocabulary.size), store, *limits)
+    with memory_remedy(
+        device,
+        f"lower machine.tokens_per_microbatch ({machine.tokens_per_microbatch}) or evaluate.prompts_per_batch "
+        f"({settings.prompts_per_batch}), or set machine.device to cpu",
+    ):
+        base = network.from_base(files.read_json(base_weights), vocabulary.size)
+        before = measure(base, store, vocabulary.size, tokens, device)
+        del base
         model = network.load(checkpoint)
-        after = measure(model, store, *limits)
-    answers = answer(
-        ThetaModel(model, vocabulary, generation),
-        map(Conversation.from_json, files.read_json_lines(conversations)),
-        replies=settings.replies,
-        batch_size=settings.prompts_per_batch,
-        seed=settings.seed,
-    )
+        after = measure(model, store, vocabulary.size, tokens, device)
+        answers = answer(
+            ThetaModel(model, vocabulary, generation),
+            map(Conversation.from_json, files.read_json_lines(conversations)),
+            replies=settings.replies,
+            batch_size=settings.prompts_per_batch,
+            seed=settings.seed,
+        )
     return report.metrics(store, after, before, figures(answers)), answers

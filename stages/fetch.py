@@ -12,7 +12,7 @@ from theta.corpus.readers import find
 from theta.errors import SettingsError
 from theta.files import replacing, write_json
 from theta.params import load_whole
-from theta.train.options import check_options
+from theta.train.settings import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
 """Folders that the stages write: no base may lie in one."""

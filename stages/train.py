@@ -1,6 +1,5 @@
 """train: Datasets/tokens + models/base/weights.json -> models/checkpoint, metrics/train.json, metrics/curves."""
 
-import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +8,8 @@ import typer
 
 from stages.progress import show
 from theta import files
-from theta.machine.process import keep_large_buffers, prepare_gpu, set_threads
+from theta.machine.process import dvc_parent, keep_large_buffers, prepare_gpu, set_threads
+from theta.machine.settings import MachineSettings
 from theta.settings import load
 from theta.train.settings import TrainSettings
 
@@ -19,31 +19,30 @@ if TYPE_CHECKING:
 
 def train(
     tokens: Path = Path("Datasets/tokens"),
-    base: Path = Path("models/base/weights.json"),
+    base_weights: Path = Path("models/base/weights.json"),
     checkpoint: Path = Path("models/checkpoint"),
     metrics: Path = Path("metrics/train.json"),
     curves: Path = Path("metrics/curves"),
     params: Path = Path("params.yaml"),
 ) -> None:
     """Fine-tune the base and keep the weights that train.keep names."""
-    parent = os.getppid()
-    settings = load(params, "train", TrainSettings)
+    parent = dvc_parent()
+    settings, machine = load(params, "train", TrainSettings), load(params, "machine", MachineSettings)
     keep_large_buffers()  # both before torch is imported
     prepare_gpu()
-    from theta.errors import TrainingError
+    from theta.errors import ThetaError
     from theta.machine.devices import choose_device
     from theta.train.choose import choose_processes
-    from theta.train.distributed import joined, started_by_torchrun
-    from theta.train.launch import launch
+    from theta.train.distributed import joined, launch, started_by_torchrun
 
-    processes = 1 if started_by_torchrun() else choose_processes(settings)
+    processes = 1 if started_by_torchrun() else choose_processes(machine)
     if processes > 1:
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
-    with joined(choose_device("train.device", settings.device)) as ranks:
+    with joined(choose_device(machine.device)) as ranks:
         try:
-            _train(settings, ranks, parent, tokens, base, checkpoint, metrics, curves)
-        except TrainingError:
+            _train(settings, machine, ranks, parent, tokens, base_weights, checkpoint, metrics, curves)
+        except ThetaError:
             if ranks.first:  # which says it for all
                 raise
             raise SystemExit(1) from None
@@ -51,44 +50,63 @@ def train(
 
 def _train(
     settings: TrainSettings,
+    machine: MachineSettings,
     ranks: "Ranks",
-    parent: int,
+    parent: int | None,
     tokens: Path,
-    base: Path,
+    base_weights: Path,
     checkpoint: Path,
     metrics: Path,
     curves: Path,
 ) -> None:
+    from theta.machine.devices import notes
     from theta.model import network
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
-    from theta.train import loop, report
-    from theta.train.choose import choose_compute, describe
-    from theta.train.records import log_curves
-    from theta.train.resume import resume_folder
+    from theta.train import loop, resume_state
+    from theta.train.choose import choose_compute, describe, number_formats
+    from theta.train.finish import finish
+    from theta.train.records import log_curves, provenance, report
     from theta.train.run import Run
 
-    threads = set_threads(settings.threads)
-    vocabulary, descriptor = Vocabulary.load(tokens / "tokenizer"), files.read_json(base)
+    threads = set_threads(machine.threads)
+    vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
     learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
     held_back = tokens / "validation.arrow"
     documents, validation = Store(*learned), Store(held_back)
-    model = network.from_base(descriptor, vocabulary.size)
-    compute = choose_compute(settings, model, vocabulary.size, documents, ranks)
-    computed = {**describe(compute), "threads": threads}
-    resume = resume_folder(settings.model_dump(), computed, [*learned, held_back, base])
-    run = Run(model, documents, validation, settings, compute, resume, parent)
+    model = network.from_base(base, vocabulary.size)
+    compute = choose_compute(settings, machine, model, vocabulary.size, documents, ranks)
+    inputs = [*learned, held_back, base_weights]
+    resume = ranks.of_first(resume_state.folder_of(settings.model_dump(), number_formats(compute), inputs))
+    run = Run(model, documents, validation, settings, compute, resume, machine.steps_per_checkpoint, parent)
     if not ranks.first:
         for _ in loop.train(run):
             pass
         return
-    computed["devices"] = ranks.count  # the resume state does not depend on it
+    computed = {**describe(compute), "threads": threads}
+    for note in notes(compute.device):
+        typer.echo(note)
     typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
-    records = list(show(log_curves(loop.train(run), curves)))
-    network.trim(model, vocabulary.size)
-    if settings.base_share and (untuned := network.pretrained(descriptor)):
-        network.mix_in(model, untuned, settings.base_share)
-    network.save(model, checkpoint)
-    files.write_json(metrics, report.report(records, settings.epochs, settings.keep))
-    files.write_json(checkpoint / "provenance.json", report.provenance(settings.model_dump(), descriptor, computed))
-    files.remove(resume)
+    with resume_state.claimed(resume, typer.echo):
+        resume_state.prune(resume)
+        _say_if_anew(resume)
+        records = list(show(log_curves(loop.train(run), curves)))
+        loss = finish(run, network.pretrained(base))
+        network.trim(model, vocabulary.size)
+        network.save(model, checkpoint)
+        files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
+        made_by = provenance(settings.model_dump(), base, machine.model_dump(), computed)
+        files.write_json(checkpoint / "provenance.json", made_by)
+        resume_state.finish(resume, checkpoint / "model.safetensors")
+
+
+def _say_if_anew(resume: Path) -> None:
+    """Say why a run begins anew though there is a state of it."""
+    from theta.train.resume_state import of_other_formats
+
+    if not list(resume.glob("state.*")) and (others := of_other_formats(resume)):
+        formats = others[0].name.partition("-")[2]
+        typer.echo(
+            f"Training begins anew: the saved state of this run has other number formats ({formats}) than this machine "
+            f"now uses ({resume.name.partition('-')[2]}); set machine.memory and machine.precision to go on from it."
+        )

@@ -11,6 +11,7 @@ from theta.errors import SettingsError
 from theta.evaluate.settings import EvaluateSettings
 from theta.export.settings import ExportSettings
 from theta.generate.settings import GenerationSettings
+from theta.machine.settings import MachineSettings
 from theta.settings import Settings, load_all
 from theta.tokens.settings import TokenizerSettings
 from theta.train.settings import TrainSettings
@@ -27,6 +28,7 @@ class Sections:
     generation: GenerationSettings
     evaluate: EvaluateSettings
     export: ExportSettings
+    machine: MachineSettings
 
 
 SECTIONS: Mapping[str, type[Settings]] = get_type_hints(Sections)
@@ -43,8 +45,7 @@ def load_whole(path: Path) -> Sections:
     longest = sections.tokenizer.max_length
     limits = {
         "train.tokens_per_step": sections.train.tokens_per_step,
-        "train.tokens_per_microbatch": sections.train.tokens_per_microbatch,
-        "evaluate.tokens_per_microbatch": sections.evaluate.tokens_per_microbatch,
+        "machine.tokens_per_microbatch": sections.machine.tokens_per_microbatch,
     }
     faults = [
         f"{name} is {limit}, must be at least tokenizer.max_length, {longest}"

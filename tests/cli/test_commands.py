@@ -9,13 +9,13 @@ import pytest
 import torch
 import typer
 from rich.console import Console
+from theta.cli.converse import _show
 from typer.testing import CliRunner
 
 from theta import ThetaModel
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
-from theta.cli.converse import _show
 from theta.errors import ExportError, ThetaError
 from theta.export.release import release
 from theta.generate.settings import GenerationSettings
@@ -47,7 +47,9 @@ def main_with(monkeypatch, capsys, *arguments: str | Path) -> tuple[int, str]:
 
 
 def test_help_lists_the_commands_and_loads_nothing_heavy():
-    code = "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    code = (
+        "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "release", "schema"))
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
@@ -62,7 +64,9 @@ def test_what_the_settings_and_the_release_import_is_light():
 
 @pytest.mark.parametrize("command", [("plan",), ("models",), ("plan", "--model", "scratch:nano")])
 def test_plans_for_a_named_memory_are_made_without_torch(command):
-    code = "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    code = (
+        "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--vram", "12"], capture_output=True, text=True, check=True
     )

@@ -1,7 +1,6 @@
-"""A plan really run: some steps of the training loop on random tokens, to hold its prediction against."""
+"""A memory plan run for some steps of the training loop on random tokens, to compare its prediction with."""
 
 import gc
-import os
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -12,7 +11,8 @@ import torch
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel
 
 from theta.errors import OutOfMemoryError, SettingsError
-from theta.memory.plans import Plan, Size
+from theta.machine.settings import MachineSettings
+from theta.memory.plans import Placement, Plan, Size
 from theta.tokens.store import Document, Store, write
 from theta.train.choose import choose_compute
 from theta.train.loop import train
@@ -30,20 +30,19 @@ LENGTHS = (64, 128, 192, 384)
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a plan came to: the peak of what torch allocated, and real tokens per second once all is compiled."""
+    """What was measured: the peak of what torch allocated, and real tokens per second once all is compiled."""
 
     peak_bytes: int
     tokens_per_second: float
 
 
-def probe(
-    size: Size, heads: int, plan: Plan, tokens_per_microbatch: int, tokens_per_step: int, longest: int
-) -> Measured:
+def probe(size: Size, heads: int, placement: Placement, longest: int, settings: TrainSettings) -> Measured:
     """Train a new model of this size for some steps on the GPU.
 
     Args:
-        plan: one of `theta.memory.plans.PLANS`.
+        placement: the plan and the tokens of a microbatch.
         longest: tokens of the longest document.
+        settings: of training.
 
     Raises:
         SettingsError: there is no GPU, or the plan does not fit or cannot be computed on it.
@@ -56,15 +55,15 @@ def probe(
     torch.cuda.empty_cache()
     before, failures = torch.cuda.memory_allocated(device), _failures(device)
     with TemporaryDirectory() as folder:
-        run = random_run(size, heads, plan, tokens_per_microbatch, tokens_per_step, longest, Path(folder), device)
+        run = random_run(size, heads, placement, longest, settings, Path(folder), device)
         torch.cuda.reset_peak_memory_stats(device)
         # The run is left before its last step, after which it would validate and write its weights.
         records = [record for record in islice(train(run), STEPS) if record["step"] > WARMUP_STEPS]
         peak = torch.cuda.max_memory_allocated(device) - before
     if _failures(device) > failures:  # training went on in smaller microbatches
         raise OutOfMemoryError(
-            f"The GPU has too little memory for plan {plan.name} with train.tokens_per_microbatch "
-            f"{tokens_per_microbatch}; close what else uses the GPU, or give less by --vram."
+            f"The GPU has too little memory for plan {placement.plan.name} with machine.tokens_per_microbatch "
+            f"{placement.tokens_per_microbatch}; close what else uses the GPU, or give less by --vram."
         )
     seconds = sum(record["seconds"] for record in records)
     return Measured(peak, sum(record["tokens"] for record in records) / seconds)
@@ -83,50 +82,35 @@ def require_gpu() -> None:
 def random_run(
     size: Size,
     heads: int,
-    plan: Plan,
-    tokens_per_microbatch: int,
-    tokens_per_step: int,
+    placement: Placement,
     longest: int,
+    settings: TrainSettings,
     folder: Path,
     device: torch.device,
 ) -> Run:
-    """A run of more than `STEPS` steps of a new model on random tokens, which lie in `folder`."""
-    settings = TrainSettings(
-        epochs=1,
-        tokens_per_step=tokens_per_step,
-        tokens_per_microbatch=tokens_per_microbatch,
-        memory=plan.name,
-        compile="always",
-        learning_rate=1e-5,
-        warmup_fraction=0.1,
-        final_learning_rate_fraction=0.1,
-        weight_decay=0.1,
-        beta1=0.9,
-        beta2=0.99,
-        max_gradient_norm=1.0,
-        dropout=0.0,
-        label_smoothing=0.0,
-        layer_learning_rate_decay=1.0,
-        frozen_layers=0,
-        lora_rank=0,
-        ema_decay=0.0,
-        rehearsal_share=0.0,
-        base_share=0.0,
-        validations_per_epoch=1,
-        early_stopping_patience=0,
-        keep="last",
-        steps_per_checkpoint=10**6,
+    """A run of more than `STEPS` steps of a new model on random tokens, which are written to `folder`.
+
+    Of the settings, those stay that decide speed and memory.
+    """
+    settings = settings.model_copy(
+        update={"epochs": 1, "learning_rate": 1e-5, "rehearsal_share": 0.0, "early_stopping_patience": 0}
+    )
+    machine = MachineSettings(
         device="cuda" if device.type == "cuda" else "cpu",
-        precision="auto",
         devices=1,
         threads="auto",
-        seed=0,
+        memory=placement.plan.name,  # type: ignore[arg-type]
+        precision="auto",
+        compile="always",
+        tokens_per_microbatch=placement.tokens_per_microbatch,
+        steps_per_checkpoint=10**6,
     )
-    model = _random_model(size, heads, plan, device)
-    documents = _random_store(folder / "train.arrow", size.columns, (STEPS + 3) * tokens_per_step, longest)
+    model = _random_model(size, heads, placement.plan, device)
+    tokens = (STEPS + 3) * settings.tokens_per_step
+    documents = _random_store(folder / "train.arrow", size.columns, tokens, longest)
     validation = _random_store(folder / "validation.arrow", size.columns, longest, longest)
-    compute = choose_compute(settings, model, size.columns, documents)
-    return Run(model, documents, validation, settings, compute, folder / "run", os.getppid())
+    compute = choose_compute(settings, machine, model, size.columns, documents)
+    return Run(model, documents, validation, settings, compute, folder / "run", machine.steps_per_checkpoint, None)
 
 
 def _random_model(size: Size, heads: int, plan: Plan, device: torch.device) -> GPT2LMHeadModel:
@@ -145,7 +129,7 @@ def _random_model(size: Size, heads: int, plan: Plan, device: torch.device) -> G
 
 
 def _random_store(path: Path, vocabulary_size: int, tokens: int, longest: int) -> Store:
-    """Documents of so many tokens together, the first of them the longest."""
+    """Documents with this many tokens in all, the first of them the longest."""
     random = np.random.default_rng(0)
     lengths = [longest]
     while sum(lengths) < tokens:
@@ -167,5 +151,5 @@ def _random_store(path: Path, vocabulary_size: int, tokens: int, longest: int) -
 
 
 def _failures(device: torch.device) -> int:
-    """How often memory ran out so far."""
+    """The number of times that memory ran out so far."""
     return int(torch.cuda.memory_stats(device).get("num_ooms", 0))

@@ -1,7 +1,5 @@
 """The `evaluate` section of params.yaml."""
 
-from typing import Literal
-
 from pydantic import Field
 
 from theta.settings import Settings
@@ -14,9 +12,5 @@ class EvaluateSettings(Settings):
     """Test conversations whose last reply the model writes itself; drawn evenly over domains."""
     prompts_per_batch: int = Field(ge=1, le=1024)
     """Replies written side by side; lower it to need less memory."""
-    tokens_per_microbatch: int = Field(ge=16)
-    """Tokens of one forward pass while measuring likelihood, at most."""
     seed: int = Field(ge=0, lt=2**63)
     """Seed of the sampled replies."""
-    device: Literal["auto", "cpu", "cuda"]
-    """Where to evaluate; auto takes a CUDA GPU if there is one."""

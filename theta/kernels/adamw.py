@@ -1,9 +1,9 @@
-"""AdamW for weights in bfloat16, as one Triton kernel: one pass over a matrix, its gradient and its averages.
+"""AdamW for weights in bfloat16, as one Triton kernel: one pass over a matrix, its gradient and its moments.
 
 Weights are rounded stochastically: to one of the two neighbours, with odds by distance. Rounded to the nearest, an
 update smaller than half a step of bfloat16 (1/512 of the weight) would never have an effect. (Zamirai et al. 2020,
-Revisiting BFloat16 Training.) Averages in 8 or 4 bits are codes in blocks of 128, times the largest of the block
-(Dettmers et al. 2022; Li et al. 2023), rounded stochastically too, so that slow averages do not stand still.
+Revisiting BFloat16 Training.) Moments in 8 or 4 bits are codes in blocks of 128, times the largest of the block
+(Dettmers et al. 2022; Li et al. 2023), rounded stochastically too, so that slow moments do not stand still.
 """
 
 import torch
@@ -48,7 +48,7 @@ def _moments(gradient, m, v, beta1, beta2):
 
 @triton.jit
 def _update(weights, place, mask, weight, m, v, seed, step_size, decay, correction, eps, ROUND: tl.constexpr):
-    """Write the new weights; `correction` makes up for averages that began at zero."""
+    """Write the new weights; `correction` makes up for moments that began at zero."""
     weight = weight * decay - step_size * m / (tl.sqrt(v) * correction + eps)
     if ROUND:
         bits = weight.to(tl.uint32, bitcast=True) + (_noise(place, seed) >> 16)
@@ -70,7 +70,7 @@ def _numbers(numbers, step_seed, salt):
 
 @triton.jit
 def _plain(weights, gradients, first, second, place, count, scale, changing, eps, beta1, beta2, ROUND: tl.constexpr):
-    """Averages in float32."""
+    """Moments in float32."""
     step_size, decay, correction, seed = changing
     mask = place < count
     weight, gradient = _fetch(weights, gradients, place, mask, scale)
@@ -86,7 +86,7 @@ def step_plain(
     weights, gradients, first, second, factor, numbers, step_seed, salt, count, eps, beta1, beta2,
     BLOCK: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Averages in float32."""
+    """Moments in float32."""
     scale = tl.load(factor)
     if scale == scale:  # not a number: nothing is changed
         changing = _numbers(numbers, step_seed, salt)
@@ -120,7 +120,7 @@ def step_8bit(
     beta1, beta2,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Averages in 8 bits, int8 and uint8 [count], scales float32 [count / WIDTH]."""
+    """Moments in 8 bits, int8 and uint8 [count], scales float32 [count / WIDTH]."""
     scale = tl.load(factor)
     if scale == scale:
         step_size, decay, correction, seed = _numbers(numbers, step_seed, salt)
@@ -143,7 +143,7 @@ def step_8bit(
         tl.store(first + place, tl.where(m < 0, -code, code).to(tl.int8), mask=mask)
         share = v / tl.maximum(v_scale, 1e-30)[:, None]
         code = _encode(share, (noise >> 16).to(tl.float32) * (1 / 65536), 255, 10)
-        code = tl.where(v > 0, tl.maximum(code, 1.0), code)  # an average of 0 would divide by nothing
+        code = tl.where(v > 0, tl.maximum(code, 1.0), code)  # a moment of 0 would divide by nothing
         tl.store(second + place, code.to(tl.uint8), mask=mask)
         tl.store(first_scale + row, m_scale, mask=there)
         tl.store(second_scale + row, v_scale, mask=there)
@@ -151,7 +151,7 @@ def step_8bit(
 
 @triton.jit
 def _load_4bit(first, second, byte, mask, m_scale, v_scale, shift: tl.constexpr):
-    """Averages of the weights whose codes stand in the lower or upper half of the bytes."""
+    """Moments of the weights whose codes are in the lower or upper half of the bytes."""
     code = ((tl.load(first + byte, mask=mask, other=0).to(tl.int32) >> shift) & 15).to(tl.float32)
     m = tl.where(code > 7, -1.0, 1.0) * _decode(tl.where(code > 7, code - 8, code), 7, 1) * m_scale
     code = ((tl.load(second + byte, mask=mask, other=0).to(tl.int32) >> shift) & 15).to(tl.float32)
@@ -172,7 +172,7 @@ def step_4bit(
     beta1, beta2,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Averages in 4 bits, uint8 [count / 2]: a byte holds those of a weight and of the one half a block further on."""
+    """Moments in 4 bits, uint8 [count / 2]: a byte holds those of a weight and of another, half a block further on."""
     scale = tl.load(factor)
     if scale == scale:
         step_size, decay, correction, seed = _numbers(numbers, step_seed, salt)

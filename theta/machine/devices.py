@@ -1,44 +1,96 @@
-"""Where to compute, in which arithmetic, and what to say when memory runs out. torch is imported inside functions."""
+"""Where to compute and in which number format, and what to say when memory runs out. torch is imported in functions."""
 
+import os
+import shutil
+import sysconfig
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING
 
-from theta.errors import OutOfMemoryError, SettingsError
+from theta.errors import OutOfMemoryError, SettingsError, reason
 
 if TYPE_CHECKING:
     import torch
 
 
-def choose_device(setting: str, device: str) -> "torch.device":
-    """The device for a value of auto, cpu or cuda.
-
-    Args:
-        setting: name of the setting, for the message.
-        device: its value.
+def choose_device(device: str) -> "torch.device":
+    """The device for a value of `machine.device`: auto, cpu or cuda.
 
     Raises:
-        SettingsError: cuda is asked for and there is none.
+        SettingsError: cuda is asked for, and torch sees no GPU or none that it can compute on.
     """
     import torch
 
-    if device == "cuda" and not torch.cuda.is_available():
-        raise SettingsError(f"{setting} is 'cuda', but torch sees no GPU; set it to auto or cpu, or check the driver.")
+    gpus, fault = usable_gpus()
+    if device == "cuda" and not gpus:
+        raise SettingsError(
+            f"machine.device is 'cuda', but {fault or 'torch sees no GPU'}; set it to auto or cpu, or check the driver."
+        )
     if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
+        device = "cuda" if gpus else "cpu"
     return torch.device(device)
 
 
+@lru_cache
+def usable_gpus() -> tuple[int, str | None]:
+    """The number of GPUs, from the first on, that torch can compute on; and why the next one cannot, if there is one.
+
+    A GPU that is too old for the installed torch is seen by it, but there are no kernels for it.
+    """
+    import torch
+
+    count = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    for index in range(count):
+        try:
+            _compute_on(index)
+        except RuntimeError as fault:
+            name = torch.cuda.get_device_name(index)
+            return index, f"torch {torch.__version__} cannot compute on the {name} ({reason(fault)})"
+    return count, None
+
+
+def _compute_on(index: int) -> None:
+    import torch
+
+    device = torch.device("cuda", index)
+    try:
+        torch.ones(1, device=device).add(1).item()
+    except RuntimeError:
+        # Growing segments are unknown to the drivers of WSL2, Jetson and virtual GPUs.
+        torch.cuda.memory._set_allocator_settings("expandable_segments:False")
+        torch.ones(1, device=device).add(1).item()
+
+
 def choose_dtype(precision: str, device: "torch.device") -> "torch.dtype":
-    """The type of the matrix products for a value of auto, float32, bfloat16 or float16."""
+    """The number format of the matrix products for a value of `machine.precision`.
+
+    Raises:
+        SettingsError: bfloat16 is asked for on a GPU that would only emulate it.
+    """
     import torch
 
     if precision == "auto":
-        if device.type == "cuda":  # cards before Ampere multiply float16 fast, and bfloat16 not at all
-            precision = "bfloat16" if torch.cuda.is_bf16_supported(False) else "float16"
+        if device.type == "cuda":  # GPUs before Ampere multiply float16 fast, and bfloat16 not at all
+            precision = "bfloat16" if has_bfloat16(device) else "float16"
         else:
             precision = "bfloat16" if _cpu_has_bfloat16() else "float32"
+    if precision == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
+        raise SettingsError(
+            f"machine.precision is 'bfloat16', which the {torch.cuda.get_device_name(device)} does not compute in; "
+            "set it to auto, float16 or float32."
+        )
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
+
+
+def has_bfloat16(device: "torch.device") -> bool:
+    """Whether a GPU computes in bfloat16 itself, as Nvidia's do from Ampere on; emulated it is slower than float32."""
+    import torch
+
+    with torch.cuda.device(device):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
 
 
 def _cpu_has_bfloat16() -> bool:
@@ -48,6 +100,31 @@ def _cpu_has_bfloat16() -> bool:
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
+def notes(device: "torch.device") -> list[str]:
+    """What a user should know about the choice of the device, a sentence each."""
+    _, fault = usable_gpus()
+    found = [f"The GPU is not used: {fault}."] if fault and device.type == "cpu" else []
+    if device.type == "cuda" and has_bfloat16(device) and (lacking := triton_lacks()):
+        found.append(f"Theta trains without its GPU kernels and without compiling, since {lacking}.")
+    return found
+
+
+@lru_cache
+def triton_lacks() -> str | None:
+    """What the GPU kernels need and this machine lacks, in words; None if it has everything.
+
+    Triton compiles its launcher in C when a kernel first runs, against the headers of Python.
+    """
+    if find_spec("triton") is None:
+        return "Triton is not installed"
+    compilers = [os.environ["CC"]] if "CC" in os.environ else ["cc", "gcc", "clang"]
+    if not any(map(shutil.which, compilers)):
+        return f"no C compiler was found ({' or '.join(compilers)}); install gcc"
+    if not (Path(sysconfig.get_paths()["include"]) / "Python.h").is_file():
+        return "the headers of Python were not found; install python3-dev"
+    return None
+
+
 def to_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
     """The tensor on a device; a GPU copies it while the host goes on."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
@@ -55,7 +132,7 @@ def to_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
 
 @contextmanager
 def own_stream(device: "torch.device") -> Iterator[None]:
-    """On a GPU the block works on a stream of its own, as recording asks for."""
+    """On a GPU the block works on a stream of its own, which CUDA graphs need."""
     import torch
 
     if device.type == "cpu":
@@ -68,20 +145,31 @@ def own_stream(device: "torch.device") -> Iterator[None]:
     before.wait_stream(stream)
 
 
+def ran_out_of_memory(fault: BaseException | None) -> bool:
+    """Whether an error, or one that it followed, says that a GPU or the machine has too little memory.
+
+    A CUDA graph whose recording runs out of memory ends in another error, which follows the first.
+    """
+    import torch
+
+    while fault is not None:
+        if isinstance(fault, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in str(fault):
+            return True
+        fault = fault.__cause__ or fault.__context__
+    return False
+
+
 @contextmanager
-def memory_remedy(remedy: str) -> Iterator[None]:
-    """Turn torch's out-of-memory errors, of a GPU and of a CPU, into one line that ends with `remedy`.
+def memory_remedy(device: "torch.device", remedy: str) -> Iterator[None]:
+    """Turn the out-of-memory errors of the block into one line that ends with `remedy`.
 
     Raises:
         OutOfMemoryError: memory ran out inside the block.
     """
-    import torch
-
     try:
         yield
-    except torch.OutOfMemoryError:
-        raise OutOfMemoryError(f"The GPU has too little memory; {remedy}.") from None
-    except RuntimeError as fault:
-        if "can't allocate memory" not in str(fault):
+    except (RuntimeError, MemoryError) as fault:
+        if not ran_out_of_memory(fault):
             raise
-        raise OutOfMemoryError(f"The machine has too little memory; {remedy}.") from None
+        what = "GPU" if device.type == "cuda" else "machine"
+        raise OutOfMemoryError(f"The {what} has too little memory; {remedy}.") from None

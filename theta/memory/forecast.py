@@ -1,12 +1,12 @@
-"""What each plan comes to for a base and a card, before anything is loaded. No torch, so that asking is quick."""
+"""What each plan needs for a base on a GPU, before anything is loaded. No torch, so the answer is quick."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 from theta.bases.presets import columns
 from theta.errors import SettingsError
-from theta.memory.gpu import Card
-from theta.memory.plans import PLANS, Choice, Size, choices, fastest, leanest, relative_seconds
+from theta.memory.gpu import GPU
+from theta.memory.plans import PLANS, Placement, Size, best, placements, relative_seconds, smallest
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
 
 
@@ -15,13 +15,13 @@ class Forecast:
     """A plan with the microbatch that it would take.
 
     Attributes:
-        choice: the fastest that fits, or the leanest if none does.
-        speed: as a share of what the base reaches where memory has no limit.
-        fits: into the card.
-        allowed: the card can compute it.
+        placement: the fastest that fits, or the smallest if none does.
+        speed: as a fraction of what the base reaches where memory has no limit.
+        fits: whether the GPU has the memory.
+        allowed: whether the GPU computes in the plan's number format.
     """
 
-    choice: Choice
+    placement: Placement
     speed: float
     fits: bool
     allowed: bool
@@ -37,26 +37,26 @@ def size_of_base(shape: Mapping[str, int]) -> Size:
     return Size(shape["layers"], shape["width"], wide, shape["positions"])
 
 
-def forecasts(size: Size, card: Card, tokens_per_step: int, longest: int) -> list[Forecast]:
-    """Every plan, in the order of `PLANS`.
+def forecasts(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> list[Forecast]:
+    """A forecast for each plan, in the order of `PLANS`.
 
     Raises:
-        SettingsError: a step does not hold the longest document.
+        SettingsError: the longest document does not fit into a step.
     """
-    least_seconds = min(map(relative_seconds, choices(size, PLANS, tokens_per_step, longest)))
+    least_seconds = min(map(relative_seconds, placements(size, PLANS, tokens_per_step, longest)))
     made = []
     for plan in PLANS:
-        found = list(choices(size, (plan,), tokens_per_step, longest))
-        fits = leanest(found).peak <= card.budget
-        choice = fastest(found, card.budget) if fits else leanest(found)
-        speed = least_seconds / relative_seconds(choice)
-        made.append(Forecast(choice, speed, fits, allowed=card.bfloat16 or plan in card.plans))
+        found = list(placements(size, (plan,), tokens_per_step, longest))
+        fits = smallest(found).peak <= gpu.budget
+        placement = best(found, gpu.budget) if fits else smallest(found)
+        speed = least_seconds / relative_seconds(placement)
+        made.append(Forecast(placement, speed, fits, allowed=gpu.bfloat16 or plan in gpu.plans))
     return made
 
 
-def automatic(size: Size, card: Card, tokens_per_step: int, longest: int) -> Choice | SettingsError:
-    """What `train.memory: auto` takes on the card, or what it says if nothing fits."""
+def automatic(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> Placement | SettingsError:
+    """What `machine.memory: auto` takes on the GPU, or the error that it raises if nothing fits."""
     try:
-        return fastest(list(choices(size, card.plans, tokens_per_step, longest)), card.budget)
+        return best(list(placements(size, gpu.plans, tokens_per_step, longest)), gpu.budget)
     except SettingsError as fault:
         return fault

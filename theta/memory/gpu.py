@@ -1,4 +1,4 @@
-"""The card that plans are made for: the one at hand, or one of a given size. torch is imported to look, not before."""
+"""The GPU that plans are made for: the one of this machine, or one of a given size. torch is imported inside functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,61 +7,68 @@ from theta.errors import SettingsError
 from theta.memory.plans import AUTOMATIC, FLOAT32, GIB, Plan, usable_bytes
 
 ASSUMED_GIB = 12.0
-"""Memory of the card that is assumed where there is none."""
+"""Memory of the GPU that is assumed where there is none."""
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A graphics card, as far as plans depend on it.
+class GPU:
+    """A GPU, as far as plans depend on it.
 
     Attributes:
-        words: what it is, as a sentence.
+        description: one sentence about it.
         memory: its bytes.
-        bfloat16: whether it computes in bfloat16, as Nvidia's do from Ampere on.
+        free: bytes that other programs leave; None for all.
+        bfloat16: whether it computes in bfloat16, as Nvidia's GPUs do from Ampere on.
     """
 
-    words: str
+    description: str
     memory: float
+    free: float | None = None
     bfloat16: bool = True
 
     @property
     def budget(self) -> float:
         """Bytes that training may allocate."""
-        return usable_bytes(self.memory)
+        return usable_bytes(self.memory, self.free)
 
     @property
     def plans(self) -> Sequence[Plan]:
-        """The plans that `train.memory: auto` chooses from."""
+        """The plans that `machine.memory: auto` chooses from."""
         return AUTOMATIC if self.bfloat16 else (FLOAT32,)
 
 
-def card_of(gib: float | None) -> Card:
-    """A card of so many GiB; for None the one at hand, else one that is assumed.
+def gpu_of(gib: float | None) -> GPU:
+    """A GPU with this much memory; for None the one of this machine, or else an assumed one.
 
     Raises:
         SettingsError: the memory is not above 0.
     """
     if gib is None:
-        return card_at_hand() or Card(
-            f"torch sees no GPU here, so a card of {ASSUMED_GIB:g} GiB is assumed; name another by --vram.",
+        return this_gpu() or GPU(
+            f"torch sees no GPU here, so one of {ASSUMED_GIB:g} GiB is assumed; name another by --vram.",
             ASSUMED_GIB * GIB,
         )
     if not gib > 0:
         raise SettingsError(f"--vram is {gib:g}, allowed is a memory above 0, in GiB.")
-    return Card(f"For a card of {gib:g} GiB.", gib * GIB)
+    return GPU(f"For a GPU of {gib:g} GiB.", gib * GIB)
 
 
-def card_at_hand() -> Card | None:
-    """The GPU that training would take, None if torch sees none."""
+def this_gpu() -> GPU | None:
+    """The GPU that training would take; None if torch sees none."""
     import torch
 
     from theta.machine.devices import choose_device, choose_dtype
 
-    device = choose_device("train.device", "auto")
+    device = choose_device("auto")
     if device.type == "cpu":
         return None
-    properties = torch.cuda.get_device_properties(device)
+    free, total = torch.cuda.mem_get_info(device)
     bfloat16 = choose_dtype("auto", device) == torch.bfloat16
-    only = "" if bfloat16 else ", which does not compute in bfloat16, so float32 is the one plan for it"
-    words = f"For the card at hand, {properties.name} of {properties.total_memory / GIB:.1f} GiB{only}."
-    return Card(words, properties.total_memory, bfloat16)
+    only = "" if bfloat16 else "; it does not compute in bfloat16, so float32 is the only plan for it"
+    name = torch.cuda.get_device_properties(device).name
+    return GPU(
+        f"For the GPU of this machine, {name}, of {total / GIB:.1f} GiB with {free / GIB:.1f} GiB free{only}.",
+        total,
+        free,
+        bfloat16,
+    )

@@ -1,8 +1,8 @@
-"""How a run spends memory: the plans, what each needs, and which one fits.
+"""How training spends a GPU's memory: the plans, what each needs, and which one fits.
 
-A plan is a point on the trade of speed against memory. What it needs is arithmetic over the base's shape; only the
-bytes that a block holds for its backward pass were measured (docs/decisions.md), and docs/benchmarks.md compares
-predictions with peaks.
+A plan is a point on the trade-off between speed and memory. What it needs is arithmetic over the shape of the base.
+Only the bytes that a block holds for its backward pass were measured (docs/decisions.md); docs/benchmarks.md compares
+the predictions with measured peaks.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -19,13 +19,14 @@ class Plan:
     """What is held in memory, and in which form.
 
     Attributes:
-        name: value of `train.memory`.
+        name: value of `machine.memory`.
         weights: float32, or bfloat16 with stochastic rounding.
-        moment_bits: of each of AdamW's two averages.
-        recompute: hold only what stands between the blocks; make the rest again in the backward pass.
-        step_in_backward: update each matrix as soon as its gradient is known and drop the gradient; without
-            accumulation only.
-        rows_per_chunk: learned positions whose logits are held at a time.
+        moment_bits: of each of AdamW's two moments.
+        recompute: hold only the states between the blocks, and compute the rest again in the backward pass.
+        step_in_backward: update each matrix as soon as its gradient is known and drop the gradient; only where a step
+            is one microbatch.
+        positions_per_chunk: learned positions whose logits are held at a time.
+        learns_worse: after the same steps the loss is higher than with the other plans (docs/decisions.md).
     """
 
     name: str
@@ -33,31 +34,32 @@ class Plan:
     moment_bits: int
     recompute: bool = False
     step_in_backward: bool = False
-    rows_per_chunk: int = 1024
+    positions_per_chunk: int = 1024
+    learns_worse: bool = False
 
 
 FLOAT32 = Plan("float32", "float32", 32)
 """Plain AdamW, products in bfloat16 or float16: what every other plan is compared with, and the one for CPUs."""
 
 PLANS = (
-    Plan("fast", "bfloat16", 32, rows_per_chunk=32_768),
+    Plan("fast", "bfloat16", 32, positions_per_chunk=32_768),
     Plan("compact", "bfloat16", 8),
     Plan("lean", "bfloat16", 8, recompute=True),
-    Plan("leanest", "bfloat16", 4, recompute=True, step_in_backward=True, rows_per_chunk=256),
+    Plan("leanest", "bfloat16", 4, recompute=True, step_in_backward=True, positions_per_chunk=256, learns_worse=True),
     FLOAT32,
 )
-"""From the fastest to the leanest, for cards that compute in bfloat16; then the reference."""
+"""From the fastest to the smallest, for GPUs that compute in bfloat16; then the reference."""
 
 NAMES = tuple(plan.name for plan in PLANS)
 
 AUTOMATIC = tuple(plan for plan in PLANS if plan is not FLOAT32)
-"""Of which `train.memory: auto` takes the fastest that fits, on cards that compute in bfloat16."""
+"""The plans among which `machine.memory: auto` chooses, on GPUs that compute in bfloat16."""
 
 RESERVE_GIB = 0.5
-"""What the driver, kernels and libraries take of a card, beside what torch allocates."""
+"""Memory of a GPU that the driver, kernels and libraries take, beside what torch allocates."""
 
 USABLE = 0.95
-"""Share of the rest that a plan may fill; the allocator cannot use every last piece."""
+"""Fraction of the rest that a plan may fill; the allocator cannot use every last piece."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,8 +79,8 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A plan with the tokens of a microbatch, and its peak in bytes as predicted."""
+class Placement:
+    """A plan with the tokens of a microbatch, and the predicted peak in bytes."""
 
     plan: Plan
     tokens_per_microbatch: int
@@ -92,41 +94,58 @@ WORKSPACE = 64 * 2**20
 """What the matrix library takes for itself (measured on an H100; less on smaller cards)."""
 
 
-def peak_bytes(size: Size, plan: Plan, tokens: int) -> float:
-    """Highest memory of a step with microbatches of so many tokens, as torch counts what is allocated.
+def peak_bytes(size: Size, plan: Plan, tokens: int, *, ema: bool = False) -> float:
+    """Peak memory of training with microbatches of this many tokens, as torch counts what is allocated.
 
-    It is reached in the backward pass of the loss, of the last block or of the embedding, whichever is more. The
-    gradients stand where they are from the first step on, unless each is dropped within the backward pass.
+    A step reaches its peak in the backward pass of the loss, of the last block or of the embedding. Gradients stay
+    allocated from the first step on, unless each is dropped within the backward pass. Validation needs less than a
+    step, unless the weights are set aside while their average (EMA) is validated.
+
+    Args:
+        ema: whether a moving average of the weights is kept.
     """
     weight_bytes = 4 if plan.weights == "float32" else 2
+    weights = size.parameters * weight_bytes
+    average = 4 * size.parameters if ema else 0
+    lasting = weights + state_bytes(size.parameters, plan.moment_bits) + average + WORKSPACE
+    lasting += 0 if plan.step_in_backward else weights  # the gradients
+    lasting += size.parameters * 2 if plan.weights == "float32" else 0  # autocast's copies of the weights
+
     embedding = size.columns * size.width * weight_bytes
-    lasting = size.parameters * weight_bytes + state_bytes(size.parameters, plan.moment_bits) + WORKSPACE
-    gradients = 0 if plan.step_in_backward else size.parameters * weight_bytes
-    casts = size.parameters * 2 if plan.weights == "float32" else 0
-    block = HELD_BY_BLOCK[plan.weights] * size.width * tokens
-    between = 4 * size.width * tokens if plan.weights == "float32" else 2 * size.width * tokens
-    held = size.layers * (between if plan.recompute else block)
-    ends = 4 * between  # embedding, final layer norm, the states that predict, and their gradient
-    logits = min(plan.rows_per_chunk, tokens) * size.columns * 2
-    in_loss = held + ends + embedding + logits
-    in_last_block = held + ends + embedding + (block if plan.recompute else 0)
-    in_embedding = ends + 3 * embedding  # its gradient as output matrix, as embedding, and their sum
-    return lasting + gradients + casts + max(in_loss, in_last_block, in_embedding)
+    between_blocks = 4 * size.width * tokens if plan.weights == "float32" else 2 * size.width * tokens
+    in_block = HELD_BY_BLOCK[plan.weights] * size.width * tokens
+    held = size.layers * (between_blocks if plan.recompute else in_block)
+    ends = 4 * between_blocks  # embedding, final layer norm, the states that predict, and their gradient
+    logits = min(plan.positions_per_chunk, tokens) * size.columns * 2
+    return lasting + max(
+        held + ends + embedding + logits,  # the loss
+        held + ends + embedding + (in_block if plan.recompute else 0),  # the last block
+        ends + 3 * embedding,  # its gradient as output matrix, as embedding, and their sum
+        (weights if ema else 0) + ends + logits,  # validation
+    )
 
 
-def usable_bytes(total: float) -> float:
-    """What a plan may allocate of a card, or of a budget, of so many bytes."""
-    return max(0.0, (total - RESERVE_GIB * GIB) * USABLE)
+def usable_bytes(total: float, free: float | None = None) -> float:
+    """Bytes that a plan may allocate on a GPU, or of a budget.
+
+    Args:
+        total: bytes of the GPU or of the budget.
+        free: bytes that other programs, such as the desktop, leave; None for all of them.
+    """
+    ours = total - RESERVE_GIB * GIB
+    return max(0.0, (ours if free is None else min(ours, free)) * USABLE)
 
 
-def choices(size: Size, plans: Sequence[Plan], tokens_per_step: int, longest: int) -> Iterator[Choice]:
+def placements(
+    size: Size, plans: Sequence[Plan], tokens_per_step: int, longest: int, *, ema: bool = False
+) -> Iterator[Placement]:
     """Every plan with every number of microbatches to a step.
 
     Args:
         longest: tokens of the longest document, which a microbatch must hold.
 
     Raises:
-        SettingsError: a step does not hold it.
+        SettingsError: the longest document does not fit into a step.
     """
     if longest > tokens_per_step:
         raise SettingsError(
@@ -138,40 +157,41 @@ def choices(size: Size, plans: Sequence[Plan], tokens_per_step: int, longest: in
             # A little room, so that documents can be laid out in this many microbatches.
             tokens = min(tokens_per_step, round(1.02 * tokens_per_step / microbatches))
             if tokens >= longest:
-                yield Choice(plan, tokens, peak_bytes(size, plan, tokens))
+                yield Placement(plan, tokens, peak_bytes(size, plan, tokens, ema=ema))
 
 
-def relative_seconds(choice: Choice) -> float:
-    """Time per token, of which 1 is the least (measured; docs/decisions.md)."""
-    casts = 1.05 if choice.plan.weights == "float32" else 1.0
-    recompute = 1.3 if choice.plan.recompute else 1.0
-    rounding = 1.02 if choice.plan.moment_bits < 32 else 1.0
-    return casts * recompute * rounding * (1 + 1024 / choice.tokens_per_microbatch)
+def relative_seconds(placement: Placement) -> float:
+    """Time per token, relative to the least (measured; docs/decisions.md)."""
+    casts = 1.05 if placement.plan.weights == "float32" else 1.0
+    recompute = 1.3 if placement.plan.recompute else 1.0
+    rounding = 1.02 if placement.plan.moment_bits < 32 else 1.0
+    return casts * recompute * rounding * (1 + 1024 / placement.tokens_per_microbatch)
 
 
-def leanest(found: Sequence[Choice]) -> Choice:
-    """The choice that needs the least memory."""
-    return min(found, key=lambda choice: choice.peak)
+def smallest(found: Sequence[Placement]) -> Placement:
+    """The placement that needs the least memory."""
+    return min(found, key=lambda placement: placement.peak)
 
 
-def fastest(found: Sequence[Choice], budget: float, fixed: Mapping[str, object] | None = None) -> Choice:
-    """The fastest choice that fits into so many bytes.
+def best(found: Sequence[Placement], budget: float, fixed: Mapping[str, object] | None = None) -> Placement:
+    """The fastest placement that fits into the budget. A plan that learns worse is taken only if no other fits.
 
     Args:
-        fixed: settings that `found` is limited to, with their values; auto would leave more to choose from.
+        budget: bytes that may be allocated.
+        fixed: settings that restrict `found`, with their values; auto would leave more to choose from.
 
     Raises:
-        SettingsError: none does; the message names the least that would, and the remedies.
+        SettingsError: none fits; the message names the smallest and the remedies.
     """
-    fitting = [choice for choice in found if choice.peak <= budget]
+    fitting = [placement for placement in found if placement.peak <= budget]
     if not fitting:
-        least = leanest(found)
-        limits = ", ".join(f"{name} {value}" for name, value in (fixed or {}).items()) or "train.memory auto"
+        least = smallest(found)
+        limits = f" with {' and '.join(f'{name} {value}' for name, value in fixed.items())}" if fixed else ""
         to_auto = f"set {' and '.join(fixed)} to auto, " if fixed else ""
+        remedies = f"{to_auto}lower train.tokens_per_step or tokenizer.max_length, or choose a smaller base"
         raise SettingsError(
-            f"{limits}: training may take {budget / GIB:.1f} GiB, and the least that this base can do with is "
-            f"{least.peak / GIB:.1f} GiB, in plan {least.plan.name} with train.tokens_per_microbatch "
-            f"{least.tokens_per_microbatch}; {to_auto}lower train.tokens_per_step or tokenizer.max_length, or take a "
-            "smaller base (`theta plan` shows what each needs)."
+            f"No memory plan fits{limits}: {budget / GIB:.1f} GiB are available, the smallest plan ({least.plan.name}, "
+            f"{least.tokens_per_microbatch:,} tokens) needs {least.peak / GIB:.1f} GiB. "
+            f"{remedies[0].upper()}{remedies[1:]} (`theta plan` shows what each needs)."
         )
-    return min(fitting, key=relative_seconds)
+    return min(fitting, key=lambda placement: (placement.plan.learns_worse, relative_seconds(placement)))

@@ -1,21 +1,21 @@
-"""The bases that Theta promises to fine-tune, the memory each needs, and the one for a card."""
+"""The bases that Theta promises to fine-tune, the memory that each needs, and the one to choose for a GPU."""
 
 from dataclasses import dataclass
 
 from theta.memory.plans import GIB, PLANS, Size, peak_bytes
 
 TOKENS_PER_STEP = 2048
-"""Tokens of the step, in one microbatch, for which `theta models` tells the least memory."""
+"""Tokens of a step, in one microbatch, for which `theta models` shows the least memory."""
 
-LEANEST = next(plan for plan in PLANS if plan.name == "leanest")
+SMALLEST_PLAN = next(plan for plan in PLANS if plan.name == "leanest")
 
 SOLD_AS = 0.95
-"""Cards report a little less memory than the gigabytes they are sold with."""
+"""GPUs report a little less memory than the gigabytes that they are sold with."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is promised of a base: that it trains on a card of so many gigabytes, and how fast it is."""
+    """What is promised of a base: the gigabytes of a GPU that it trains on, and how fast it is."""
 
     base: str
     gigabytes: int
@@ -46,10 +46,10 @@ def need(base: str, size: Size) -> Need:
     """The least memory of a base, in plan leanest at 2,048 tokens a step."""
     if base in MEASURED_GIB:
         return Need(MEASURED_GIB[base], measured=True)
-    return Need(peak_bytes(size, LEANEST, TOKENS_PER_STEP) / GIB, measured=False)
+    return Need(peak_bytes(size, SMALLEST_PLAN, TOKENS_PER_STEP) / GIB, measured=False)
 
 
 def recommended(memory: float) -> str | None:
-    """The largest base that is promised for a card of so many bytes; None if the smallest is not."""
+    """The largest base that is promised for a GPU with this many bytes; None if not even the smallest is."""
     kept = [promise.base for promise in PROMISES if memory >= SOLD_AS * promise.gigabytes * 10**9]
     return kept[-1] if kept else None

@@ -7,14 +7,13 @@ position   [0 1 2 0 1 0 1 2 3 0 1]      restarts with each document
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from importlib.util import find_spec
 
 import torch
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from theta.kernels.blocks import block_table
-from theta.machine.devices import to_device
+from theta.machine.devices import to_device, triton_lacks
 
 LONGEST_PLAIN = 512
 """Longest document whose attention weights are held in memory on a CPU."""
@@ -51,10 +50,8 @@ class Packing:
 
 @lru_cache
 def has_kernel(device: torch.device) -> bool:
-    """Whether the kernel for packed rows runs there: Nvidia cards from Ampere on, where Triton is installed."""
-    if device.type != "cuda" or find_spec("triton") is None:
-        return False
-    return torch.cuda.get_device_capability(device) >= (8, 0)
+    """Whether the GPU kernels run there: on Nvidia GPUs from Ampere on, where Triton can compile them."""
+    return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) and triton_lacks() is None
 
 
 def kernels_serve(packing: Packing, states: Tensor) -> bool:

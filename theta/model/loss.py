@@ -1,9 +1,8 @@
 """Negative log-likelihood of the learned tokens, without ever holding all logits.
 
-Logits of 50,257 columns are the largest tensor of a small GPT-2 by far. They are made for the learned positions
-only, some rows at a time, and turned at once into their gradient, which overwrites them; so memory does
-not grow with the row, and on a CPU the passes over them are made in the cache. (The method of fused linear
-cross-entropy: Liger Kernel, Hsu et al. 2024.)
+Logits of 50,257 columns are the largest tensor of a small GPT-2 by far. They are computed for the learned positions
+only, one chunk at a time, and turned at once into their gradient, which overwrites them. So memory does not grow with
+the row, and on a CPU a chunk stays in the cache. (Fused linear cross-entropy: Liger Kernel, Hsu et al. 2024.)
 """
 
 from dataclasses import dataclass
@@ -20,16 +19,16 @@ class Loss:
 
     Attributes:
         vocabulary_size: number of real tokens; further columns of the output matrix only pad it.
-        share: what the sum is multiplied by: 1 over the learned tokens of a whole step, of which a row holds a part;
-            a number, or a float32 scalar on the device.
-        rows_per_chunk: learned positions whose logits are held at a time; 1,024 take 412 MB in float32.
-        label_smoothing: share of each target's probability that is spread evenly over the real tokens (Szegedy et al.
+        scale: what the sum is multiplied by, such as 1 over the learned tokens of a whole step, of which a row holds a
+            part; a number, or a float32 scalar on the device.
+        positions_per_chunk: learned positions whose logits are held at a time; 1,024 take 412 MB in float32.
+        label_smoothing: fraction of each target's probability that is spread evenly over the real tokens (Szegedy et al.
             2016).
     """
 
     vocabulary_size: int
-    share: float | Tensor = 1.0
-    rows_per_chunk: int = 1024
+    scale: float | Tensor = 1.0
+    positions_per_chunk: int = 1024
     label_smoothing: float = 0.0
 
 
@@ -47,24 +46,25 @@ class LearnedRows:
 
 
 class _MeanNats(torch.autograd.Function):
-    """Share of a sum of nats; the gradients are made in the forward pass."""
+    """The scaled sum of the nats, and the nats of each target; the gradients are made in the forward pass."""
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
         ctx, hidden: Tensor, weight: Tensor, targets: Tensor, loss: Loss, rows: Tensor | None, first: int
-    ) -> Tensor:
+    ) -> tuple[Tensor, Tensor]:
         needs_hidden, needs_weight = ctx.needs_input_grad[:2]
         needs_rows = ctx.needs_input_grad[4]
         needs_gradient = needs_hidden or needs_weight or needs_rows
         weight_cast = weight.to(hidden.dtype)
-        nats = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        total = torch.zeros((), dtype=torch.float32, device=hidden.device)
+        each = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         gradient_hidden = torch.empty_like(hidden) if needs_hidden else None
         gradient_weight = gradient_rows = None
-        for begin in range(0, len(targets), loss.rows_per_chunk):
-            chunk = slice(begin, begin + loss.rows_per_chunk)
+        for begin in range(0, len(targets), loss.positions_per_chunk):
+            chunk = slice(begin, begin + loss.positions_per_chunk)
             logits = hidden[chunk] @ weight_cast.T
-            part_nats, gradient_logits = _nats_and_gradient(logits, targets[chunk], loss, needs_gradient)
-            nats += part_nats
+            each[chunk], gradient_logits = _nats_and_gradient(logits, targets[chunk], loss, needs_gradient)
+            total += each[chunk].sum()
             if gradient_hidden is not None:
                 torch.mm(gradient_logits, weight_cast, out=gradient_hidden[chunk])
             if needs_weight:
@@ -76,10 +76,11 @@ class _MeanNats(torch.autograd.Function):
             gradient_weight = torch.zeros_like(weight) if needs_weight else None
             gradient_rows = torch.zeros_like(rows) if rows is not None and needs_rows else None
         ctx.gradients = (gradient_hidden, gradient_weight, gradient_rows)
-        return nats * loss.share
+        ctx.mark_non_differentiable(each)
+        return total * loss.scale, each
 
     @staticmethod
-    def backward(ctx, scale: Tensor):  # type: ignore[no-untyped-def]
+    def backward(ctx, scale: Tensor, _each: Tensor):  # type: ignore[no-untyped-def]
         # In place: the gradient of the weight is as large as the embedding. A second backward would scale twice,
         # so it finds nothing. On a CPU, where the usual scale of 1 can be seen for nothing, even that pass is saved.
         gradients, ctx.gradients = ctx.gradients, None
@@ -90,31 +91,45 @@ class _MeanNats(torch.autograd.Function):
 
 
 def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> tuple[Tensor, Tensor]:
-    """Sum of the nats of some rows, and the gradient with respect to their logits, which overwrites them."""
+    """The nats of some positions, and the gradient of their scaled sum with respect to the logits.
+
+    Args:
+        logits: [positions, columns]; the gradient overwrites them.
+        targets: [positions].
+
+    Returns:
+        The nats, float32 [positions], and the gradient, [positions, columns] in the number format of the logits.
+    """
     if has_kernel(logits.device):
         from theta.kernels.cross_entropy import nats_and_gradient_
 
-        share = torch.as_tensor(loss.share, dtype=torch.float32, device=logits.device)
-        return nats_and_gradient_(logits, targets, loss.vocabulary_size, share, loss.label_smoothing).sum(), logits
+        scale = torch.as_tensor(loss.scale, dtype=torch.float32, device=logits.device)
+        return nats_and_gradient_(logits, targets, loss.vocabulary_size, scale, loss.label_smoothing), logits
     logits[:, loss.vocabulary_size :] = -torch.inf
     probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
     chosen = (torch.arange(len(targets), device=logits.device), targets)
     # A probability below 1e-38 counts as that: 87 nats, where float32 ends.
-    nats = -probabilities[chosen].clamp_min(torch.finfo(torch.float32).tiny).log().sum()
+    nats = -probabilities[chosen].clamp_min(torch.finfo(torch.float32).tiny).log()
     if smoothing := loss.label_smoothing:
         # From the nats of the target to (1 - smoothing) of them and smoothing of the mean of all tokens' nats.
         real = logits[:, : loss.vocabulary_size]
-        nats += smoothing * (logits[chosen].float() - real.mean(-1, dtype=torch.float32)).sum()
+        nats += smoothing * (logits[chosen].float() - real.mean(-1, dtype=torch.float32))
     if needs_gradient:
         probabilities[chosen] -= 1 - smoothing  # d nats / d logits = softmax - the target's probabilities
         if smoothing:
             probabilities[:, : loss.vocabulary_size] -= smoothing / loss.vocabulary_size
-        logits = probabilities.mul_(loss.share).to(logits.dtype)
+        logits = probabilities.mul_(loss.scale).to(logits.dtype)
     return nats, logits
 
 
 def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """total + a @ b in `dtype`; the product is added up in float32 inside the matrix multiplication if it can be."""
+    """total + a @ b in `dtype`, [rows, width]; where it can, the matrix product itself adds up in float32.
+
+    Args:
+        total: [rows, width]; None counts as zero. It is overwritten.
+        a: [rows, positions].
+        b: [positions, width].
+    """
     if total is None:
         return (a @ b).to(dtype)
     return total.addmm_(a, b) if a.dtype == dtype else total.add_(a @ b)
@@ -122,31 +137,35 @@ def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype)
 
 def mean_nats(
     hidden: Tensor, weight: Tensor, targets: Tensor, loss: Loss, learned: LearnedRows | None = None
-) -> Tensor:
-    """Sum of the negative log-likelihoods of `targets` in nats, times the share; float32, differentiable once.
+) -> tuple[Tensor, Tensor]:
+    """The negative log-likelihoods of `targets` in nats.
 
     Args:
         hidden: final hidden states of the positions that predict a learned token, [learned, width].
         weight: the (tied) output matrix, [columns, width].
         targets: the tokens that follow, [learned].
         learned: the rows of a fixed `weight` that are learned.
+
+    Returns:
+        Their sum times the scale, a float32 scalar that is differentiable once; and the nats of each target without
+        a gradient, float32 [learned].
     """
     device = hidden.device.type
     dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else weight.dtype
     with torch.autocast(device, enabled=False):
         rows, first = (learned.values, learned.first) if learned else (None, 0)
-        nats: Tensor = _MeanNats.apply(hidden.to(dtype), weight, targets, loss, rows, first)
-    return nats
+        total, each = _MeanNats.apply(hidden.to(dtype), weight, targets, loss, rows, first)
+    return total, each
 
 
 @torch.no_grad()
 def token_scores(
-    hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int, rows_per_chunk: int = 1024
+    hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int, positions_per_chunk: int = 1024
 ) -> tuple[Tensor, Tensor]:
     """For each target its nats (float32) and whether it was the likeliest token, both [learned]."""
     nats, correct = [], []
     weight_cast = weight.to(hidden.dtype)
-    for rows, wanted in zip(hidden.split(rows_per_chunk), targets.split(rows_per_chunk), strict=True):
+    for rows, wanted in zip(hidden.split(positions_per_chunk), targets.split(positions_per_chunk), strict=True):
         logits = (rows @ weight_cast.T).float()
         logits[:, vocabulary_size:] = -torch.inf
         nats.append(logits.logsumexp(-1) - logits.gather(-1, wanted[:, None])[:, 0])

@@ -46,15 +46,17 @@ def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
 
 
 @torch.no_grad()
-def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
-    """Move every weight this share of the way back to the base's.
+def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float, vocabulary_size: int) -> None:
+    """Move every weight this share of the way back to the base's; both models are in float32.
 
     What was learned stays for the most part, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
-    fine-tuning of zero-shot models.) Tokens that the base does not have keep their embeddings.
+    fine-tuning of zero-shot models.) Tokens that the base does not know keep their embeddings.
     """
     weights = dict(model.named_parameters())
+    assert all(weight.dtype == torch.float32 for weight in weights.values()), "bfloat16 rounds the change away"
     for name, theirs in base.named_parameters():
-        weights[name][: len(theirs)].lerp_(theirs[: len(weights[name])].to(weights[name]), share)
+        rows = len(theirs) if name != "transformer.wte.weight" else known_rows(len(theirs), vocabulary_size)
+        weights[name][:rows].lerp_(theirs[:rows], share)
 
 
 def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:
@@ -89,6 +91,14 @@ def load(folder: Path) -> GPT2LMHeadModel:
     return model
 
 
+def known_rows(base_rows: int, vocabulary_size: int) -> int:
+    """Rows of the base's embedding that belong to tokens which the base was trained on.
+
+    A base with more rows than tokens was padded: what is in the place of the special tokens was never trained.
+    """
+    return base_rows if base_rows <= vocabulary_size else vocabulary_size - SPECIAL_TOKENS_ADDED
+
+
 def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
     """Give the model rows for `vocabulary_size` tokens and pad them to a multiple of 64.
 
@@ -96,8 +106,7 @@ def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
     the new tokens. Padding rows are zero; the loss never lets them be chosen.
     """
     old = model.transformer.wte.weight.data
-    # A base with more rows than tokens was padded: what stands in the place of the special tokens was never trained.
-    known = old.shape[0] if old.shape[0] <= vocabulary_size else vocabulary_size - SPECIAL_TOKENS_ADDED
+    known = known_rows(len(old), vocabulary_size)
     rows = old.new_zeros(columns(vocabulary_size), old.shape[1])
     rows[:known] = old[:known]
     rows[known:vocabulary_size] = old[:known].mean(dim=0)

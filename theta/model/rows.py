@@ -12,7 +12,7 @@ from theta.machine.devices import to_device
 from theta.model.attention import Packing
 from theta.model.forward import EAGER, Passes, hidden_states
 from theta.model.loss import Loss, mean_nats
-from theta.model.special_rows import learned_rows
+from theta.model.trainable import learned_rows
 from theta.tokens.store import IGNORED, Store
 
 PADDING_LENGTH = 64
@@ -43,12 +43,14 @@ class Row:
         packing: where the documents begin and end.
         predicting: positions whose next token is learned, [learned].
         targets: those next tokens, [learned]; IGNORED where there is none.
+        rehearsed: 1 where the target belongs to a document for rehearsal, else 0, float32 [learned].
     """
 
     ids: Tensor
     packing: Packing
     predicting: Tensor
     targets: Tensor
+    rehearsed: Tensor
 
     @classmethod
     def of(cls, store: Store, documents: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
@@ -64,14 +66,18 @@ class Row:
         next_labels = np.concatenate([np.zeros(0, np.int32), *(np.append(labels[1:], IGNORED) for _, labels in pairs)])
         predicting = np.flatnonzero(next_labels != IGNORED)
         targets = next_labels[predicting].astype(np.int64)
+        for_rehearsal = np.repeat(np.asarray(documents, dtype=np.int64) >= store.split_size, lengths)
+        rehearsed = for_rehearsal[predicting].astype(np.float32)
         if shape:
             spare = (0, shape.learned - len(predicting))
             predicting, targets = np.pad(predicting, spare), np.pad(targets, spare, constant_values=IGNORED)
+            rehearsed = np.pad(rehearsed, spare)
         return cls(
             to_device(torch.from_numpy(ids[None].astype(np.int64)), device),
             Packing.of([*lengths, *_filling(padding)], device, shape.blocks if shape else None),
             to_device(torch.from_numpy(predicting), device),
             to_device(torch.from_numpy(targets), device),
+            to_device(torch.from_numpy(rehearsed), device),
         )
 
 
@@ -85,7 +91,13 @@ def predicting_states(model: GPT2LMHeadModel, row: Row, passes: Passes = EAGER) 
     return hidden_states(model, row.ids, row.packing, passes)[0].index_select(0, row.predicting)
 
 
-def row_nats(model: GPT2LMHeadModel, row: Row, loss: Loss, passes: Passes = EAGER) -> Tensor:
-    """Sum of the nats of the row's learned tokens, times the loss's share."""
+def row_nats(model: GPT2LMHeadModel, row: Row, loss: Loss, passes: Passes = EAGER) -> tuple[Tensor, Tensor]:
+    """The nats of the row's learned tokens, times the scale of the loss.
+
+    Returns:
+        Their sum, a differentiable scalar; and without a gradient the part of the data and that of rehearsal, [2].
+    """
     states = predicting_states(model, row, passes)
-    return mean_nats(states, model.lm_head.weight, row.targets, loss, learned_rows(model))
+    total, each = mean_nats(states, model.lm_head.weight, row.targets, loss, learned_rows(model))
+    rehearsal = (each * row.rehearsed).sum() * loss.scale
+    return total, torch.stack([total.detach() - rehearsal, rehearsal])

@@ -4,7 +4,6 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
-from theta.memory.plans import Plan
 from theta.optim.rounded_adamw import RoundedAdamW
 
 Optimizer = torch.optim.AdamW | RoundedAdamW
@@ -16,15 +15,17 @@ def adamw(
     learning_rate: float,
     weight_decay: float,
     betas: tuple[float, float],
-    plan: Plan,
+    moment_bits: int | None,
     seed: int,
     layer_decay: float = 1.0,
 ) -> Optimizer:
     """AdamW (Loshchilov and Hutter 2019). Biases and layer norms do not decay.
 
     Args:
-        model: what of it gets no gradient is left out.
-        layer_decay: share of the learning rate of the layer above at which a layer learns.
+        model: parameters that need no gradient are left out.
+        moment_bits: of each of the two moments, 32, 8 or 4, for weights in bfloat16, which are rounded
+            stochastically; None takes torch's own AdamW, for weights in float32.
+        layer_decay: the learning rate of a layer as a share of that of the layer above it.
     """
     layers = model.config.n_layer
     members: dict[tuple[float, bool], list[Tensor]] = {}
@@ -36,9 +37,9 @@ def adamw(
         {"params": members[scale, decays], "scale": scale, "weight_decay": weight_decay if decays else 0.0}
         for scale, decays in sorted(members, reverse=True)
     ]
-    if plan.weights == "float32":
+    if moment_bits is None:
         return torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
-    return RoundedAdamW(groups, lr=learning_rate, betas=betas, moment_bits=plan.moment_bits, seed=seed)
+    return RoundedAdamW(groups, lr=learning_rate, betas=betas, moment_bits=moment_bits, seed=seed)
 
 
 def _layers_above(name: str, layers: int) -> int:
@@ -55,7 +56,7 @@ def _layers_above(name: str, layers: int) -> int:
 
 
 def begin(optimizer: Optimizer, learning_rate: float) -> None:
-    """Begin a step with this learning rate, of which each layer has its share."""
+    """Begin a step with this learning rate, which is scaled for each layer."""
     for group in optimizer.param_groups:
         group["lr"] = learning_rate * group["scale"]
     if isinstance(optimizer, RoundedAdamW):
@@ -63,7 +64,7 @@ def begin(optimizer: Optimizer, learning_rate: float) -> None:
 
 
 def apply(optimizer: Optimizer, factor: Tensor) -> None:
-    """Update the weights by the gradients times `factor`, a scalar on the device; not at all if it is not finite."""
+    """Update the weights by the gradients times `factor`, a scalar on the device. If it is not finite, nothing changes."""
     if isinstance(optimizer, RoundedAdamW):
         optimizer.step(factor)
         return

@@ -1,6 +1,6 @@
-"""Exponential moving averages of the learned weights (Polyak and Juditsky 1992), which are often better than the last.
+"""An exponential moving average (EMA) of the learned weights (Polyak and Juditsky 1992), often better than the last.
 
-Everything stays where it is on the device, since recorded steps read the weights at fixed addresses, and nothing waits.
+Nothing moves on the device, since CUDA graphs read the weights at fixed addresses, and the host never waits.
 """
 
 from collections.abc import Iterator
@@ -10,42 +10,38 @@ import torch
 from torch import nn
 
 
-class Averages:
-    """Averages of the weights that are learned, in float32; with a decay of 0 there are none, and all does nothing.
+class EMA:
+    """The average of the weights that are learned, in float32. With a decay of 0 there is none, and nothing happens.
 
     Attributes:
-        tensors: the averages, for the resume state.
+        tensors: the average of each learned weight, by its name; the resume state keeps them.
     """
 
     def __init__(self, model: nn.Module, decay: float) -> None:
         self._decay = decay
-        self._weights = [weight.detach() for weight in model.parameters() if weight.requires_grad] if decay else []
-        self.tensors = [weight.to(torch.float32, copy=True) for weight in self._weights]
+        named = model.named_parameters() if decay else []
+        self._weights = {name: weight.detach() for name, weight in named if weight.requires_grad}
+        self.tensors = {name: weight.to(torch.float32, copy=True) for name, weight in self._weights.items()}
 
     def update(self, steps: int) -> None:
-        """Take in the weights after so many steps.
+        """Take in the weights after `steps` steps.
 
         At first the decay is lower, (1 + steps) / (10 + steps), so that a short run does not average over its start.
         """
         decay = min(self._decay, (1 + steps) / (10 + steps))
-        for average, weight in zip(self.tensors, self._weights, strict=True):
-            average.lerp_(weight.float(), 1 - decay)
-
-    def put(self) -> None:
-        """Overwrite the weights by their averages."""
-        _copy(self.tensors, self._weights)
+        for name, weight in self._weights.items():
+            self.tensors[name].lerp_(weight.float(), 1 - decay)
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """While the block runs, the averages stand in the place of the weights."""
-        weights = [weight.clone() for weight in self._weights]
-        self.put()
+        """While the block runs, the weights are replaced by their average, rounded to their own number format."""
+        kept = {name: weight.clone() for name, weight in self._weights.items()}
+        self._fill(self.tensors)
         try:
             yield
         finally:
-            _copy(weights, self._weights)
+            self._fill(kept)
 
-
-def _copy(sources: list[torch.Tensor], targets: list[torch.Tensor]) -> None:
-    for source, target in zip(sources, targets, strict=True):
-        target.copy_(source)
+    def _fill(self, sources: dict[str, torch.Tensor]) -> None:
+        for name, weight in self._weights.items():
+            weight.copy_(sources[name])

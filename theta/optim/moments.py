@@ -1,13 +1,13 @@
-"""Bytes of AdamW's two averages, in 32, 8 or 4 bits."""
+"""Bytes of AdamW's two moments, in 32, 8 or 4 bits. No torch, so that memory plans are made at once."""
 
-SHARING = 128
-"""Neighbouring weights whose averages, in 8 or 4 bits, share a scale."""
+WEIGHTS_PER_SCALE = 128
+"""Neighbouring weights whose moments, in 8 or 4 bits, share a scale."""
 
 FEWEST_CODED = 4096
-"""Tensors of fewer weights keep their averages in 32 bits."""
+"""Tensors with fewer weights keep their moments in 32 bits."""
 
 
 def state_bytes(parameters: int, bits: int) -> float:
-    """Bytes of both averages of so many weights, with their scales."""
-    scales = 0 if bits == 32 else 4 / SHARING
+    """Bytes of both moments of this many weights, with their scales."""
+    scales = 0 if bits == 32 else 4 / WEIGHTS_PER_SCALE
     return parameters * 2 * (bits / 8 + scales)

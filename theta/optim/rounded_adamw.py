@@ -1,4 +1,4 @@
-"""AdamW for bfloat16 weights on a GPU, with averages in 32, 8 or 4 bits. The arithmetic is in `adamw_kernel`."""
+"""AdamW for bfloat16 weights on a GPU, with moments in 32, 8 or 4 bits. The arithmetic is in `theta.kernels.adamw`."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -7,12 +7,12 @@ import torch
 from torch import Tensor
 
 from theta.machine.devices import to_device
-from theta.optim.moments import FEWEST_CODED, SHARING
+from theta.optim.moments import FEWEST_CODED, WEIGHTS_PER_SCALE
 
 EPS = 1e-8
 
 LONGEST_SMALL = 2**14
-"""Weights of a tensor that is updated together with others, if its averages have 32 bits."""
+"""A tensor of at most this many weights is updated together with others, if its moments have 32 bits."""
 
 
 class RoundedAdamW(torch.optim.Optimizer):
@@ -24,9 +24,9 @@ class RoundedAdamW(torch.optim.Optimizer):
     Args:
         groups: of parameters, with their `weight_decay`.
         lr: learning rate; the loop sets it in each group before a step.
-        betas: decay of the averages of the gradient and of its square.
-        moment_bits: 32, 8 or 4 bits of each average; small tensors have 32 always.
-        seed: of the rounding. It is drawn anew for every step and tensor, and alike in a resumed run.
+        betas: decay of the moments, the averages of the gradient and of its square.
+        moment_bits: 32, 8 or 4 bits for each moment; small tensors always have 32.
+        seed: of the rounding. Every step and tensor has its own noise, and a resumed run the same.
     """
 
     def __init__(
@@ -108,11 +108,11 @@ class RoundedAdamW(torch.optim.Optimizer):
         scales = (state["first_scale"], state["second_scale"])
         grid = (-(-scales[0].numel() // kernel.ROWS),)
         run = kernel.step_8bit if state["first"].dtype == torch.int8 else kernel.step_4bit
-        shape = {"ROWS": kernel.ROWS, "WIDTH": SHARING, "ROUND": rounded, "num_warps": kernel.WARPS}
+        shape = {"ROWS": kernel.ROWS, "WIDTH": WEIGHTS_PER_SCALE, "ROUND": rounded, "num_warps": kernel.WARPS}
         run[grid](*tensors, *scales, *rest, **shape)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As it was saved; torch's own would turn the averages into the type of the weights."""
+        """As it was saved; torch's own would turn the moments into the number format of the weights."""
         parameters = list(self._of)
         for number, state in state_dict["state"].items():
             for name, value in state.items():
@@ -138,9 +138,9 @@ def _new_state(parameter: Tensor, bits: int) -> dict[str, Tensor]:
     count, device = parameter.numel(), parameter.device
     if bits == 32 or count < FEWEST_CODED:
         return {name: torch.zeros(count, device=device) for name in ("first", "second")}
-    blocks = -(-count // SHARING)
+    blocks = -(-count // WEIGHTS_PER_SCALE)
     # In 8 bits a byte for each weight; in 4 bits the two halves of a block share their bytes.
-    codes = count if bits == 8 else blocks * SHARING // 2
+    codes = count if bits == 8 else blocks * WEIGHTS_PER_SCALE // 2
     return {
         "first": torch.zeros(codes, dtype=torch.int8 if bits == 8 else torch.uint8, device=device),
         "second": torch.zeros(codes, dtype=torch.uint8, device=device),

@@ -1,58 +1,125 @@
 """From gradients to new weights: the norm, clipping, and the optimizer's update, without waiting for the device.
 
 The factor that clips a gradient stays on the device and goes into the optimizer's own pass over it. When a norm is not
-finite the factor is not a number, the optimizer then changes nothing, and so it stays: the weights are those
-before the bad step, whenever the host comes to read of it.
+finite, the factor becomes NaN and stays NaN, and the optimizer changes nothing. So the weights remain those before
+the bad step until the host reads the norm.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from theta.optim.adamw import Optimizer, apply, apply_to
-from theta.optim.gradients import Gradients
-from theta.train.compute import Compute
+
+AddUp = Callable[[Iterable[Tensor]], None]
+"""Replaces each tensor by its sum over the processes that train together."""
+
+ALIGNMENT = 64
+"""Each gradient begins at a multiple of this many elements, which suits wide loads."""
+
+
+class Gradients:
+    """The gradients of some parameters, which are all on one device.
+
+    Args:
+        in_place: keep them in one piece of memory from the start, so that they are measured and added up at once.
+            CUDA graphs need this, since they write to fixed addresses. Otherwise backward allocates them anew.
+    """
+
+    def __init__(self, parameters: Sequence[nn.Parameter], in_place: bool) -> None:
+        self._parameters = parameters
+        self.device = parameters[0].device
+        self._places: dict[nn.Parameter, Tensor] = {}
+        self._whole = None
+        if in_place:
+            self._whole, parts = _one_piece(parameters)
+            self._places = dict(zip(parameters, parts, strict=True))
+            for parameter in parameters:
+                parameter.register_post_accumulate_grad_hook(self._put_in_place)
+
+    def clear(self) -> None:
+        """Drop all gradients."""
+        for parameter in self._parameters:
+            parameter.grad = None
+
+    def _put_in_place(self, parameter: nn.Parameter) -> None:
+        """Copy a first gradient to its place, where later ones are added to it; cheaper than adding it to zeros."""
+        place = self._places[parameter]
+        if parameter.grad is not place:
+            assert parameter.grad is not None
+            place.copy_(parameter.grad)
+            parameter.grad = place
+
+    def tensors(self) -> list[Tensor]:
+        """All gradients, in one tensor or several."""
+        if self._whole is not None:
+            return [self._whole]
+        return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
+
+    def norm(self) -> Tensor:
+        """Euclidean norm of the whole gradient, a float32 scalar on the device."""
+        if self._whole is not None:
+            norm: Tensor = torch.linalg.vector_norm(self._whole, dtype=torch.float32)
+            return norm
+        return torch.nn.utils.get_total_norm(self.tensors())
+
+
+def _one_piece(parameters: Sequence[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
+    """One tensor of zeros, and the part of it for the gradient of each parameter."""
+    sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
+    whole = parameters[0].new_zeros(sum(sizes), requires_grad=False)
+    parts = zip(parameters, whole.split(sizes), strict=True)
+    return whole, [part[: parameter.numel()].view_as(parameter) for parameter, part in parts]
 
 
 class UpdateAfterBackward:
-    """The usual way: all gradients, then one update."""
+    """The usual way: all gradients first, then one update.
 
-    def __init__(self, gradients: Gradients, optimizer: Optimizer, max_gradient_norm: float, compute: Compute) -> None:
-        self._gradients, self._optimizer, self._ranks = gradients, optimizer, compute.ranks
-        self._clip = _Clip(max_gradient_norm, compute.device)
+    Args:
+        max_gradient_norm: a longer gradient is scaled down to this norm.
+        add_up: sums the gradients of all processes.
+    """
+
+    def __init__(self, gradients: Gradients, optimizer: Optimizer, max_gradient_norm: float, add_up: AddUp) -> None:
+        self._gradients, self._optimizer, self._add_up = gradients, optimizer, add_up
+        self._clip = _Clip(max_gradient_norm, gradients.device)
 
     def finish(self, scale: float = 1) -> Tensor:
-        """Update the weights by the gradients, which are `scale` times too large; return their true norm."""
-        self._ranks.add_up(self._gradients.tensors())
+        """Update the weights by the gradients, which are `scale` times too large, and return their true norm."""
+        self._add_up(self._gradients.tensors())
         norm = self._gradients.norm() / scale
         apply(self._optimizer, self._clip.factor(norm) / scale)
         return norm
 
     def forget(self) -> None:
         """Go on after a norm that was not finite."""
-        self._clip = _Clip(self._clip.longest, self._clip.device)
+        self._clip = _Clip(self._clip.max_norm, self._clip.device)
 
 
 class UpdateInBackward:
-    """Each parameter as soon as backward has its gradient, which is then dropped: no two gradients are ever held.
+    """Updates each parameter as soon as backward has its gradient, then drops the gradient.
 
-    The norm of the whole gradient is known only when it is too late to clip by it, so each parameter's gradient
-    is clipped to the longest norm by itself. (Fused backward: Lv et al. 2023, LOMO.)
+    No two gradients are ever held. The norm of the whole gradient is known only when it is too late to clip by it,
+    so the gradient of each parameter is clipped by itself. (Fused backward: Lv et al. 2023, LOMO.)
+
+    Args:
+        max_gradient_norm: a longer gradient of a parameter is scaled down to this norm.
+        add_up: sums a gradient of all processes.
     """
 
     def __init__(
-        self, parameters: Sequence[nn.Parameter], optimizer: Optimizer, max_gradient_norm: float, compute: Compute
+        self, parameters: Sequence[nn.Parameter], optimizer: Optimizer, max_gradient_norm: float, add_up: AddUp
     ) -> None:
-        self._optimizer, self._ranks = optimizer, compute.ranks
-        self._clip = _Clip(max_gradient_norm, compute.device)
-        self._squares = torch.zeros((), device=compute.device)
+        self._optimizer, self._add_up = optimizer, add_up
+        self._clip = _Clip(max_gradient_norm, parameters[0].device)
+        self._squares = torch.zeros((), device=parameters[0].device)
         for parameter in parameters:
             parameter.register_post_accumulate_grad_hook(self._update)
 
     def _update(self, parameter: Tensor) -> None:
         assert parameter.grad is not None
-        self._ranks.add_up([parameter.grad])
+        self._add_up([parameter.grad])
         norm = torch.linalg.vector_norm(parameter.grad, dtype=torch.float32)
         apply_to(self._optimizer, parameter, self._clip.factor(norm))
         parameter.grad = None
@@ -65,20 +132,20 @@ class UpdateInBackward:
         return norm
 
     def forget(self) -> None:
-        """Nothing: there is no loss scale to go on with."""
+        """Do nothing: there is no loss scale to lower."""
 
 
 Update = UpdateAfterBackward | UpdateInBackward
 
 
 class _Clip:
-    """The factor that shortens a gradient to the longest norm, from the first bad norm on not a number."""
+    """The factor that scales a gradient down to the largest norm; NaN from the first norm on that is not finite."""
 
-    def __init__(self, longest: float, device: torch.device) -> None:
-        self.longest, self.device = longest, device
+    def __init__(self, max_norm: float, device: torch.device) -> None:
+        self.max_norm, self.device = max_norm, device
         self._good = torch.ones((), device=device)
 
     def factor(self, norm: Tensor) -> Tensor:
         """A float32 scalar on the device."""
         self._good.copy_(torch.where(norm.isfinite(), self._good, torch.nan))
-        return (self.longest / (norm.float() + 1e-6)).clamp(max=1) * self._good
+        return (self.max_norm / (norm.float() + 1e-6)).clamp(max=1) * self._good

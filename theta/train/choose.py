@@ -1,21 +1,22 @@
-"""From settings and the machine to how rows are computed. Nothing here depends on what else the machine does."""
+"""From settings, the machine and all ranks to how rows are computed."""
 
 import torch
 from transformers import GPT2LMHeadModel
 
 from theta.errors import SettingsError
-from theta.machine.devices import choose_device, choose_dtype
+from theta.machine.devices import choose_device, choose_dtype, usable_gpus
+from theta.machine.settings import MachineSettings
 from theta.memory.plans import (
     AUTOMATIC,
     FLOAT32,
     GIB,
     PLANS,
-    Choice,
+    Placement,
     Plan,
     Size,
-    choices,
-    fastest,
+    best,
     peak_bytes,
+    placements,
     usable_bytes,
 )
 from theta.model.attention import has_kernel
@@ -30,60 +31,87 @@ COMPILE_FROM_SECONDS = 60.0
 """Compiling takes some 20 seconds, and halves the time of the rest."""
 
 
-def choose_processes(settings: TrainSettings) -> int:
+def choose_processes(machine: MachineSettings) -> int:
     """How many processes train together: one for each GPU; on a CPU one, unless a number is asked for.
 
     Raises:
         SettingsError: more GPUs are asked for than there are.
     """
-    device = choose_device("train.device", settings.device)
-    if device.type == "cpu":
-        return 1 if settings.devices == "auto" else settings.devices
-    there = torch.cuda.device_count()
-    if settings.devices == "auto":
-        return there
-    if settings.devices > there:
-        raise SettingsError(f"train.devices is {settings.devices}, but torch sees {there} GPUs; set it to auto.")
-    return settings.devices
+    if choose_device(machine.device).type == "cpu":
+        return 1 if machine.devices == "auto" else machine.devices
+    gpus, _ = usable_gpus()
+    if machine.devices == "auto":
+        return gpus
+    if machine.devices > gpus:
+        raise SettingsError(f"machine.devices is {machine.devices}, but torch can use {gpus} GPUs; set it to auto.")
+    return machine.devices
 
 
 def choose_compute(
-    settings: TrainSettings, model: GPT2LMHeadModel, vocabulary_size: int, documents: Store, ranks: Ranks = ALONE
+    settings: TrainSettings,
+    machine: MachineSettings,
+    model: GPT2LMHeadModel,
+    vocabulary_size: int,
+    documents: Store,
+    ranks: Ranks = ALONE,
 ) -> Compute:
-    """Device, arithmetic, plan, microbatch and whether to compile, for a run over `documents`.
+    """Device, number formats, plan, microbatch and whether to compile, for a run over `documents`.
 
-    The plan does not depend on the number of ranks, so that a run can go on with another number.
+    Rank 0 decides, and for the GPU with the least memory: the ranks must lay out a step alike.
 
     Raises:
-        SettingsError: a setting asks for what the machine does not have, or nothing fits into its memory.
+        SettingsError: a setting asks for what the machine does not have, nothing fits into its memory, or the GPUs
+            compute in different number formats.
     """
-    device = choose_device("train.device", settings.device)
-    dtype = choose_dtype(settings.precision, device)
-    size = size_of(model)
-    choice = _choose_plan(settings, size, device, dtype, int(documents.lengths.max()))
-    tokens = settings.epochs * _tokens_per_epoch(documents, settings.rehearsal_share)
+    device = choose_device(machine.device)
+    dtype = choose_dtype(machine.precision, device)
+    _check_alike(ranks, device, dtype)
+    size, longest = size_of(model), int(documents.lengths.max())
+    budget = min(ranks.all_of(budget_bytes(device, machine.memory)))
+    tokens = settings.epochs * tokens_per_epoch(documents, settings.rehearsal_share)
+    compiled = _choose_compiled(machine.compile, device, size, tokens) and dtype != torch.float32
+    placement = choose_placement(settings, machine, size, device, dtype, longest, budget)
+    placement, compiled = ranks.of_first((placement, compiled))
     return Compute(
         device,
         dtype,
         vocabulary_size,
-        choice.plan,
-        choice.tokens_per_microbatch,
-        _choose_compiled(settings.compile, device, size, tokens) and dtype != torch.float32,
+        placement.plan,
+        placement.tokens_per_microbatch,
+        compiled,
         ranks=ranks,
     )
 
 
-def _tokens_per_epoch(documents: Store, rehearsal_share: float) -> int:
-    """Tokens of the split and of what is rehearsed beside it."""
+def _check_alike(ranks: Ranks, device: torch.device, dtype: torch.dtype) -> None:
+    """Refuse GPUs whose rows would be computed, or laid out, in different ways."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
+    kinds = ranks.all_of((str(dtype).removeprefix("torch."), has_kernel(device), name))
+    if len({kind[:2] for kind in kinds}) > 1:
+        listed = ", ".join(f"{name} in {dtype}" for dtype, _, name in kinds)
+        raise SettingsError(
+            f"The GPUs of this machine compute in different ways ({listed}); set machine.devices to 1, or choose the "
+            "GPUs by CUDA_VISIBLE_DEVICES."
+        )
+
+
+def tokens_per_epoch(documents: Store, rehearsal_share: float) -> int:
+    """Tokens of the split and of what is rehearsed beside it in an epoch."""
     tokens = int(documents.lengths[: documents.split_size].sum())
     return tokens + round(rehearsal_share * tokens) if len(documents) > documents.split_size else tokens
 
 
-def describe(compute: Compute) -> dict[str, str | bool]:
-    """What the weights depend on beside settings and inputs, in words."""
+def number_formats(compute: Compute) -> tuple[str, str, str]:
+    """The number formats on which the weights depend: of the weights, the moments in bits, and the products."""
+    return compute.plan.weights, str(compute.plan.moment_bits), str(compute.dtype).removeprefix("torch.")
+
+
+def describe(compute: Compute) -> dict[str, str | bool | int]:
+    """What was chosen, for people and for the provenance."""
     device = compute.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "devices": compute.ranks.count,
         "precision": str(compute.dtype).removeprefix("torch."),
         "memory": compute.plan.name,
         "compiled": compute.compiled,
@@ -97,52 +125,70 @@ def size_of(model: GPT2LMHeadModel) -> Size:
     return Size(config.n_layer, config.n_embd, config.vocab_size, config.n_positions)
 
 
-def _choose_plan(settings: TrainSettings, size: Size, device: torch.device, dtype: torch.dtype, longest: int) -> Choice:
-    plans = _plans(settings, device, dtype)
+def choose_placement(
+    settings: TrainSettings,
+    machine: MachineSettings,
+    size: Size,
+    device: torch.device,
+    dtype: torch.dtype,
+    longest: int,
+    budget: float,
+) -> Placement:
+    """The memory plan and the tokens of a microbatch.
+
+    Args:
+        longest: tokens of the longest document.
+        budget: bytes that training may allocate on a GPU.
+
+    Raises:
+        SettingsError: the plan does not fit, or cannot be computed on the device.
+    """
+    plans = _plans(machine, device, dtype)
+    ema = settings.ema_decay > 0
     if device.type == "cpu":
-        tokens = (
-            CPU_TOKENS_PER_MICROBATCH if settings.tokens_per_microbatch == "auto" else settings.tokens_per_microbatch
-        )
-        return Choice(plans[0], max(tokens, longest), 0)
-    if settings.tokens_per_microbatch == "auto":
-        found = list(choices(size, plans, settings.tokens_per_step, longest))
+        tokens = machine.tokens_per_microbatch
+        return Placement(plans[0], max(CPU_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens, longest), 0)
+    if machine.tokens_per_microbatch == "auto":
+        found = list(placements(size, plans, settings.tokens_per_step, longest, ema=ema))
     else:
-        tokens = min(settings.tokens_per_microbatch, settings.tokens_per_step)
+        tokens = min(machine.tokens_per_microbatch, settings.tokens_per_step)
         fit = [plan for plan in plans if tokens == settings.tokens_per_step or not plan.step_in_backward]
         if not fit:
             raise SettingsError(
-                f"train.memory is '{settings.memory}', which updates within the backward pass and so takes a step "
-                f"in one microbatch, but train.tokens_per_microbatch is {tokens} and train.tokens_per_step "
-                f"{settings.tokens_per_step}; set train.tokens_per_microbatch to auto, or train.memory to lean."
+                f"machine.memory is '{machine.memory}', which updates within the backward pass and so takes a step "
+                f"in one microbatch, but machine.tokens_per_microbatch is {tokens} and train.tokens_per_step "
+                f"{settings.tokens_per_step}; set machine.tokens_per_microbatch to auto, or machine.memory to lean."
             )
-        found = [Choice(plan, tokens, peak_bytes(size, plan, tokens)) for plan in fit]
-    budget = budget_bytes(device, settings.memory if isinstance(settings.memory, float) else None)
-    memory = {"train.memory": settings.memory, "train.tokens_per_microbatch": settings.tokens_per_microbatch}
-    averages = 4 * size.parameters if settings.ema_decay else 0
-    return fastest(found, budget - averages, {name: value for name, value in memory.items() if value != "auto"})
+        found = [Placement(plan, tokens, peak_bytes(size, plan, tokens, ema=ema)) for plan in fit]
+    fixed = {"machine.memory": machine.memory, "machine.tokens_per_microbatch": machine.tokens_per_microbatch}
+    return best(found, budget, {name: value for name, value in fixed.items() if value != "auto"})
 
 
-def budget_bytes(device: torch.device, gib: float | None) -> float:
-    """What a plan may allocate on a GPU: a budget of so many GiB, or the card's memory."""
-    total = torch.cuda.get_device_properties(device).total_memory if gib is None else gib * GIB
-    return usable_bytes(total)
+def budget_bytes(device: torch.device, memory: str | float) -> float:
+    """Bytes that training may allocate: of a budget in GiB, or of what the GPU has free now; 0 on a CPU."""
+    if isinstance(memory, float):
+        return usable_bytes(memory * GIB)
+    if device.type == "cpu":
+        return 0.0
+    free, total = torch.cuda.mem_get_info(device)
+    return usable_bytes(total, free)
 
 
-def _plans(settings: TrainSettings, device: torch.device, dtype: torch.dtype) -> tuple[Plan, ...]:
+def _plans(machine: MachineSettings, device: torch.device, dtype: torch.dtype) -> tuple[Plan, ...]:
     """The plans that a setting allows on a device."""
-    named = [plan for plan in PLANS if plan.name == settings.memory]
+    named = [plan for plan in PLANS if plan.name == machine.memory]
     if device.type == "cuda" and dtype == torch.bfloat16:
         return tuple(named) or AUTOMATIC
     if named and named[0] is not FLOAT32:
         raise SettingsError(
-            f"train.memory is '{settings.memory}', which holds weights in bfloat16, but here products are computed in "
-            f"{str(dtype).removeprefix('torch.')} on the {device.type}; set it to auto, or change train.precision."
+            f"machine.memory is '{machine.memory}', which holds weights in bfloat16, but here products are computed in "
+            f"{str(dtype).removeprefix('torch.')} on the {device.type}; set it to auto, or change machine.precision."
         )
     return (FLOAT32,)
 
 
 def _choose_compiled(setting: str, device: torch.device, size: Size, tokens: int) -> bool:
-    """Whether compiling pays back: by an estimate of the run's time that any two runs alike agree on."""
+    """Whether compiling pays back, by an estimate of the run's time that two equal runs agree on."""
     if not has_kernel(device) or setting == "never":
         return False
     per_second = 1e12 * torch.cuda.get_device_properties(device).multi_processor_count  # without compiling, measured

@@ -29,7 +29,9 @@ class Compute:
 
     Attributes:
         dtype: of the matrix products.
+        plan: how memory is spent.
         tokens_per_microbatch: of a row, at most.
+        compiled: whether the blocks run through torch.compile.
         shape: of all rows, if work on them is compiled or recorded; None leaves each as long as its documents.
         label_smoothing: of the loss in training; validation has none, so that its losses can be compared.
         ranks: the processes that share the rows of a step.
@@ -58,17 +60,17 @@ class Compute:
             yield Row.of(store, row, self.device, self.shape)
 
     def nats(
-        self, model: GPT2LMHeadModel, row: Row, share: float | Tensor = 1.0, label_smoothing: float = 0.0
-    ) -> Tensor:
-        """Sum of the nats of a row's learned tokens, times `share`."""
-        loss = Loss(self.vocabulary_size, share, self.plan.rows_per_chunk, label_smoothing)
+        self, model: GPT2LMHeadModel, row: Row, scale: float | Tensor = 1.0, label_smoothing: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        """The nats of a row's learned tokens, times `scale`, as `theta.model.rows.row_nats` returns them."""
+        loss = Loss(self.vocabulary_size, scale, self.plan.positions_per_chunk, label_smoothing)
         cast = self.plan.weights == "float32" and self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=cast):
             return row_nats(model, row, loss, Passes(self.compiled, self.plan.recompute))
 
 
 def with_shape(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute:
-    """The compute with the least shape that holds every row of the run, where the attention kernel runs."""
+    """The compute with the smallest shape that holds every row of the run, where the attention kernel runs."""
     if not has_kernel(compute.device) or compute.dtype == torch.float32:
         return compute
     limit, ranks = compute.tokens_per_microbatch, compute.ranks.count

@@ -1,21 +1,33 @@
-"""The processes that train together, one for each GPU: who they are, and what they add up.
+"""The processes that train together, one for each GPU: who they are, what they agree on, and how they are started.
 
 Each rank computes its share of a step's rows. Losses and gradients are parts of the step's mean, so their sum over the
-ranks is the step's loss and gradient, whatever the number of ranks.
+ranks is the loss and the gradient of the step, whatever the number of ranks. Whatever depends on a GPU is decided
+once, by rank 0 and for the smallest GPU, and sent to all: the GPUs of one machine may differ.
 """
 
 import os
-from collections.abc import Iterable, Iterator
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from typing import TypeVar
+from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from theta.errors import TrainingError, TrainingInterruptedError
+from theta.machine.process import parent_is_gone
+
 TIMEOUT = timedelta(hours=1)
 """How long a rank waits for another, which may be writing a large state to a slow disk."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +36,7 @@ class Ranks:
 
     Attributes:
         rank: its number, from 0; rank 0 alone writes files and shows progress.
-        count: how many there are.
+        count: the number of processes.
     """
 
     rank: int = 0
@@ -49,6 +61,26 @@ class Ranks:
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
+    def all_of(self, value: T) -> list[T]:
+        """The value of each rank, by rank."""
+        if self.count == 1:
+            return [value]
+        values: list[T] = [value] * self.count
+        dist.all_gather_object(values, value)
+        return values
+
+    def of_first(self, value: T) -> T:
+        """The value of rank 0."""
+        if self.count == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values)
+        return values[0]
+
+    def wait(self) -> None:
+        """Wait until all ranks are here."""
+        self.any(False)
+
 
 ALONE = Ranks()
 
@@ -60,7 +92,7 @@ def started_by_torchrun() -> bool:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """This process among those that torchrun started; one that it did not start is alone.
+    """This process among those that torchrun started; a process that it did not start is alone.
 
     Args:
         device: of every rank; of several GPUs each rank takes the one with its local number.
@@ -77,3 +109,57 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         yield Ranks(dist.get_rank(), dist.get_world_size())
     finally:
         dist.destroy_process_group()
+
+
+def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None:
+    """Run `python arguments...` in several processes side by side, and return when all have ended well.
+
+    When one fails, the others are ended too. A signal to this process reaches all of them.
+
+    Args:
+        parent: as for `theta.machine.process.stop_reason`; when it is gone, all are asked to stop.
+
+    Raises:
+        TrainingInterruptedError: stopped from outside.
+        TrainingError: a process was killed.
+        SystemExit: a process failed and has printed why.
+    """
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+    config = LaunchConfig(
+        min_nodes=1,
+        max_nodes=1,
+        nproc_per_node=processes,
+        run_id=uuid4().hex,
+        rdzv_backend="c10d",
+        # By number: the name of this host may resolve to nothing, and the ranks would wait for each other for minutes.
+        rdzv_endpoint="127.0.0.1:0",
+        local_addr="127.0.0.1",
+        max_restarts=0,
+        monitor_interval=0.5,
+    )
+    threading.Thread(target=_stop_as_orphan, args=(parent,), daemon=True).start()
+    try:
+        elastic_launch(config, sys.executable)(*arguments)
+    except SignalException as fault:
+        raise TrainingInterruptedError(
+            f"Training stopped ({signal.Signals(fault.sigval).name} received); run the same command again and it goes "
+            "on from the last state that was written."
+        ) from None
+    except ChildFailedError as fault:
+        rank, failure = next(iter(fault.failures.items()))
+        if failure.exitcode == 1:  # it has printed its error
+            raise SystemExit(1) from None
+        raise TrainingError(
+            f"Rank {rank} of {processes} ended with exit code {failure.exitcode}; run the same command again and "
+            "training goes on from the last state that was written."
+        ) from None
+
+
+def _stop_as_orphan(parent: int | None) -> None:
+    """End this process when its parent is gone."""
+    while not parent_is_gone(parent):
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -2,39 +2,35 @@
 
 A step reads its documents in rows of at most `tokens_per_microbatch` tokens, adds up gradients, and updates once.
 Losses are sums of nats, divided once by the learned tokens of the whole step, so cutting a step into smaller
-microbatches changes nothing but memory. The host does not wait for the device within a step: what a step
-came to is read when the next one is under way.
+microbatches changes nothing but memory. The host does not wait for the device within a step: its loss is read when
+the next step is under way.
 """
 
 import math
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 
 import torch
 
 from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
-from theta.files import remove
-from theta.machine.devices import own_stream
-from theta.machine.interrupt import stop_reason
-from theta.machine.process import give_back_memory
+from theta.machine.devices import memory_remedy, own_stream
+from theta.machine.process import give_back_memory, stop_reason
 from theta.model import network
-from theta.model.trainable import narrow, widen
+from theta.model.trainable import freeze, to_plain_gpt2
 from theta.optim.adamw import adamw
-from theta.optim.ema import Averages
-from theta.optim.gradients import Gradients
-from theta.optim.update import UpdateAfterBackward, UpdateInBackward
+from theta.optim.ema import EMA
+from theta.optim.update import Gradients, UpdateAfterBackward, UpdateInBackward
 from theta.train import resume_state
 from theta.train.batches import steps_of
 from theta.train.compute import with_shape
 from theta.train.distributed import Ranks
-from theta.train.resume import claimed
+from theta.train.finish import keep, kept_tensors
 from theta.train.resume_state import Progress
-from theta.train.row_work import Works
+from theta.train.row_work import RowWork
 from theta.train.run import Record, Run, State
-from theta.train.settings import TrainSettings
-from theta.train.step import launch
+from theta.train.settings import TrainSettings, check_options
+from theta.train.step import begin_step
 
 STEPS_PER_TIDYING = 16
 """On a CPU: `scratch:starter` grew from 1.4 to 5.8 GB in 80 steps of 1,024 tokens, and stays at 2.3 GB with it."""
@@ -43,8 +39,9 @@ STEPS_PER_TIDYING = 16
 def train(run: Run) -> Iterator[Record]:
     """Train and yield a record for each step and each validation.
 
-    At the end the model holds the weights that `settings.keep` names. Stopped from outside, the state is written
-    to `resume`, and the next call with the same run goes on from there, to the same weights.
+    At the end the model is a plain GPT-2 in float32 on the CPU with the weights that `settings.keep` names. Stopped
+    from outside, the state is written to `resume`, and the next call with the same run goes on from there, to the same
+    weights.
 
     Raises:
         SettingsError: a document does not fit into a step or a microbatch.
@@ -52,23 +49,23 @@ def train(run: Run) -> Iterator[Record]:
         TrainingError: the loss is not finite; `resume`/last_good holds the weights before that step.
         OutOfMemoryError: memory ran out; nothing is lost but the steps since the last state.
     """
-    settings, on_cpu = run.settings, run.compute.device.type == "cpu"
+    settings, device = run.settings, run.compute.device
     _check_lengths(run)
     steps = _steps(run)
-    with _claimed_once(run), stop_reason(run.parent) as stop, own_stream(run.compute.device):
+    with memory_remedy(device, _memory_advice(run)), stop_reason(run.parent) as stop, own_stream(device):
         state = _begin(run, steps)
         progress = state.progress
         yield from ({**record, "resumed": True} for record in progress.records)
         while progress.step < len(steps) and not _out_of_patience(progress, settings):
-            launch(run, state, steps)
-            if on_cpu and progress.step % STEPS_PER_TIDYING == 0:
+            begin_step(run, state, steps)
+            if device.type == "cpu" and progress.step % STEPS_PER_TIDYING == 0:
                 give_back_memory()
             why, validate = _agreed(stop(), state.compute.ranks), _validation_due(progress.step, len(steps), settings)
-            save = why or (progress.step % settings.steps_per_checkpoint == 0 and progress.step < len(steps))
-            at_once = on_cpu or save or validate or progress.step == len(steps)
+            save = why or (progress.step % run.steps_per_checkpoint == 0 and progress.step < len(steps))
+            at_once = device.type == "cpu" or save or validate or progress.step == len(steps)
             records = _read(run, state, steps, leave=0 if at_once else 1)
             if validate:
-                with state.averages.in_place():
+                with state.ema.in_place():
                     records.append(_validate(run, state))
             progress.records += records
             if save:
@@ -80,7 +77,8 @@ def train(run: Run) -> Iterator[Record]:
                     f"Training stopped at step {progress.step} of {len(steps)} ({why}); "
                     "run the same command again and it goes on from there."
                 )
-        _put_kept_weights(run, state)
+        _save(run, state)
+        _keep_weights(run, state)
 
 
 def _steps(run: Run) -> list[list[int]]:
@@ -96,43 +94,57 @@ def _steps(run: Run) -> list[list[int]]:
     )
 
 
+def _memory_advice(run: Run) -> str:
+    return (
+        f"plan {run.compute.plan.name} with train.tokens_per_step {run.settings.tokens_per_step} needs more, even in the "
+        "smallest microbatches; set machine.memory to a plan that needs less, which `theta plan` shows, or lower "
+        "tokenizer.max_length"
+    )
+
+
 def _save(run: Run, state: State) -> None:
     """Write the resume state; the other ranks wait for the file."""
     if run.compute.ranks.first:
-        resume_state.save_state(run.resume, run.model, state.optimizer, state.progress, state.averages.tensors)
-    run.compute.ranks.any(False)
+        resume_state.save_state(run.resume, run.model, state.optimizer, state.progress, state.ema.tensors)
+    run.compute.ranks.wait()
 
 
-def _put_kept_weights(run: Run, state: State) -> None:
-    """Fill the model with the weights that `settings.keep` names, and make it a plain GPT-2 again."""
-    if run.settings.keep == "last":
-        state.averages.put()
-    elif run.compute.ranks.first:
-        resume_state.load_best(run.resume, run.model)
-    widen(run.model)
-    run.model.eval()
+def _keep_weights(run: Run, state: State) -> None:
+    """Fill the model with the weights that `settings.keep` names; only rank 0 has the best ones."""
+    if run.settings.keep == "best" and run.compute.ranks.first:
+        keep(run, resume_state.load_best(run.resume))
+    else:
+        keep(run, dict(kept_tensors(run.model, state.ema.tensors)))
 
 
 def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
     """Put the model where it is trained, and go on from the resume state if there is one."""
     plan, settings, compute = run.compute.plan, run.settings, run.compute
+    check_options(settings, len(run.model.transformer.h))
     network.fuse_activation(run.model)
     network.set_dropout(run.model, settings.dropout)
     run.model.to(compute.device, torch.bfloat16 if plan.weights == "bfloat16" else torch.float32)
-    narrow(run.model, settings, compute.vocabulary_size)
+    freeze(
+        run.model,
+        frozen_layers=settings.frozen_layers,
+        lora_rank=settings.lora_rank,
+        vocabulary_size=compute.vocabulary_size,
+        seed=settings.seed,
+    )
     optimizer = adamw(
         run.model,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         betas=(settings.beta1, settings.beta2),
-        plan=plan,
+        moment_bits=plan.moment_bits if plan.weights == "bfloat16" else None,
         seed=settings.seed,
         layer_decay=settings.layer_learning_rate_decay,
     )
-    averages = Averages(run.model, settings.ema_decay)
-    progress = resume_state.load_state(run.resume, run.model, optimizer, averages.tensors)
-    if not progress.tokens_per_microbatch:
-        progress.tokens_per_microbatch = compute.tokens_per_microbatch
+    ema = EMA(run.model, settings.ema_decay)
+    progress = resume_state.load_state(run.resume, run.model, optimizer, ema.tensors)
+    if progress.tokens_chosen != compute.tokens_per_microbatch:
+        progress.tokens_chosen = progress.tokens_per_microbatch = compute.tokens_per_microbatch
+    if progress.step == 0:
         progress.loss_scale = 2.0**16 if compute.dtype == torch.float16 else 1.0
     compute = replace(
         compute,
@@ -142,18 +154,13 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
     compute = with_shape(compute, run.documents, run.validation, steps)
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     gradients = Gradients(parameters, in_place=compute.shape is not None and not plan.step_in_backward)
-    longest = settings.max_gradient_norm
+    max_norm, add_up = settings.max_gradient_norm, compute.ranks.add_up
     update = (
-        UpdateInBackward(parameters, optimizer, longest, compute)
+        UpdateInBackward(parameters, optimizer, max_norm, add_up)
         if plan.step_in_backward
-        else UpdateAfterBackward(gradients, optimizer, longest, compute)
+        else UpdateAfterBackward(gradients, optimizer, max_norm, add_up)
     )
-    return State(compute, optimizer, gradients, update, Works.of(run.model, compute, gradients), progress, averages)
-
-
-def _claimed_once(run: Run) -> AbstractContextManager[object]:
-    """The resume folder is claimed by rank 0 for all."""
-    return claimed(run.resume) if run.compute.ranks.first else nullcontext()
+    return State(compute, optimizer, gradients, update, RowWork.of(run.model, compute, gradients), progress, ema)
 
 
 def _agreed(reason: str | None, ranks: Ranks) -> str | None:
@@ -162,7 +169,7 @@ def _agreed(reason: str | None, ranks: Ranks) -> str | None:
 
 
 def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) -> list[Record]:
-    """The records of the steps under way but the last `leave`."""
+    """The records of the steps under way except the last `leave`."""
     records = state.read(leave)
     for record in records:
         step, loss, norm = record["step"], record["loss"], record["gradient_norm"]
@@ -181,7 +188,7 @@ def _validate(run: Run, state: State) -> Record:
     nats = torch.zeros((), device=state.compute.device, dtype=torch.float64)
     one = torch.ones((), device=state.compute.device)
     for row in state.compute.validation_rows(run.validation):
-        nats += state.works.nats(row, one)
+        nats += state.work.nats(row, one).sum()
     state.compute.ranks.add_up([nats])
     loss = nats.item() / int(run.validation.learned_counts.sum())
     if not math.isfinite(loss):
@@ -189,7 +196,7 @@ def _validate(run: Run, state: State) -> Record:
     if loss < progress.best_loss:
         progress.best_loss, progress.best_step, progress.stale_validations = loss, progress.step, 0
         if run.compute.ranks.first:
-            resume_state.save_best(run.resume, run.model)
+            resume_state.save_best(run.resume, dict(kept_tensors(run.model, state.ema.tensors)))
     else:
         progress.stale_validations += 1
     return {"kind": "validation", "step": progress.step, "loss": loss, "best": progress.best_step == progress.step}
@@ -207,11 +214,14 @@ def _out_of_patience(progress: Progress, settings: TrainSettings) -> bool:
 
 def _check_lengths(run: Run) -> None:
     longest = int(max(run.documents.lengths.max(), run.validation.lengths.max()))
-    for name in ("tokens_per_step", "tokens_per_microbatch"):
-        value = getattr(run.settings, name)
-        if value != "auto" and value < longest:
+    limits = {
+        "train.tokens_per_step": run.settings.tokens_per_step,
+        "machine.tokens_per_microbatch": run.compute.tokens_per_microbatch,
+    }
+    for name, limit in limits.items():
+        if limit < longest:
             raise SettingsError(
-                f"train.{name} is {value}, but the longest document has {longest} tokens; "
+                f"{name} is {limit}, but the longest document has {longest} tokens; "
                 "raise it to that, or lower tokenizer.max_length."
             )
 
@@ -219,11 +229,12 @@ def _check_lengths(run: Run) -> None:
 def _stop_not_finite(run: Run, what: str, which_weights: str) -> None:
     kept = run.resume / "last_good"
     if run.compute.ranks.first:
-        widen(run.model)
+        run.model.to("cpu", torch.float32)
+        to_plain_gpt2(run.model)
         network.trim(run.model, run.compute.vocabulary_size)
         network.save(run.model, kept)
-        remove(run.resume / "state.pt")  # the same settings would only come to the same step
-    run.compute.ranks.any(False)  # the others wait for the files
+        resume_state.forget_state(run.resume)  # the same settings would only reach the same step
+    run.compute.ranks.wait()
     raise TrainingError(
-        f"{what}; {which_weights} are kept in {kept}. Lower train.learning_rate, or set train.precision to float32."
+        f"{what}; {which_weights} are kept in {kept}. Lower train.learning_rate, or set machine.precision to float32."
     )

@@ -1,38 +1,116 @@
-"""Curves of a run, written by dvclive: loss, learning rate, gradient norm and throughput.
+"""What the records of a run tell: curves of its losses, metrics/train.json, and the provenance of the checkpoint.
 
 <folder>/plots/metrics/train/{loss,learning_rate,gradient_norm,tokens_per_second}.tsv
 <folder>/plots/metrics/validation/loss.tsv
+
+A loss over several steps is the sum of their nats divided by the sum of their learned tokens.
 """
 
-from collections.abc import Iterable, Iterator
+import platform
+from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from dvclive import Live
 
 POINTS = 400
-"""Points of a training curve at most; between them steps are averaged, so long runs draw in the same time."""
+"""Points of a training curve at most. Steps between two points are taken together, so long runs draw as quickly."""
 
 
 def log_curves(records: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
-    """Write the curves of the records that pass through."""
+    """Write the curves of the records that pass through, by dvclive."""
     from dvclive import Live
 
     waiting: list[dict[str, Any]] = []
     with Live(str(folder), save_dvc_exp=False, dvcyaml=None, report=None, monitor_system=False) as live:
         for record in records:
-            live.step = record["step"]
             if record["kind"] == "validation":
+                live.step = record["step"]
                 live.log_metric("validation/loss", record["loss"])
             else:
                 waiting.append(record)
-                if len(waiting) >= record["steps"] / POINTS or record["step"] == record["steps"]:
-                    for name, value in _averages(waiting).items():
-                        live.log_metric(f"train/{name}", value)
+                if len(waiting) >= record["steps"] / POINTS:
+                    _draw(live, waiting)
                     waiting = []
             yield record
+        _draw(live, waiting)
 
 
-def _averages(records: list[dict[str, Any]]) -> dict[str, float]:
-    tokens, seconds = (sum(record[name] for record in records) for name in ("tokens", "seconds"))
-    averages = {name: fmean(record[name] for record in records) for name in ("loss", "learning_rate", "gradient_norm")}
-    return {**averages, "tokens_per_second": tokens / seconds}
+def _draw(live: "Live", steps: Sequence[dict[str, Any]]) -> None:
+    """Draw one point of each training curve for these steps, at the last of them."""
+    if not steps:
+        return
+    live.step = steps[-1]["step"]
+    tokens, seconds = (sum(step[name] for step in steps) for name in ("tokens", "seconds"))
+    values = {name: fmean(step[name] for step in steps) for name in ("learning_rate", "gradient_norm")}
+    values["tokens_per_second"] = tokens / seconds
+    if (loss := loss_of(steps)) is not None:
+        values["loss"] = loss
+    for name, value in values.items():
+        live.log_metric(f"train/{name}", value)
+
+
+def loss_of(steps: Iterable[dict[str, Any]], prefix: str = "") -> float | None:
+    """Nats per learned token of these steps; None if they have no learned token.
+
+    Args:
+        prefix: "" for the data, "rehearsal_" for what is rehearsed.
+    """
+    nats, tokens = 0.0, 0
+    for step in steps:
+        nats += step[f"{prefix}nats"]
+        tokens += step[f"{prefix}learned_tokens"]
+    return nats / tokens if tokens else None
+
+
+def report(records: Sequence[dict[str, Any]], epochs: int, keep: str, validation_loss: float) -> dict[str, Any]:
+    """The figures of a run; no times, so that the same run gives the same bytes.
+
+    Args:
+        records: all that the loop yielded.
+        validation_loss: of the weights that were saved.
+
+    Returns:
+        train_loss, rehearsal_loss: of the steps of the last epoch, during training.
+        validation_loss: of the saved weights, with what was mixed in.
+        trained_validation_loss: of the kept step, before anything was mixed in.
+    """
+    steps = [record for record in records if record["kind"] == "step"]
+    validations = [record for record in records if record["kind"] == "validation"]
+    best = min(validations, key=lambda record: record["loss"])
+    kept = best if keep == "best" else validations[-1]
+    planned = steps[-1]["steps"]
+    last_epoch = steps[-max(1, round(planned / epochs)) :]
+    losses = {
+        "train_loss": loss_of(last_epoch),
+        "rehearsal_loss": loss_of(last_epoch, "rehearsal_"),
+        "validation_loss": validation_loss,
+        "trained_validation_loss": kept["loss"],
+        "best_validation_loss": best["loss"],
+    }
+    return {
+        "steps": len(steps),
+        "steps_planned": planned,
+        "stopped_early": len(steps) < planned,
+        "tokens": sum(record["tokens"] for record in steps),
+        "rehearsal_tokens": sum(record["rehearsal_tokens"] for record in steps),
+        "kept_step": kept["step"],
+        **{name: round(loss, 6) for name, loss in losses.items() if loss is not None},
+    }
+
+
+def provenance(
+    settings: dict[str, Any], base: dict[str, Any], machine: dict[str, Any], compute: dict[str, Any]
+) -> dict[str, Any]:
+    """What made the weights: settings, base, the machine's settings and what they chose, and library versions."""
+    versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
+    return {
+        "settings": settings,
+        "base": base,
+        "machine": machine,
+        "compute": compute,
+        "versions": {**versions, "python": platform.python_version()},
+    }

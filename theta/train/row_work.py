@@ -1,4 +1,9 @@
-"""What is done with a row: its gradients in training, its nats in validation."""
+"""What is done with a row: its gradients in training, its nats in validation; on a GPU replayed as CUDA graphs.
+
+A step of gpt2-medium launches two thousand kernels; launched one by one from Python they take longer than they run. All
+rows of a run have one shape, so the launches are the same for each: the first row is computed as usual (which
+compiles the kernels), the second is recorded, and from then on the recording is replayed on new rows.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,49 +14,95 @@ from transformers import GPT2LMHeadModel
 
 from theta.model.forward import draws
 from theta.model.rows import Row
-from theta.optim.gradients import Gradients
+from theta.optim.update import Gradients
 from theta.train.compute import Compute
-from theta.train.cuda_graphs import Recorded
 
-Work = Callable[[Row, Tensor], Tensor]
-"""From a row, and the share of its nats in a mean, to that part of the mean; both scalars on the device."""
+RowFunction = Callable[[Row, Tensor], Tensor]
+"""From a row and a scale, a scalar, to the scaled nats of its data and of its rehearsal, [2]; all on the device."""
 
 
 @dataclass(frozen=True, slots=True)
-class Works:
-    """The works on a model; on a GPU they are recorded, so a result is to be read before the next call.
+class RowWork:
+    """The functions of a row for a model. A result is to be read before the next call.
 
     Attributes:
-        first_gradient: forgets the gradients that there are and makes those of a row.
+        first_gradient: drops all gradients and computes those of the row.
         more_gradient: adds those of a further row.
-        nats: makes none.
+        nats: computes no gradient.
     """
 
-    first_gradient: Work
-    more_gradient: Work
-    nats: Work
+    first_gradient: RowFunction
+    more_gradient: RowFunction
+    nats: RowFunction
 
     @classmethod
-    def of(cls, model: GPT2LMHeadModel, compute: Compute, gradients: Gradients) -> "Works":
-        """The works on a model with this compute."""
+    def of(cls, model: GPT2LMHeadModel, compute: Compute, gradients: Gradients) -> "RowWork":
+        """The functions for a model, recorded where all rows have one shape."""
 
-        def more(row: Row, share: Tensor) -> Tensor:
-            part = compute.nats(model, row, share, compute.label_smoothing)
-            part.backward()
-            return part.detach()
+        def more(row: Row, scale: Tensor) -> Tensor:
+            total, parts = compute.nats(model, row, scale, compute.label_smoothing)
+            total.backward()
+            return parts
 
-        def first(row: Row, share: Tensor) -> Tensor:
+        def first(row: Row, scale: Tensor) -> Tensor:
             gradients.clear()
-            return more(row, share)
+            return more(row, scale)
 
         @torch.no_grad()
-        def nats(row: Row, share: Tensor) -> Tensor:
-            return compute.nats(model, row, share)
+        def nats(row: Row, scale: Tensor) -> Tensor:
+            return compute.nats(model, row, scale)[1]
 
-        # A recording cannot draw dropout a second time for what is made again, nor should it hold talk between ranks.
+        # A recording cannot draw the same dropout again for what is recomputed, nor should ranks talk within it.
         draws_twice = compute.plan.recompute and draws(model)
         talks = compute.plan.step_in_backward and compute.ranks.count > 1
         if compute.shape is None or draws_twice or talks:
             return cls(first, more, nats)
         pool = torch.cuda.graph_pool_handle()
-        return cls(*(Recorded(work, pool) for work in (first, more, nats)))
+        return cls(*(Recorded(function, pool) for function in (first, more, nats)))
+
+
+class Recorded:
+    """A function of a row and a scalar that is recorded as a CUDA graph when it is called again.
+
+    All calls must come with rows of one shape and on one stream, which is not the default stream. What the function
+    changes beside its result must keep its address.
+    """
+
+    def __init__(self, function: RowFunction, pool: tuple[int, int]) -> None:
+        self._function, self._pool = function, pool
+        self._warm = False
+        # Two, in turn: while one is replayed the driver lets the host submit another, but not the same.
+        self._recordings: list[_Recording] = []
+
+    def __call__(self, row: Row, number: Tensor) -> Tensor:
+        """The function's result, to be read before the next call."""
+        if not self._warm:
+            self._warm = True
+            return self._function(row, number)
+        if len(self._recordings) < 2:
+            self._recordings.append(_Recording(self._function, row, number, self._pool))
+        else:
+            self._recordings.reverse()
+        return self._recordings[-1].replay(row, number)
+
+
+class _Recording:
+    """One CUDA graph, with the row that it reads."""
+
+    def __init__(self, function: RowFunction, row: Row, number: Tensor, pool: tuple[int, int]) -> None:
+        self._row, self._number = row, number.clone()
+        self._graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(self._graph, pool=pool, stream=torch.cuda.current_stream()):  # type: ignore[arg-type]
+            self._result = function(self._row, self._number)
+
+    def replay(self, row: Row, number: Tensor) -> Tensor:
+        for mine, new in zip(_tensors(self._row), _tensors(row), strict=True):
+            mine.copy_(new)
+        self._number.copy_(number)
+        self._graph.replay()
+        return self._result
+
+
+def _tensors(row: Row) -> list[Tensor]:
+    assert row.packing.table is not None
+    return [row.ids, row.packing.position_ids, row.packing.table, row.predicting, row.targets, row.rehearsed]

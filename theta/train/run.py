@@ -1,4 +1,4 @@
-"""What a training run works on, and what changes in its course."""
+"""What a training run works on, and what changes while it runs."""
 
 import time
 from dataclasses import dataclass, field
@@ -10,17 +10,16 @@ from torch import Tensor
 from transformers import GPT2LMHeadModel
 
 from theta.optim.adamw import Optimizer
-from theta.optim.ema import Averages
-from theta.optim.gradients import Gradients
-from theta.optim.update import Update
+from theta.optim.ema import EMA
+from theta.optim.update import Gradients, Update
 from theta.tokens.store import Store
 from theta.train.compute import Compute
 from theta.train.resume_state import Progress
-from theta.train.row_work import Works
+from theta.train.row_work import RowWork
 from theta.train.settings import TrainSettings
 
 Record = dict[str, Any]
-"""What the loop yields, plain values that a resume state keeps: {"kind": "step" | "validation" | "memory", ...}."""
+"""What the loop yields, plain values that a resume state keeps: {"kind": "step" | "validation", ...}."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +28,11 @@ class Run:
 
     Attributes:
         model: trained in place; its output matrix is padded as `network.resize` does it.
-        documents: the train split, and behind it what is rehearsed.
+        documents: the train split, followed by the documents for rehearsal.
         validation: the validation split.
         resume: folder of the resume state.
-        parent: process id of the parent that the run must not outlive.
+        steps_per_checkpoint: steps between two resume states.
+        parent: process id of the DVC that the run must not outlive, or None.
     """
 
     model: GPT2LMHeadModel
@@ -41,33 +41,38 @@ class Run:
     settings: TrainSettings
     compute: Compute
     resume: Path
-    parent: int
+    steps_per_checkpoint: int
+    parent: int | None
 
 
 @dataclass(slots=True)
 class State:
-    """What changes in the course of a run, beside the weights.
+    """What changes while a run goes on, beside the weights.
 
     Attributes:
         unread: records of steps under way, with the figures that are still on their way to the host.
-        clock: when the last of the others was read, in seconds.
+        clock: when the last of the other records was read, in seconds.
     """
 
     compute: Compute
     optimizer: Optimizer
     gradients: Gradients
     update: Update
-    works: Works
+    work: RowWork
     progress: Progress
-    averages: Averages
+    ema: EMA
     unread: list[tuple[Record, "Figures"]] = field(default_factory=list)
     clock: float = field(default_factory=time.perf_counter)
 
     def read(self, leave: int) -> list[Record]:
-        """The records of the steps under way but the last `leave`, as plain values; waits for the device."""
+        """The records of the steps under way except the last `leave`, as plain values; waits for the device."""
         done, self.unread = self.unread[: len(self.unread) - leave], self.unread[len(self.unread) - leave :]
         for record, figures in done:
-            record["loss"], record["gradient_norm"] = figures.read()
+            data, rehearsal, norm = figures.read()
+            # The step divided its nats by all its learned tokens.
+            tokens = record["learned_tokens"] + record["rehearsal_learned_tokens"]
+            record["nats"], record["rehearsal_nats"] = data * tokens, rehearsal * tokens
+            record["loss"], record["gradient_norm"] = data + rehearsal, norm
         now = time.perf_counter()
         for record, _ in done:  # steps that are read at once have taken equal parts of the time
             record["seconds"] = (now - self.clock) / len(done)
@@ -76,20 +81,21 @@ class State:
 
 
 class Figures:
-    """Loss and gradient norm of a step, copied to the host as soon as they are known.
+    """The loss of a step in its two parts and its gradient norm, copied to the host as soon as they are known.
 
     Read from the device later, they would come behind the next step, which is under way by then, and the device would
-    stand idle while the host prepares the one after.
+    be idle while the host prepares the one after.
     """
 
     def __init__(self, loss: Tensor, norm: Tensor) -> None:
-        self._values = torch.stack([loss, norm.to(loss.dtype)]).to("cpu", non_blocking=True)
+        values = torch.cat([loss, norm.to(loss.dtype).reshape(1)])
+        self._values = values.to("cpu", non_blocking=True)
         self._copied = torch.cuda.Event() if loss.is_cuda else None
         if self._copied:
             self._copied.record()
 
     def read(self) -> list[float]:
-        """The two as plain numbers; waits until they are there."""
+        """The loss of the data, that of rehearsal, and the norm; waits until they are there."""
         if self._copied:
             self._copied.synchronize()
         values: list[float] = self._values.tolist()

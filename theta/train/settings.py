@@ -1,9 +1,11 @@
 """The `train` section of params.yaml."""
 
+from importlib.util import find_spec
 from typing import Annotated, Literal
 
 from pydantic import Field
 
+from theta.errors import SettingsError
 from theta.settings import Settings
 
 
@@ -14,12 +16,6 @@ class TrainSettings(Settings):
     """Passes over the train split."""
     tokens_per_step: int = Field(ge=16)
     """Tokens of one optimizer update, at most; part of the result."""
-    tokens_per_microbatch: Annotated[int, Field(ge=16)] | Literal["auto"]
-    """Tokens of one forward pass, at most; the result stays the same but for rounding. auto takes what fits."""
-    memory: Literal["auto", "fast", "compact", "lean", "leanest", "float32"] | Annotated[float, Field(gt=0)]
-    """How a GPU's memory is spent: a plan, or a budget in GiB for the fastest plan that fits; auto takes the card's."""
-    compile: Literal["auto", "always", "never"]
-    """Compile the model on a GPU; it takes some 20 seconds once. auto does it where the run is long enough."""
     learning_rate: float = Field(gt=0, le=1)
     """Peak of the schedule, reached when warm-up ends."""
     warmup_fraction: float = Field(ge=0, le=0.5)
@@ -62,16 +58,29 @@ class TrainSettings(Settings):
     """Stop after this many validations without improvement; 0 never stops early."""
     keep: Literal["best", "last"]
     """Which weights become the checkpoint: those of the lowest validation loss, or those of the last step."""
-    steps_per_checkpoint: int = Field(ge=1)
-    """Steps between resume states; a kill costs at most this many."""
-    device: Literal["auto", "cpu", "cuda"]
-    """Where to train; auto takes a CUDA GPU if there is one."""
-    devices: Annotated[int, Field(ge=1)] | Literal["auto"]
-    """GPUs of this machine to train on, a process for each; part of the result only by rounding. auto takes all."""
-    precision: Literal["auto", "float32", "bfloat16", "float16"]
-    """Arithmetic of the matrix products. auto takes bfloat16 where it is fast, else float16 on a GPU (with loss
-    scaling) and float32 on a CPU."""
-    threads: Annotated[int, Field(ge=1)] | Literal["auto"]
-    """CPU threads; runs are equal to the bit only at the same number. auto takes all cores."""
     seed: int = Field(ge=0, lt=2**31)
     """Order of the documents and dropout."""
+
+
+def check_options(settings: TrainSettings, layers: int) -> None:
+    """Check what depends on the base and on the installed packages.
+
+    Args:
+        layers: of the base.
+
+    Raises:
+        SettingsError: more layers are frozen than the base has, or adapters are asked for and peft is not installed.
+    """
+    # Adapters need a block to be in.
+    most = layers - 1 if settings.lora_rank else layers
+    if settings.frozen_layers > most:
+        besides = ", and train.lora_rank needs one of them" if settings.lora_rank else ""
+        raise SettingsError(
+            f"train.frozen_layers is {settings.frozen_layers}, allowed is 0 to {most}: the base has {layers} "
+            f"layers{besides}; lower it, or choose a larger base."
+        )
+    if settings.lora_rank and find_spec("peft") is None:
+        raise SettingsError(
+            f"train.lora_rank is {settings.lora_rank}, which needs the package peft; run `pip install -e '.[lora]'`, "
+            "or set it to 0."
+        )

@@ -1,64 +1,67 @@
-"""One step: the gradients of its rows, one update, and what it came to."""
+"""One step: the gradients of its rows, and one update of the weights."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
-from theta.machine.devices import memory_remedy, to_device
+from theta.machine.devices import ran_out_of_memory, to_device
 from theta.optim.adamw import begin
 from theta.optim.schedule import learning_rate_factor
 from theta.tokens.store import Store
 from theta.train.compute import Compute, smaller
-from theta.train.row_work import Works
-from theta.train.run import Figures, Run, State
+from theta.train.row_work import RowWork
+from theta.train.run import Figures, Record, Run, State
 
 STEPS_PER_DOUBLING = 1000
 """Steps after which float16's loss scale is tried twice as large (Micikevicius et al. 2018)."""
 
 
-def launch(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
+def begin_step(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     """Begin the next step; its record is among the unread ones.
 
     Raises:
-        OutOfMemoryError: there is too little memory, even for smaller microbatches.
+        torch.OutOfMemoryError: there is too little memory, even for the smallest microbatches.
     """
-    settings, step = run.settings, state.progress.step
-    factor = learning_rate_factor(
-        step,
+    progress, documents = state.progress, steps[state.progress.step]
+    learning_rate = run.settings.learning_rate * learning_rate_factor(
+        progress.step,
         steps=len(steps),
-        warmup_steps=round(settings.warmup_fraction * len(steps)),
-        final_fraction=settings.final_learning_rate_fraction,
+        warmup_steps=round(run.settings.warmup_fraction * len(steps)),
+        final_fraction=run.settings.final_learning_rate_fraction,
     )
-    begin(state.optimizer, settings.learning_rate * factor)
-    with memory_remedy(
-        f"in plan {run.compute.plan.name} (train.memory {settings.memory}) a step of train.tokens_per_step "
-        f"{settings.tokens_per_step} needs more even in the smallest microbatches; set train.memory to a leaner plan, "
-        "which `theta plan` shows, or lower tokenizer.max_length"
-    ):
-        loss, norm = _update(run, state, steps)
-    state.progress.step += 1
-    state.averages.update(state.progress.step)
-    if state.progress.loss_scale > 1 and state.progress.step % STEPS_PER_DOUBLING == 0:
-        state.progress.loss_scale *= 2
-    lengths = run.documents.lengths
-    rehearsed = [document for document in steps[step] if document >= run.documents.split_size]
-    record = {
-        "kind": "step",
-        "step": step + 1,
-        "steps": len(steps),
-        "learning_rate": settings.learning_rate * factor,
-        "tokens": int(lengths[steps[step]].sum()),
-        "rehearsal_tokens": int(lengths[rehearsed].sum()),
-    }
-    state.unread.append((record, Figures(loss, norm)))
+    begin(state.optimizer, learning_rate)
+    loss, norm = _update(run, state, steps)
+    progress.step += 1
+    state.ema.update(progress.step)
+    if progress.loss_scale > 1 and progress.step % STEPS_PER_DOUBLING == 0:
+        progress.loss_scale *= 2
+    record = {"kind": "step", "step": progress.step, "steps": len(steps), "learning_rate": learning_rate}
+    state.unread.append(({**record, **_tokens(run.documents, documents)}, Figures(loss, norm)))
 
 
 def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
-    """Update once, with a smaller loss scale if float16 overflows; the loss and the norm of the gradient."""
+    """Update the weights by the next step; return its loss in two parts, [2], and the norm of its gradient.
+
+    If memory runs out, the step is tried again in smaller microbatches; if float16 overflows, with a smaller loss scale.
+    """
+    run.model.train()
     while True:
-        scale = state.progress.loss_scale
-        loss = _gradients_in_memory(run, state, steps, scale)
+        compute, step, scale = state.compute, state.progress.step, state.progress.loss_scale
+        # Dropout: a resumed run draws the same, and each rank something else.
+        torch.manual_seed((run.settings.seed << 32) + (compute.ranks.rank << 24) + step)
+        try:
+            loss = accumulate_gradients(run.documents, steps[step], compute, state.work, scale)
+        except RuntimeError as fault:
+            if not ran_out_of_memory(fault) or compute.plan.step_in_backward:
+                raise
+            loss = None
+        # A rank that cut its rows alone would wait for the others for ever, so all do.
+        if compute.ranks.any(loss is None):
+            _shrink(run, state, steps)
+            continue
+        assert loss is not None
+        compute.ranks.add_up([loss])
         norm = state.update.finish(scale)
         if scale == 1 or norm.isfinite():  # only float16 has a scale, and waits here for the device
             return loss, norm
@@ -66,47 +69,43 @@ def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Ten
         state.update.forget()
 
 
-def _gradients_in_memory(run: Run, state: State, steps: Sequence[Sequence[int]], scale: float) -> Tensor:
-    """Make the gradients of the next step, in smaller microbatches from now on if memory runs out; return the loss."""
-    run.model.train()
-    ranks = state.compute.ranks
-    while True:
-        # Dropout: a resumed run draws the same, and each rank something else.
-        torch.manual_seed((run.settings.seed << 32) + (ranks.rank << 24) + state.progress.step)
-        loss = _loss_or_none(run, state, steps, scale)
-        # A rank that cut its rows alone would wait for the others for ever, so all do.
-        if not ranks.any(loss is None):
-            assert loss is not None
-            ranks.add_up([loss])
-            return loss
-        if not (less := smaller(state.compute, run.documents, run.validation, steps)):
-            raise torch.OutOfMemoryError
-        state.gradients.clear()
-        torch.cuda.empty_cache()
-        state.compute, state.works = less, Works.of(run.model, less, state.gradients)
-        state.progress.tokens_per_microbatch = less.tokens_per_microbatch
-
-
-def _loss_or_none(run: Run, state: State, steps: Sequence[Sequence[int]], scale: float) -> Tensor | None:
-    """This rank's part of the step's loss, its gradients made; None if memory ran out."""
-    try:
-        return accumulate_gradients(run.documents, steps[state.progress.step], state.compute, state.works, scale)
-    except torch.OutOfMemoryError:  # whose traceback, gone with this function, holds the tensors of the failed step
-        return None
+def _shrink(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
+    """Go on in microbatches of half the size."""
+    state.gradients.clear()
+    torch.cuda.empty_cache()
+    compute = smaller(state.compute, run.documents, run.validation, steps)
+    if compute is None:
+        raise torch.OutOfMemoryError
+    state.compute, state.work = compute, RowWork.of(run.model, compute, state.gradients)
+    state.progress.tokens_per_microbatch = compute.tokens_per_microbatch
 
 
 def accumulate_gradients(
-    store: Store, documents: Sequence[int], compute: Compute, works: Works, scale: float = 1
+    store: Store, documents: Sequence[int], compute: Compute, work: RowWork, scale: float = 1
 ) -> Tensor:
-    """Make the gradients, times `scale`, of the mean nats per learned token of a step; return that mean.
+    """Compute the gradients, times `scale`, of the mean nats per learned token of a step.
 
-    The mean is a scalar on the device, which may still be at work on it.
+    Returns:
+        That mean, not scaled, as the part of the data and the part of rehearsal, [2] on the device, which may still be
+        at work on it.
     """
     learned = int(store.learned_counts[list(documents)].sum())
-    share = to_device(torch.tensor(scale / learned), compute.device)
-    mean = torch.zeros((), device=compute.device)
-    work = works.first_gradient
+    row_scale = to_device(torch.tensor(scale / learned), compute.device)
+    mean = torch.zeros(2, device=compute.device)
+    function = work.first_gradient
     for row in compute.rows(store, documents):
-        mean += work(row, share)
-        work = works.more_gradient
+        mean += function(row, row_scale)
+        function = work.more_gradient
     return mean / scale
+
+
+def _tokens(store: Store, documents: Sequence[int]) -> Record:
+    """The tokens of a step and its learned tokens, those for rehearsal apart."""
+    data = [document for document in documents if document < store.split_size]
+    rehearsal = [document for document in documents if document >= store.split_size]
+    return {
+        "tokens": int(store.lengths[list(documents)].sum()),
+        "rehearsal_tokens": int(store.lengths[rehearsal].sum()),
+        "learned_tokens": int(store.learned_counts[data].sum()),
+        "rehearsal_learned_tokens": int(store.learned_counts[rehearsal].sum()),
+    }

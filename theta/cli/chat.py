@@ -1,4 +1,4 @@
-"""A conversation in the terminal, or over a pipe: lines in, replies out as they are written."""
+"""`theta chat`: a conversation in the terminal or through a pipe; replies appear as they are written."""
 
 import sys
 from collections.abc import Iterable, Iterator
@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 from rich.console import Console
 
-from theta.conversation.messages import Message
-from theta.errors import GenerationError
-from theta.generate.settings import Parameters
+from theta.cli.generation_options import FINAL, Model, Seed, System, load_model, with_generation_parameters
 
 if TYPE_CHECKING:
     from theta.generate.assistant import ThetaModel
+    from theta.generate.settings import Parameters
 
 HELP = """\
 /reset   forget the conversation so far
@@ -20,7 +19,13 @@ HELP = """\
 /quit    leave, as Ctrl-D does; Ctrl-C stops a reply that is being written"""
 
 
-def converse(model: "ThetaModel", *, system: str | None, seed: int | None, parameters: Parameters) -> None:
+@with_generation_parameters
+def chat(parameters: "Parameters", model: Model = FINAL, seed: Seed = None, system: System = None) -> None:
+    """Talk to the model, in the terminal or through a pipe with a message a line."""
+    converse(load_model(model), system=system, seed=seed, parameters=parameters)
+
+
+def converse(model: "ThetaModel", *, system: str | None, seed: int | None, parameters: "Parameters") -> None:
     """Answer line after line until /quit or the end of the input; the conversation so far is the context.
 
     Args:
@@ -28,6 +33,9 @@ def converse(model: "ThetaModel", *, system: str | None, seed: int | None, param
         seed: seed of the first reply, one more for each that follows; None draws afresh.
         parameters: of `ThetaModel.stream`.
     """
+    from theta.conversation.messages import Message
+    from theta.errors import GenerationError
+
     console, errors = Console(highlight=False), Console(stderr=True, highlight=False)
     opening = [Message("system", system)] if system else []
     messages = list(opening)
@@ -65,6 +73,8 @@ def _lines(console: Console) -> Iterator[str]:
                 console.print()
             return
         except UnicodeDecodeError:
+            from theta.errors import GenerationError
+
             raise GenerationError("The input is not valid UTF-8 text.") from None
         if line:
             yield line

@@ -1,0 +1,32 @@
+"""Tables and sentences on the terminal."""
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+
+def console(stderr: bool = False) -> Console:
+    """The terminal; through a pipe, lines are as long as their text."""
+    found = Console(stderr=stderr, highlight=False)
+    return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=200)
+
+
+def say(where: Console, text: str) -> None:
+    """Print a text as it is; the terminal wraps it."""
+    where.print(text, markup=False, soft_wrap=True)
+
+
+def table(*columns: str) -> Table:
+    """An empty table; `>` at the end of a name puts its column to the right."""
+    made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
+    for place, name in enumerate(columns):
+        right = name.endswith(">")
+        made.add_column(
+            name.removesuffix(">"), justify="right" if right else "left", overflow="fold", no_wrap=place > 0
+        )
+    return made
+
+
+def millions(count: int) -> str:
+    """A number of parameters, in millions."""
+    return f"{count / 1e6:,.0f}M"

@@ -1,0 +1,27 @@
+"""`theta generate`: the reply to one question."""
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from theta.cli.generation_options import FINAL, Model, Seed, System, load_model, with_generation_parameters
+
+if TYPE_CHECKING:
+    from theta.generate.settings import Parameters
+
+
+@with_generation_parameters
+def generate(
+    prompt: Annotated[str, typer.Argument(help="The question.")],
+    parameters: "Parameters",
+    model: Model = FINAL,
+    seed: Seed = None,
+    system: System = None,
+) -> None:
+    """Print the reply to one question. Parameters left out are those that the model recommends."""
+    from theta.conversation.messages import Message
+
+    opening = [Message("system", system)] if system else []
+    for piece in load_model(model).stream([*opening, Message("user", prompt)], seed=seed, **parameters):
+        typer.echo(piece, nl=False)
+    typer.echo()

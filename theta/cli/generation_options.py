@@ -1,0 +1,61 @@
+"""The options that `theta generate` and `theta chat` share: the model and the parameters of generation."""
+
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from theta.generate.assistant import ThetaModel
+
+FINAL = Path("models/theta_final")
+
+Model = Annotated[Path, typer.Option(help="Folder of the model.")]
+Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]
+System = Annotated[str | None, typer.Option(help="System message that opens the conversation.")]
+
+# The ranges are checked by theta.generate.settings, in the words that params.yaml and Python callers get.
+PARAMETERS: dict[str, Any] = {
+    "max_length": Annotated[int | None, typer.Option(help="Maximum tokens to generate, 1 to 1024.")],
+    "temperature": Annotated[float | None, typer.Option(help="Randomness, 0.1 to 2.0.")],
+    "top_p": Annotated[float | None, typer.Option(help="Nucleus sampling threshold, 0.0 to 1.0.")],
+    "top_k": Annotated[int | None, typer.Option(help="Tokens to choose from, 1 to 100.")],
+    "repetition_penalty": Annotated[float | None, typer.Option(help="Penalty for repetition, 1.0 to 2.0.")],
+    "no_repeat_ngram_size": Annotated[
+        int | None, typer.Option(help="No sequence of this many tokens twice, 0 (off) to 5.")
+    ],
+}
+
+
+def with_generation_parameters(command: Callable[..., None]) -> Callable[..., None]:
+    """The command with an option for each parameter of generation; it gets those given as its `parameters`."""
+    own = [each for each in inspect.signature(command).parameters.values() if each.name != "parameters"]
+    options = [
+        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+        for name, annotation in PARAMETERS.items()
+    ]
+
+    def run(**values: Any) -> None:
+        from theta.generate.settings import GenerationSettings
+
+        parameters = {name: values.pop(name) for name in PARAMETERS}
+        GenerationSettings.checked(**parameters)
+        command(**values, parameters=parameters)
+
+    run.__name__, run.__doc__ = command.__name__, command.__doc__
+    own = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
+    run.__signature__ = inspect.Signature([*own, *options])  # type: ignore[attr-defined]
+    run.__annotations__ = {each.name: each.annotation for each in [*own, *options]}
+    return run
+
+
+def load_model(folder: Path) -> "ThetaModel":
+    """The model of a folder; a wrong folder is refused before the seconds that loading takes."""
+    from theta.generate.folder import check
+
+    check(folder)
+    from theta.generate.assistant import ThetaModel
+
+    return ThetaModel.load(folder)

@@ -1,0 +1,172 @@
+"""`theta plan`: what each memory plan needs for a base on a GPU, and what it does when it is run."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+import typer
+
+from theta.cli.models import Vram
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from theta.cli.probe import Measured
+    from theta.errors import SettingsError
+    from theta.memory.forecast import Forecast
+    from theta.memory.gpu import GPU
+    from theta.memory.plans import Placement
+    from theta.train.settings import TrainSettings
+
+Probed = Literal["nothing", "chosen", "all"]
+
+
+def plan(
+    model: Annotated[
+        str | None, typer.Option(help="gpt2, ..., scratch:PRESET or a folder; without it, GPT-2's four sizes.")
+    ] = None,
+    vram: Vram = None,
+    tokens_per_step: Annotated[int, typer.Option(help="As train.tokens_per_step.")] = 16_384,
+    max_length: Annotated[int, typer.Option(help="As tokenizer.max_length.")] = 512,
+    probe: Annotated[bool, typer.Option("--probe", help="Also run the chosen plan on the GPU and measure it.")] = False,
+    probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
+    params: Annotated[Path, typer.Option(help="File with the settings of training that a probe runs with.")] = Path(
+        "params.yaml"
+    ),
+) -> None:
+    """Show what each plan of machine.memory needs, which one auto takes, and why."""
+    from theta.memory.gpu import gpu_of
+
+    probed: Probed = "all" if probe_all else "chosen" if probe else "nothing"
+    settings = None if probed == "nothing" else _settings_of_probe(params, tokens_per_step)
+    print_plans(model, gpu_of(vram), tokens_per_step, max_length, probed, settings)
+
+
+def _settings_of_probe(params: Path, tokens_per_step: int) -> "TrainSettings":
+    """The project's settings of training, with the step that is asked for; torch is prepared for a GPU first."""
+    from theta.machine.process import prepare_gpu
+    from theta.settings import load
+    from theta.train.settings import TrainSettings
+
+    settings = load(params, "train", TrainSettings).model_copy(update={"tokens_per_step": tokens_per_step})
+    prepare_gpu()  # before torch is imported
+    from theta.cli.probe import require_gpu
+
+    require_gpu()
+    return settings
+
+
+def print_plans(
+    base: str | None,
+    gpu: "GPU",
+    tokens_per_step: int,
+    longest: int,
+    probed: Probed,
+    settings: "TrainSettings | None" = None,
+) -> None:
+    """Print for a base, or for each of GPT-2's sizes, its plans, which of them auto takes, and why.
+
+    Args:
+        longest: tokens of the longest document.
+        probed: the plans that are also run for some steps on the GPU, if they fit.
+        settings: of training, for what is probed.
+
+    Raises:
+        BaseModelError: the base is not known.
+        SettingsError: a step does not hold the longest document.
+    """
+    from theta.bases import descriptors
+    from theta.bases.presets import GPT2
+    from theta.cli.console import console, millions, say
+    from theta.memory.forecast import automatic, forecasts, size_of_base
+
+    shapes = {each: descriptors.shape(each) for each in ([base] if base else GPT2)}
+    _check_longest(shapes, longest)
+    sizes = {name: size_of_base(shape) for name, shape in shapes.items()}
+    found = {name: forecasts(size, gpu, tokens_per_step, longest) for name, size in sizes.items()}
+    out = console()
+    what = f"{tokens_per_step:,} tokens a step, documents of up to {longest:,}"
+    say(out, f"{gpu.description} {what}; a speed of 100 % is what the base reaches where memory has no limit.")
+    for name, size in sizes.items():
+        chosen = automatic(size, gpu, tokens_per_step, longest)
+        run = [each.placement for each in found[name] if _is_probed(each, chosen, probed)]
+        measured = _measure(name, shapes[name], run, longest, settings) if settings else {}
+        out.print()
+        say(out, f"{name}, {millions(descriptors.parameters(shapes[name]))} parameters")
+        out.print(_table(found[name], chosen, measured))
+        say(out, _why(chosen, gpu))
+
+
+def _check_longest(shapes: Mapping[str, Mapping[str, int]], longest: int) -> None:
+    from theta.errors import SettingsError
+
+    for base, shape in shapes.items():
+        if not 1 <= longest <= shape["positions"]:
+            raise SettingsError(f"--max-length is {longest}, allowed for {base} is 1 to {shape['positions']}.")
+
+
+def _is_probed(forecast: "Forecast", chosen: "Placement | SettingsError", probed: Probed) -> bool:
+    wanted = probed == "all" or (probed == "chosen" and forecast.placement == chosen)
+    return wanted and forecast.fits and forecast.allowed
+
+
+def _measure(
+    base: str, shape: Mapping[str, int], run: Sequence["Placement"], longest: int, settings: "TrainSettings"
+) -> dict["Placement", "Measured"]:
+    from theta.cli.console import console, say
+    from theta.cli.probe import probe
+    from theta.memory.forecast import size_of_base
+
+    found = {}
+    progress = console(stderr=True)
+    for placement in run:
+        say(progress, f"measuring {base} in plan {placement.plan.name} ...")
+        found[placement] = probe(size_of_base(shape), shape["heads"], placement, longest, settings)
+    return found
+
+
+def _table(
+    found: Sequence["Forecast"], chosen: "Placement | SettingsError", measured: Mapping["Placement", "Measured"]
+) -> "Table":
+    from theta.cli.console import table
+    from theta.memory.plans import GIB
+
+    more = ("measured>", "off by>", "tokens/s>") if measured else ()
+    rows = table("plan", "microbatch>", "peak GiB>", "speed>", "fits", *more)
+    for each in found:
+        placement = each.placement
+        fits = "no" if not each.fits else "yes" if each.allowed else "no bfloat16"
+        rows.add_row(
+            placement.plan.name,
+            f"{placement.tokens_per_microbatch:,}",
+            f"{placement.peak / GIB:.2f}",
+            f"{100 * each.speed:.0f} %",
+            "chosen" if placement == chosen else fits,
+            *_measured_cells(placement, measured),
+            style="bold" if placement == chosen else None,
+        )
+    return rows
+
+
+def _measured_cells(placement: "Placement", measured: Mapping["Placement", "Measured"]) -> Iterator[str]:
+    from theta.memory.plans import GIB
+
+    if placement in measured:
+        peak = measured[placement].peak_bytes
+        yield f"{peak / GIB:.2f}"
+        yield f"{100 * (placement.peak / peak - 1):+.1f} %"
+        yield f"{measured[placement].tokens_per_second:,.0f}"
+
+
+def _why(chosen: "Placement | SettingsError", gpu: "GPU") -> str:
+    from theta.errors import SettingsError
+    from theta.memory.plans import GIB, RESERVE_GIB, USABLE
+
+    if isinstance(chosen, SettingsError):
+        return str(chosen)
+    better = "the only plan that fits" if chosen.plan.learns_worse else "the fastest that fits"
+    return (
+        f"machine.memory: auto takes {chosen.plan.name} with microbatches of {chosen.tokens_per_microbatch:,} tokens, "
+        f"{better} into {gpu.budget / GIB:.1f} of {gpu.memory / GIB:.1f} GiB ({RESERVE_GIB:g} are left "
+        f"to the driver and libraries, {100 * (1 - USABLE):.0f} % of the rest to the allocator)."
+    )

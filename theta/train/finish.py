@@ -1,0 +1,77 @@
+"""The end of training: which weights are kept, what of the base is mixed in, and the loss of the result.
+
+All of it in float32. In bfloat16 a change of half a percent of a weight is rounded away for most weights, and such a
+change is what an average of weights, a share of the base or an adapter makes.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+from transformers import GPT2LMHeadModel
+
+from theta.machine.devices import memory_remedy
+from theta.model import network
+from theta.model.trainable import to_plain_gpt2
+from theta.train.compute import Compute
+from theta.train.distributed import ALONE
+from theta.train.run import Run
+
+
+def kept_tensors(model: GPT2LMHeadModel, ema: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
+    """The weights by name, each alone in its memory on the CPU; those that have an average by their average."""
+    for name, tensor in model.state_dict().items():
+        if not name.startswith("lm_head."):  # the output matrix is the embedding
+            yield name, ema.get(name, tensor).detach().to("cpu", copy=True).contiguous()
+
+
+def keep(run: Run, tensors: Mapping[str, Tensor]) -> None:
+    """Make the model a plain GPT-2 in float32 on the CPU that holds these weights, as `kept_tensors` names them."""
+    run.model.zero_grad(set_to_none=True)
+    run.model.to("cpu", torch.float32)
+    with torch.no_grad():
+        mine = run.model.state_dict()
+        for name, tensor in tensors.items():
+            mine[name].copy_(tensor)
+    to_plain_gpt2(run.model)
+    run.model.eval()
+
+
+def finish(run: Run, base: GPT2LMHeadModel | None) -> float:
+    """Mix `train.base_share` of the base into the trained model, and measure what comes out.
+
+    Args:
+        base: the base as it is stored; None for a new model, which has nothing to mix in.
+
+    Returns:
+        The validation loss of the finished weights in nats per token. It is computed by this process alone, on the
+        device and in the number formats of the training.
+
+    Raises:
+        OutOfMemoryError: the device has too little memory for it.
+    """
+    if run.settings.base_share and base is not None:
+        network.mix_in(run.model, base, run.settings.base_share, run.compute.vocabulary_size)
+    compute = replace(run.compute, ranks=ALONE, compiled=False, shape=None)
+    with memory_remedy(compute.device, "close what else uses it, or lower machine.tokens_per_microbatch"):
+        return _loss_elsewhere(run, compute) if compute.device.type == "cuda" else _loss(run.model, compute, run)
+
+
+def _loss_elsewhere(run: Run, compute: Compute) -> float:
+    """The loss on a GPU in the number format of the training; the model itself stays on the CPU in float32."""
+    kept = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
+    weights = torch.bfloat16 if compute.plan.weights == "bfloat16" else torch.float32
+    loss = _loss(run.model.to(compute.device, weights), compute, run)
+    run.model.to("cpu", torch.float32).load_state_dict(kept)
+    return loss
+
+
+@torch.no_grad()
+def _loss(model: GPT2LMHeadModel, compute: Compute, run: Run) -> float:
+    """Nats per learned token of the validation split."""
+    model.eval()
+    nats = torch.zeros((), device=compute.device, dtype=torch.float64)
+    for row in compute.validation_rows(run.validation):
+        nats += compute.nats(model, row)[0]
+    return nats.item() / int(run.validation.learned_counts.sum())
