@@ -51,9 +51,8 @@ def evaluate(
 
     store, vocabulary = Store(test), Vocabulary.load(tokenizer)
     typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
-    results, answers = _measure(
-        checkpoint, base_weights, store, conversations, vocabulary, settings, generation, machine
-    )
+    inputs = (checkpoint, base_weights, store, conversations, vocabulary)
+    results, answers = _measure(*inputs, settings, generation, machine)
     files.write_json_lines(replies, (each.to_json() for each in answers))
     files.write_text(replies_page, page(answers))
     report.write_domains(domains, results["domains"])

@@ -99,7 +99,7 @@ def random_run(
         device="cuda" if device.type == "cuda" else "cpu",
         devices=1,
         threads="auto",
-        memory=placement.plan.name,  # type: ignore[arg-type]
+        memory=placement.plan.name,
         precision="auto",
         compile="always",
         tokens_per_microbatch=placement.tokens_per_microbatch,

@@ -1,4 +1,7 @@
-"""The process that the stages run in: its memory, its threads, and when it should stop. torch is imported inside functions."""
+"""The process that a stage runs in: its memory, its threads, and when it should stop.
+
+Nothing here imports torch at its head: some of it must be set before that.
+"""
 
 import ctypes
 import os

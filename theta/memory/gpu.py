@@ -1,4 +1,4 @@
-"""The GPU that plans are made for: the one of this machine, or one of a given size. torch is imported inside functions."""
+"""The GPU that plans are made for: the one of this machine, or one of a given size. torch is imported in functions."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

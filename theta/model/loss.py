@@ -22,8 +22,8 @@ class Loss:
         scale: what the sum is multiplied by, such as 1 over the learned tokens of a whole step, of which a row holds a
             part; a number, or a float32 scalar on the device.
         positions_per_chunk: learned positions whose logits are held at a time; 1,024 take 412 MB in float32.
-        label_smoothing: fraction of each target's probability that is spread evenly over the real tokens (Szegedy et al.
-            2016).
+        label_smoothing: fraction of each target's probability that is spread evenly over the real tokens
+            (Szegedy et al. 2016).
     """
 
     vocabulary_size: int

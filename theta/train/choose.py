@@ -146,12 +146,14 @@ def choose_placement(
     plans = _plans(machine, device, dtype)
     ema = settings.ema_decay > 0
     if device.type == "cpu":
-        tokens = machine.tokens_per_microbatch
-        return Placement(plans[0], max(CPU_TOKENS_PER_MICROBATCH if tokens == "auto" else tokens, longest), 0)
-    if machine.tokens_per_microbatch == "auto":
+        wanted = machine.tokens_per_microbatch
+        cpu_tokens = CPU_TOKENS_PER_MICROBATCH if wanted == "auto" else wanted
+        return Placement(plans[0], max(cpu_tokens, longest), 0)
+    wanted = machine.tokens_per_microbatch
+    if wanted == "auto":
         found = list(placements(size, plans, settings.tokens_per_step, longest, ema=ema))
     else:
-        tokens = min(machine.tokens_per_microbatch, settings.tokens_per_step)
+        tokens = min(wanted, settings.tokens_per_step)
         fit = [plan for plan in plans if tokens == settings.tokens_per_step or not plan.step_in_backward]
         if not fit:
             raise SettingsError(

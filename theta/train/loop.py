@@ -96,8 +96,8 @@ def _steps(run: Run) -> list[list[int]]:
 
 def _memory_advice(run: Run) -> str:
     return (
-        f"plan {run.compute.plan.name} with train.tokens_per_step {run.settings.tokens_per_step} needs more, even in the "
-        "smallest microbatches; set machine.memory to a plan that needs less, which `theta plan` shows, or lower "
+        f"plan {run.compute.plan.name} with train.tokens_per_step {run.settings.tokens_per_step} needs more, even in "
+        "the smallest microbatches; set machine.memory to a plan that needs less, which `theta plan` shows, or lower "
         "tokenizer.max_length"
     )
 

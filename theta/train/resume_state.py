@@ -221,8 +221,8 @@ def _write(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) 
         temporary.replace(target)
     except (OSError, RuntimeError, SafetensorError) as fault:
         raise TrainingError(
-            f"{folder / (name + suffix)} cannot be written ({reason(fault)}); make room on the disk and run `dvc repro`: "
-            "it goes on from the last state that was written."
+            f"{folder / (name + suffix)} cannot be written ({reason(fault)}); make room on the disk and run "
+            "`dvc repro`: it goes on from the last state that was written."
         ) from fault
     finally:
         remove(temporary)

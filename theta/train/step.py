@@ -43,7 +43,8 @@ def begin_step(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
 def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
     """Update the weights by the next step; return its loss in two parts, [2], and the norm of its gradient.
 
-    If memory runs out, the step is tried again in smaller microbatches; if float16 overflows, with a smaller loss scale.
+    If memory runs out, the step is tried again in smaller microbatches. If float16 overflows, it is tried again with a
+    smaller loss scale.
     """
     run.model.train()
     while True:
