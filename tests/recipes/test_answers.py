@@ -80,8 +80,8 @@ def test_a_question_without_an_end_is_dropped_and_such_a_reply_cut(bird: Teacher
 
 
 def test_the_same_settings_write_the_same(bird: Teacher) -> None:
-    shares = {"followup_share": 0.5, "manner_share": 0.5}
-    assert written(bird, **shares) == written(bird, **shares)
+    first, second = (written(bird, followup_share=0.5, manner_share=0.5) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize("text", ["How do I use a stack?", "My loop never ends.", "is `a` a name?"])

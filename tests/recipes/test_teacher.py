@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def exact(loaded: Teacher) -> Teacher:
 
 
 def say(model: Teacher, prompts: list[str] = PROMPTS, **changes: float) -> list[tuple[int, str, bool]]:
-    settings = {"most_tokens": 24, "temperature": 1.0, "least_share": 0.01, "batch": 8, "seed": 0}
+    settings: dict[str, Any] = {"most_tokens": 24, "temperature": 1.0, "least_share": 0.01, "batch": 8, "seed": 0}
     return list(teacher.replies(model, prompts, **{**settings, **changes}))
 
 

@@ -46,7 +46,7 @@ def test_microbatches_do_not_change_the_weights(tmp_path: Path, tokens_per_micro
         list(train(run))
         trained.append(weights(run))
     for name, tensor in trained[0].items():
-        torch.testing.assert_close(trained[1][name], tensor, atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(trained[1][name], tensor, atol=2e-5, rtol=1e-4, msg=f"{name}: {{}}".format)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -70,7 +70,7 @@ def test_the_gradient_of_a_step_equals_plain_transformers(run: Run, in_place: bo
     for (name, ours), parameter in zip(run.model.named_parameters(), theirs.parameters(), strict=True):
         assert ours.grad is not None
         torch.testing.assert_close(
-            ours.grad[: len(parameter)], parameter.grad, atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            ours.grad[: len(parameter)], parameter.grad, atol=1e-6, rtol=1e-4, msg=f"{name}: {{}}".format
         )
 
 
