@@ -1,6 +1,7 @@
 """Splits are drawn by the first question alone."""
 
 import itertools
+from collections.abc import Sequence
 
 import pytest
 
@@ -88,22 +89,33 @@ def test_the_nearest_train_question_fills_an_empty_split_with_all_its_conversati
     assert len(keys["train"]) == 6
 
 
+def sizes_at(points: Sequence[float]) -> tuple[int, int, int]:
+    """How many questions whose points are about these go to train, validation and test; each fraction is 0.4."""
+    numbers = itertools.count()
+    asked = []
+    for point in points:
+        found = (number for number in numbers if abs(splits.point(splits.key(f"Is it {number}?")) - point) < 0.02)
+        asked.append(conversation(f"Is it {next(found)}?"))
+    divided = splits.divide(asked, 0.4, 0.4)
+    return len(divided["train"]), len(divided["validation"]), len(divided["test"])
+
+
 def test_every_placing_of_three_questions_leaves_one_in_each_split() -> None:
     for points in itertools.combinations_with_replacement([0.1, 0.5, 0.9], 3):
-        assert splits._cuts(points, 0.4, 0.4) == (1, 2)
+        assert sizes_at(points) == (1, 1, 1)
 
 
 @pytest.mark.parametrize(
-    ("points", "cuts"),
+    ("points", "sizes"),
     [
-        ([0.1, 0.1, 0.1, 0.9], (2, 3)),  # train takes from validation, where test has only one
-        ([0.1, 0.8, 0.9, 0.9], (1, 2)),  # train takes from test
-        ([0.1, 0.5, 0.5, 0.9], (1, 3)),  # nothing moves
-        ([0.5, 0.5, 0.5, 0.5], (1, 3)),  # both ends are filled from train
+        ([0.1, 0.1, 0.1, 0.9], (1, 2, 1)),  # train takes from validation, where test has only one
+        ([0.1, 0.8, 0.9, 0.9], (1, 1, 2)),  # train takes from test
+        ([0.1, 0.5, 0.5, 0.9], (2, 1, 1)),  # nothing moves
+        ([0.5, 0.5, 0.5, 0.5], (2, 1, 1)),  # both ends are filled from train
     ],
 )
-def test_which_question_moves(points: list[float], cuts: tuple[int, int]) -> None:
-    assert splits._cuts(points, 0.4, 0.4) == cuts
+def test_which_question_moves(points: list[float], sizes: tuple[int, int, int]) -> None:
+    assert sizes_at(points) == sizes
 
 
 def test_order_is_kept_within_a_split() -> None:
