@@ -73,6 +73,7 @@ def test_parameters_are_counted_as_torch_counts_them(base: Path) -> None:
     assert descriptors.parameters(weights) == GPT2LMHeadModel.from_pretrained(base).num_parameters()
 
 
+@pytest.mark.slow
 def test_content_decides_and_spelling_does_not(base: Path) -> None:
     before = resolve("bases/mine")
     for spelling in ("./bases/mine/", "bases/../bases/mine/../mine", str(base)):
@@ -94,6 +95,7 @@ def test_an_exported_folder_has_the_shipped_vocabulary(base: Path) -> None:
     assert resolve("bases/mine")[1] == resolve("scratch:mini")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["other", "extra token", "prefix space"])
 def test_another_vocabulary_is_located_by_name(base: Path, change: str) -> None:
     (base / "vocab.json").unlink()
@@ -111,6 +113,7 @@ def test_another_vocabulary_is_located_by_name(base: Path, change: str) -> None:
     assert descriptors.locate_tokenizer(descriptor) == base
 
 
+@pytest.mark.slow
 def test_weights_in_the_order_of_transformers(base: Path, sharded: Path) -> None:
     (base / "model.safetensors").unlink()
     assert set(resolve("bases/mine")[0]["files"]) == {"config.json", "pytorch_model.bin"}
@@ -121,6 +124,7 @@ def test_weights_in_the_order_of_transformers(base: Path, sharded: Path) -> None
     assert files == {"config.json", "model.safetensors.index.json", *(p.name for p in sharded.glob("model-*"))}
 
 
+@pytest.mark.slow
 def test_a_copy_of_the_project_finds_the_ignored_folder(
     base: Path, project: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -204,6 +208,7 @@ def write_params(**changes: object) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
+@pytest.mark.slow
 def test_the_stage_writes_the_same_bytes_again(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(model__base="bases/mine", tokenizer__max_length=512)
     fetch()
@@ -215,6 +220,7 @@ def test_the_stage_writes_the_same_bytes_again(base: Path, capsys: pytest.Captur
     assert [path.read_bytes() for path in written] == before
 
 
+@pytest.mark.slow
 def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> None:
     content = b'{"text": "It has\r\nends of its own."}\r\n'
     (base / "rehearsal.jsonl").write_bytes(content)

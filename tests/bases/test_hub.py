@@ -18,6 +18,8 @@ from tests.support.hub import Hub, serve
 from theta.bases.hub import PINNED
 from theta.tokens.vocabulary import GPT2_FOLDER
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
 import json, resource, sys

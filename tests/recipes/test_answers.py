@@ -60,6 +60,7 @@ def test_questions_that_theta_ships_are_left_out(bird: Teacher) -> None:
     assert asked == ["My table broke.", "What is the cache?", "My cache broke.", "Is a table for you?"]
 
 
+@pytest.mark.slow
 def test_users_ask_on_and_manners_come_first(bird: Teacher) -> None:
     told = written(bird, followup_share=1.0, manner_share=1.0)
     assert len(told) == 6

@@ -87,6 +87,7 @@ def test_the_same_seed_says_the_same(loaded: Teacher) -> None:
     assert len({text for _, text, _ in equal}) > 1  # equal prompts draw differently
 
 
+@pytest.mark.slow
 def test_the_likeliest_reply_depends_on_its_prompt_alone(exact: Teacher, llama: LlamaForCausalLM) -> None:
     """It is what transformers writes, whatever stands beside it and ends before it."""
     expected = {}
