@@ -1,6 +1,7 @@
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -19,34 +20,34 @@ OUTS = [Path("models/base"), Path("models/checkpoint"), Path("models/theta_final
 
 
 @pytest.fixture(scope="session")
-def gpt2(tmp_path_factory) -> Path:
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 @pytest.fixture(scope="session")
-def sharded(tmp_path_factory) -> Path:
+def sharded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_gpt2(tmp_path_factory.mktemp("sharded"), width=48, shard_size="100KB")
 
 
 @pytest.fixture
-def project(tmp_path, monkeypatch) -> Path:
+def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     return tmp_path
 
 
 @pytest.fixture
-def base(project, gpt2) -> Path:
+def base(project: Path, gpt2: Path) -> Path:
     """A copy that a test may change, at bases/mine."""
     return Path(shutil.copytree(gpt2, project / "bases" / "mine"))
 
 
-def resolve(base: str, revision: str | None = None):
+def resolve(base: str, revision: str | None = None) -> tuple[dict[str, Any], dict[str, Any]]:
     return descriptors.resolve(base, revision, 0, OUTS)
 
 
 @pytest.mark.parametrize("name", PRESETS)
-def test_scratch_is_its_shape_and_seed(name):
+def test_scratch_is_its_shape_and_seed(name: str) -> None:
     weights, tokenizer = descriptors.resolve(f"scratch:{name}", None, 7, OUTS)
     assert (weights["preset"], weights["seed"], weights["layers"]) == (name, 7, PRESETS[name].layers)
     assert weights["width"] % weights["heads"] == 0
@@ -54,7 +55,7 @@ def test_scratch_is_its_shape_and_seed(name):
     assert Vocabulary.from_base(descriptors.locate_tokenizer(tokenizer)).size == 50_262
 
 
-def test_local_folder(base):
+def test_local_folder(base: Path) -> None:
     weights, tokenizer = resolve("bases/mine")
     assert weights == {
         "kind": "local", "name": "bases/mine", "revision": None,
@@ -65,14 +66,15 @@ def test_local_folder(base):
     assert descriptors.locate_tokenizer(tokenizer) == GPT2_FOLDER
 
 
-def test_parameters_are_counted_as_torch_counts_them(base):
+def test_parameters_are_counted_as_torch_counts_them(base: Path) -> None:
     from transformers import GPT2LMHeadModel
 
     weights, _ = resolve("bases/mine")
     assert descriptors.parameters(weights) == GPT2LMHeadModel.from_pretrained(base).num_parameters()
 
 
-def test_content_decides_and_spelling_does_not(base):
+@pytest.mark.slow
+def test_content_decides_and_spelling_does_not(base: Path) -> None:
     before = resolve("bases/mine")
     for spelling in ("./bases/mine/", "bases/../bases/mine/../mine", str(base)):
         assert resolve(spelling)[0]["files"] == before[0]["files"]
@@ -85,7 +87,7 @@ def test_content_decides_and_spelling_does_not(base):
     assert after[1] == before[1]
 
 
-def test_an_exported_folder_has_the_shipped_vocabulary(base):
+def test_an_exported_folder_has_the_shipped_vocabulary(base: Path) -> None:
     for file in ("tokenizer.json", "vocab.json", "merges.txt"):
         (base / file).unlink()
     Vocabulary.from_base(GPT2_FOLDER).save(base / "saved", 1024)
@@ -93,8 +95,9 @@ def test_an_exported_folder_has_the_shipped_vocabulary(base):
     assert resolve("bases/mine")[1] == resolve("scratch:mini")[1]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["other", "extra token", "prefix space"])
-def test_another_vocabulary_is_located_by_name(base, change):
+def test_another_vocabulary_is_located_by_name(base: Path, change: str) -> None:
     (base / "vocab.json").unlink()
     tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=change == "prefix space")
@@ -102,15 +105,16 @@ def test_another_vocabulary_is_located_by_name(base, change):
     tokenizer.save(str(base / "tokenizer.json"))
     if change == "other":
         save_other_tokenizer(base)
-    tokenizer = resolve("bases/mine")[1]
-    assert tokenizer == {
+    descriptor = resolve("bases/mine")[1]
+    assert descriptor == {
         "kind": "local", "name": "bases/mine", "revision": None, "positions": 1024,
         "files": {"tokenizer.json": sha256(base / "tokenizer.json")},
     }  # fmt: skip
-    assert descriptors.locate_tokenizer(tokenizer) == base
+    assert descriptors.locate_tokenizer(descriptor) == base
 
 
-def test_weights_in_the_order_of_transformers(base, sharded):
+@pytest.mark.slow
+def test_weights_in_the_order_of_transformers(base: Path, sharded: Path) -> None:
     (base / "model.safetensors").unlink()
     assert set(resolve("bases/mine")[0]["files"]) == {"config.json", "pytorch_model.bin"}
     (base / "pytorch_model.bin").unlink()
@@ -120,7 +124,10 @@ def test_weights_in_the_order_of_transformers(base, sharded):
     assert files == {"config.json", "model.safetensors.index.json", *(p.name for p in sharded.glob("model-*"))}
 
 
-def test_a_copy_of_the_project_finds_the_ignored_folder(base, project, monkeypatch):
+@pytest.mark.slow
+def test_a_copy_of_the_project_finds_the_ignored_folder(
+    base: Path, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     descriptor, _ = resolve("bases/mine")
     copy = project / ".dvc" / "tmp" / "copy"
     (copy / "bases" / "mine").mkdir(parents=True)
@@ -135,12 +142,12 @@ def test_a_copy_of_the_project_finds_the_ignored_folder(base, project, monkeypat
 
 
 @pytest.mark.parametrize("name", ["bases/nine", "./mine", "~/no/such", "/no/such/base", "a/b/c", "~nobody"])
-def test_a_missing_folder_is_not_asked_of_the_hub(base, name):
+def test_a_missing_folder_is_not_asked_of_the_hub(base: Path, name: str) -> None:
     with pytest.raises(BaseModelError, match=rf"model.base '{name}': this folder does not exist"):
         resolve(name)
 
 
-def test_cycles_are_refused(base, project):
+def test_cycles_are_refused(base: Path, project: Path) -> None:
     final = project / "models" / "theta_final"
     with pytest.raises(BaseModelError, match="a cycle"):
         resolve("models/theta_final")  # before it exists, too
@@ -163,13 +170,13 @@ def test_cycles_are_refused(base, project):
         ('{"model_type": "gpt2", "n_layer": "two"}', "n_layer in config.json is 'two', not a count"),
     ],
 )
-def test_config_of_another_kind(base, config, message):
+def test_config_of_another_kind(base: Path, config: str, message: str) -> None:
     (base / "config.json").write_text(config)
     with pytest.raises(BaseModelError, match=message):
         resolve("bases/mine")
 
 
-def test_damaged_folders(base):
+def test_damaged_folders(base: Path) -> None:
     (base / "tokenizer.json").write_text("{")
     with pytest.raises(DataError, match=r"tokenizer\.json cannot be read as a tokenizer"):
         resolve("bases/mine")
@@ -182,7 +189,7 @@ def test_damaged_folders(base):
         resolve("bases/mine")
 
 
-def test_other_settings_that_cannot_be_met(base):
+def test_other_settings_that_cannot_be_met(base: Path) -> None:
     with pytest.raises(BaseModelError, match="'scratch:huge' is no size of a new model; there are scratch:nano"):
         resolve("scratch:huge")
     for name in ("scratch:mini", "bases/mine"):
@@ -201,7 +208,8 @@ def write_params(**changes: object) -> None:
     Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
 
 
-def test_the_stage_writes_the_same_bytes_again(base, capsys):
+@pytest.mark.slow
+def test_the_stage_writes_the_same_bytes_again(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(model__base="bases/mine", tokenizer__max_length=512)
     fetch()
     assert "Base model bases/mine: 1.7M parameters." in capsys.readouterr().out
@@ -212,7 +220,8 @@ def test_the_stage_writes_the_same_bytes_again(base, capsys):
     assert [path.read_bytes() for path in written] == before
 
 
-def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base):
+@pytest.mark.slow
+def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> None:
     content = b'{"text": "It has\r\nends of its own."}\r\n'
     (base / "rehearsal.jsonl").write_bytes(content)
     written = Path("models/base/rehearsal.jsonl")
@@ -249,14 +258,16 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base):
         ),
     ],
 )
-def test_the_stage_refuses_wrong_settings_and_writes_nothing(project, changes, message):
+def test_the_stage_refuses_wrong_settings_and_writes_nothing(
+    project: Path, changes: dict[str, object], message: str
+) -> None:
     write_params(**{"model__base": "scratch:nano", "tokenizer__max_length": 512, **changes})
     with pytest.raises(ThetaError, match=message):
         fetch()
     assert not Path("models").exists()
 
 
-def test_the_stage_refuses_its_own_outs(project):
+def test_the_stage_refuses_its_own_outs(project: Path) -> None:
     for out in ("models/base", "models/checkpoint", "models/theta_final"):
         write_params(model__base=out)
         with pytest.raises(BaseModelError, match="a cycle"):

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,8 @@ from tests.support.checkpoints import save_gpt2, save_other_tokenizer
 from tests.support.hub import Hub, serve
 from theta.bases.hub import PINNED
 from theta.tokens.vocabulary import GPT2_FOLDER
+
+pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = """
@@ -40,7 +43,7 @@ class Machine:
     home: Path
     hub: Hub
 
-    def resolve(self, base: str, revision: str | None = None, bytes_per_file: int = -1, **environment: str):
+    def resolve(self, base: str, revision: str | None = None, bytes_per_file: int = -1, **environment: str) -> Any:
         """What `resolve` returned, and the places of the files; or the one line it stopped with."""
         environment = {
             "HOME": str(self.home), "HF_HOME": str(self.home / "hf"), "HF_ENDPOINT": self.hub.url, "NO_PROXY": "*",
@@ -61,17 +64,17 @@ class Machine:
 
 
 @pytest.fixture(scope="module")
-def gpt2(tmp_path_factory) -> Path:
+def gpt2(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_gpt2(tmp_path_factory.mktemp("gpt2"))
 
 
 @pytest.fixture
-def machine(tmp_path) -> Iterator[Machine]:
+def machine(tmp_path: Path) -> Iterator[Machine]:
     with serve() as hub:
         yield Machine(tmp_path, hub)
 
 
-def test_a_pinned_base_is_fetched_once(machine, gpt2):
+def test_a_pinned_base_is_fetched_once(machine: Machine, gpt2: Path) -> None:
     machine.hub.publish("gpt2", gpt2, PINNED["gpt2"])
     machine.hub.publish("gpt2", gpt2)  # `main` has moved on
     weights, tokenizer, folder, vocabulary = first = machine.resolve("gpt2")
@@ -87,7 +90,7 @@ def test_a_pinned_base_is_fetched_once(machine, gpt2):
     assert full_name == [{**weights, "name": "openai-community/gpt2"}, *first[1:]]
 
 
-def test_an_unpinned_base_stays_at_the_commit_fetched_first(machine, gpt2):
+def test_an_unpinned_base_stays_at_the_commit_fetched_first(machine: Machine, gpt2: Path) -> None:
     first_commit = machine.hub.publish("someone/chat", gpt2)
     assert machine.resolve("someone/chat")[0]["revision"] == first_commit
     second_commit = machine.hub.publish("someone/chat", gpt2)
@@ -98,7 +101,7 @@ def test_an_unpinned_base_stays_at_the_commit_fetched_first(machine, gpt2):
     assert machine.resolve("someone/chat")[0]["revision"] == first_commit
 
 
-def test_another_size_has_the_same_tokenizer(machine, gpt2, tmp_path):
+def test_another_size_has_the_same_tokenizer(machine: Machine, gpt2: Path, tmp_path: Path) -> None:
     machine.hub.publish("gpt2", gpt2, PINNED["gpt2"])
     machine.hub.publish("gpt2-medium", save_gpt2(tmp_path / "medium", width=64), PINNED["gpt2-medium"])
     small, medium = machine.resolve("gpt2"), machine.resolve("gpt2-medium")
@@ -106,7 +109,7 @@ def test_another_size_has_the_same_tokenizer(machine, gpt2, tmp_path):
     assert small[0]["files"] != medium[0]["files"]
 
 
-def test_shards_another_vocabulary_and_pickled_weights(machine, tmp_path):
+def test_shards_another_vocabulary_and_pickled_weights(machine: Machine, tmp_path: Path) -> None:
     folder = save_gpt2(tmp_path / "model", shard_size="100KB")
     save_other_tokenizer(folder)
     commit = machine.hub.publish("someone/shards", folder)
@@ -129,7 +132,7 @@ def test_shards_another_vocabulary_and_pickled_weights(machine, tmp_path):
     assert not machine.hub.requests  # that there is no safetensors file is remembered, too
 
 
-def test_what_the_hub_refuses(machine, gpt2, tmp_path):
+def test_what_the_hub_refuses(machine: Machine, gpt2: Path, tmp_path: Path) -> None:
     machine.hub.publish("someone/chat", gpt2)
     machine.hub.publish("someone/secret", gpt2)
     machine.hub.gated.add("someone/secret")
@@ -147,7 +150,7 @@ def test_what_the_hub_refuses(machine, gpt2, tmp_path):
     assert machine.resolve("some one!").startswith("model.base 'some one!' is neither a folder nor a name that a hub")
 
 
-def test_a_hub_out_of_reach_costs_seconds(machine):
+def test_a_hub_out_of_reach_costs_seconds(machine: Machine) -> None:
     machine.hub.url = "http://127.0.0.1:9"
     before = time.monotonic()
     message = machine.resolve("gpt2-medium")
@@ -161,7 +164,7 @@ def test_a_hub_out_of_reach_costs_seconds(machine):
     assert "HF_HUB_OFFLINE is set; unset it" in offline
 
 
-def test_a_hub_that_never_answers_costs_seconds(machine):
+def test_a_hub_that_never_answers_costs_seconds(machine: Machine) -> None:
     with socket.create_server(("127.0.0.1", 0)) as silent:
         machine.hub.url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         before = time.monotonic()
@@ -170,7 +173,7 @@ def test_a_hub_that_never_answers_costs_seconds(machine):
         assert "could not be fetched from" in message
 
 
-def test_a_full_disk(machine, gpt2):
+def test_a_full_disk(machine: Machine, gpt2: Path) -> None:
     machine.hub.publish("gpt2", gpt2, PINNED["gpt2"])
     message = machine.resolve("gpt2", bytes_per_file=1_000_000)
     assert message.startswith(f"model.base 'gpt2' does not fit in {machine.home / 'hf' / 'hub'} (File too large);")

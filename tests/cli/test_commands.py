@@ -2,6 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from datetime import date
 from pathlib import Path
 
@@ -9,44 +10,47 @@ import pytest
 import torch
 import typer
 from rich.console import Console
-from theta.cli.converse import _show
-from typer.testing import CliRunner
+from typer.testing import CliRunner, Result
 
 from theta import ThetaModel
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
+from theta.cli.converse import _show
 from theta.errors import ExportError, ThetaError
 from theta.export.release import release
 from theta.generate.settings import GenerationSettings
 from theta.memory.forecast import forecasts, size_of_base
 from theta.memory.gpu import card_of
-from theta.memory.plans import AUTOMATIC, GIB, PLANS, fastest, peak_bytes
+from theta.memory.plans import AUTOMATIC, GIB, PLANS, Plan, Size, fastest, peak_bytes
 from theta.memory.promises import MEASURED_GIB
 from theta.settings import allowed_range
 
 QUESTION = "What is DNS?"
+Theta = Callable[..., Result]  # arguments of `theta`, and `stdin`
 
 
 @pytest.fixture
-def theta():
+def theta() -> Theta:
     """Run `theta ...` in this process; gives exit code, standard output and standard error."""
 
-    def run(*arguments: str | Path, stdin: str = ""):
+    def run(*arguments: str | Path, stdin: str = "") -> Result:
         return CliRunner().invoke(main.app, [str(argument) for argument in arguments], input=stdin)
 
     return run
 
 
-def main_with(monkeypatch, capsys, *arguments: str | Path) -> tuple[int, str]:
+def main_with(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path
+) -> tuple[int, str]:
     """The exit code of the real entry point and what it wrote to standard error."""
     monkeypatch.setattr(sys, "argv", ["theta", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         main.main()
-    return exit_.value.code or 0, capsys.readouterr().err
+    return int(exit_.value.code or 0), capsys.readouterr().err
 
 
-def test_help_lists_the_commands_and_loads_nothing_heavy():
+def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     code = (
         "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
@@ -55,7 +59,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy():
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
 
 
-def test_what_the_settings_and_the_release_import_is_light():
+def test_what_the_settings_and_the_release_import_is_light() -> None:
     code = "import sys, theta.sections, theta.export.release, theta.generate.window, theta.generate.terminal\n"
     code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -63,7 +67,7 @@ def test_what_the_settings_and_the_release_import_is_light():
 
 
 @pytest.mark.parametrize("command", [("plan",), ("models",), ("plan", "--model", "scratch:nano")])
-def test_plans_for_a_named_memory_are_made_without_torch(command):
+def test_plans_for_a_named_memory_are_made_without_torch(command: tuple[str, ...]) -> None:
     code = (
         "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
@@ -75,7 +79,7 @@ def test_plans_for_a_named_memory_are_made_without_torch(command):
 
 
 @pytest.mark.parametrize("name", ["generate", "chat"])
-def test_the_help_of_each_parameter_states_its_range(theta, name):
+def test_the_help_of_each_parameter_states_its_range(theta: Theta, name: str) -> None:
     words = " ".join(theta(name, "--help").stdout.replace("│", " ").split())
     for field in GenerationSettings.model_fields:
         assert f"--{field.replace('_', '-')[:20]}" in words
@@ -83,20 +87,20 @@ def test_the_help_of_each_parameter_states_its_range(theta, name):
         assert f"{low} to {high}" in words or f"{low} (off) to {high}" in words
 
 
-def test_generate_prints_the_reply_alone(theta, tiny_folder):
+def test_generate_prints_the_reply_alone(theta: Theta, tiny_folder: Path) -> None:
     done = theta("generate", QUESTION, "--model", tiny_folder, "--max-length", 12, "--top-k", 9, "--seed", 1)
     expected = ThetaModel.load(tiny_folder).generate(QUESTION, max_length=12, top_k=9, seed=1)
     assert (done.exit_code, done.stdout, done.stderr) == (0, expected + "\n", "")
 
 
-def test_generate_with_a_system_message(theta, tiny_folder):
+def test_generate_with_a_system_message(theta: Theta, tiny_folder: Path) -> None:
     options = ("--model", tiny_folder, "--max-length", 12, "--seed", 1)
     plain, brief = theta("generate", QUESTION, *options), theta("generate", QUESTION, *options, "--system", "Be brief.")
     assert brief.exit_code == 0
     assert brief.stdout != plain.stdout
 
 
-def test_chat_over_a_pipe_remembers_until_reset(theta, tiny_folder):
+def test_chat_over_a_pipe_remembers_until_reset(theta: Theta, tiny_folder: Path) -> None:
     lines = f"/help\n{QUESTION}\n\nAnd then?\n/reset\n{QUESTION}\n/quit\nnever read\n"
     done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
     model = ThetaModel.load(tiny_folder)
@@ -109,7 +113,7 @@ def test_chat_over_a_pipe_remembers_until_reset(theta, tiny_folder):
     assert done.stderr == ""
 
 
-def test_chat_goes_on_after_a_question_that_is_too_long(theta, tiny_folder):
+def test_chat_goes_on_after_a_question_that_is_too_long(theta: Theta, tiny_folder: Path) -> None:
     lines = "word " * 300 + f"\n{QUESTION}\n"
     done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
     assert done.exit_code == 0
@@ -118,8 +122,8 @@ def test_chat_goes_on_after_a_question_that_is_too_long(theta, tiny_folder):
     assert done.stderr.count("\n") == 1
 
 
-def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys):
-    def pieces():
+def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
+    def pieces() -> Iterator[str]:
         yield "half a "
         raise KeyboardInterrupt
 
@@ -152,14 +156,18 @@ def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys):
         (("plan", "--vram", "12", "--tokens-per-step", "64"), "error: train.tokens_per_step is 64, but a document may"),
     ],
 )
-def test_an_error_is_one_line_and_exit_code_1(monkeypatch, capsys, arguments, line):
+def test_an_error_is_one_line_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], arguments: tuple[str, ...], line: str
+) -> None:
     code, stderr = main_with(monkeypatch, capsys, *arguments)
     assert code == 1
     assert stderr.startswith(line)
     assert stderr.count("\n") == 1
 
 
-def test_errors_of_the_system_are_one_line_too(monkeypatch, capsys, tmp_path):
+def test_errors_of_the_system_are_one_line_too(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     (tmp_path / "file").write_text("")
     code, stderr = main_with(monkeypatch, capsys, "schema", "--output", tmp_path / "file" / "schema.json")
     assert code == 1
@@ -167,7 +175,7 @@ def test_errors_of_the_system_are_one_line_too(monkeypatch, capsys, tmp_path):
     assert stderr.count("\n") == 1
 
 
-def test_other_faults_keep_their_traceback(monkeypatch):
+def test_other_faults_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     app = typer.Typer(pretty_exceptions_enable=False)
 
     @app.command()
@@ -185,7 +193,7 @@ def table_row(text: str, first: str) -> list[str]:
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
 
-def test_plan_shows_what_each_plan_needs_and_which_is_chosen(theta):
+def test_plan_shows_what_each_plan_needs_and_which_is_chosen(theta: Theta) -> None:
     done = theta("plan", "--model", "gpt2-medium", "--vram", 12)
     assert (done.exit_code, done.stderr) == (0, "")
     assert done.stdout.startswith("For a card of 12 GiB. 16,384 tokens a step, documents of up to 512; ")
@@ -202,14 +210,14 @@ def test_plan_shows_what_each_plan_needs_and_which_is_chosen(theta):
     assert f"\n{why}, the fastest that fits into 10.9 of 12.0 GiB (" in done.stdout
 
 
-def test_plan_shows_all_four_sizes_and_those_that_do_not_fit(theta):
+def test_plan_shows_all_four_sizes_and_those_that_do_not_fit(theta: Theta) -> None:
     done = theta("plan", "--vram", 4, "--tokens-per-step", 2048)
     assert [line.split(",")[0] for line in done.stdout.splitlines() if "M parameters" in line] == list(GPT2)
     assert done.stdout.count("train.memory: auto takes") == 3
     assert "train.memory auto: training may take 3.3 GiB, and the least that this base can do with is" in done.stdout
 
 
-def test_plan_of_a_folder(theta, tiny_folder):
+def test_plan_of_a_folder(theta: Theta, tiny_folder: Path) -> None:
     done = theta("plan", "--model", tiny_folder, "--vram", 12, "--max-length", 128)
     assert done.exit_code == 0
     assert "/theta_final, 2M parameters" in done.stdout
@@ -217,7 +225,9 @@ def test_plan_of_a_folder(theta, tiny_folder):
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_plan_without_a_gpu_says_what_it_assumes(theta, monkeypatch, capsys):
+def test_plan_without_a_gpu_says_what_it_assumes(
+    theta: Theta, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     done = theta("plan", "--model", "gpt2")
     assert done.stdout.startswith("torch sees no GPU here, so a card of 12 GiB is assumed; name another by --vram. ")
     code, stderr = main_with(monkeypatch, capsys, "plan", "--probe")
@@ -228,8 +238,12 @@ def test_plan_without_a_gpu_says_what_it_assumes(theta, monkeypatch, capsys):
 
 
 @pytest.mark.parametrize("options", [("--probe",), ("--probe-all",)])
-def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(theta, monkeypatch, options):
-    def half_a_gib_more(size, heads, plan, tokens_per_microbatch, tokens_per_step, longest):
+def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(
+    theta: Theta, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    def half_a_gib_more(
+        size: Size, heads: int, plan: Plan, tokens_per_microbatch: int, tokens_per_step: int, longest: int
+    ) -> probe.Measured:
         peak = peak_bytes(size, plan, tokens_per_microbatch)
         return probe.Measured(round(peak + GIB / 2), 1000 * heads)
 
@@ -246,7 +260,9 @@ def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(theta, monke
     assert done.stderr.startswith("measuring gpt2-large in plan ")
 
 
-def test_models_lists_what_was_promised_and_recommends(theta, tmp_path, monkeypatch, tiny_folder):
+def test_models_lists_what_was_promised_and_recommends(
+    theta: Theta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
+) -> None:
     monkeypatch.chdir(tmp_path)
     release(tiny_folder, tmp_path / "models", date(2026, 11, 23))
     done = theta("models", "--vram", 12)
@@ -265,7 +281,7 @@ def test_models_lists_what_was_promised_and_recommends(theta, tmp_path, monkeypa
 
 
 @pytest.mark.parametrize("command", ["theta models --vram 12", "theta plan --vram 12 --model gpt2-medium"])
-def test_the_readme_shows_what_is_printed(theta, command):
+def test_the_readme_shows_what_is_printed(theta: Theta, command: str) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     shown = readme.partition(f"$ {command}\n")[2].partition("```")[0].splitlines()
     printed = [line.split() for line in theta(*command.split()[1:]).stdout.splitlines()]
@@ -274,16 +290,16 @@ def test_the_readme_shows_what_is_printed(theta, command):
     assert [line for line in lines if line.split() not in printed] == [], "bring README.md, section Memory, up to date"
 
 
-def test_models_for_a_card_below_every_promise(theta):
+def test_models_for_a_card_below_every_promise(theta: Theta) -> None:
     assert "No base is promised for so little; `theta plan --model gpt2`" in theta("models", "--vram", 2).stdout
 
 
-def test_models_shows_a_measured_need(theta, monkeypatch):
+def test_models_shows_a_measured_need(theta: Theta, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(MEASURED_GIB, "gpt2", 0.75)
     assert table_row(theta("models", "--vram", 12).stdout, "gpt2")[3] == "0.8 GiB, measured"
 
 
-def test_schema_holds_every_section(theta, tmp_path):
+def test_schema_holds_every_section(theta: Theta, tmp_path: Path) -> None:
     printed = json.loads(theta("schema").stdout)
     assert sorted(printed["properties"]) == [
         "data",
@@ -301,7 +317,7 @@ def test_schema_holds_every_section(theta, tmp_path):
     assert json.loads((tmp_path / "schema.json").read_text()) == printed
 
 
-def test_release_copies_under_the_day_and_loads(tiny_folder, tmp_path):
+def test_release_copies_under_the_day_and_loads(tiny_folder: Path, tmp_path: Path) -> None:
     target = release(tiny_folder, tmp_path / "models", date(2026, 11, 23))
     assert target == tmp_path / "models" / "theta_enhanced_20261123" / "theta_final"
     assert {path.name: path.read_bytes() for path in target.iterdir()} == {
@@ -310,7 +326,7 @@ def test_release_copies_under_the_day_and_loads(tiny_folder, tmp_path):
     assert ThetaModel.load(target).generate(QUESTION, max_length=3)
 
 
-def test_release_makes_files_of_links_that_can_be_written(tiny_folder, tmp_path):
+def test_release_makes_files_of_links_that_can_be_written(tiny_folder: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
     for path in tiny_folder.iterdir():
@@ -319,7 +335,7 @@ def test_release_makes_files_of_links_that_can_be_written(tiny_folder, tmp_path)
     assert not any(path.is_symlink() for path in target.iterdir())
 
 
-def test_release_never_overwrites(tiny_folder, tmp_path):
+def test_release_never_overwrites(tiny_folder: Path, tmp_path: Path) -> None:
     target = release(tiny_folder, tmp_path, date(2026, 11, 23))
     (target / "note.txt").write_text("mine")
     with pytest.raises(ExportError, match="exists already and is left as it is; rename or remove"):
@@ -327,7 +343,7 @@ def test_release_never_overwrites(tiny_folder, tmp_path):
     assert (target / "note.txt").read_text() == "mine"
 
 
-def test_release_refuses_a_folder_that_is_not_whole(tiny_folder, tmp_path):
+def test_release_refuses_a_folder_that_is_not_whole(tiny_folder: Path, tmp_path: Path) -> None:
     partial = Path(shutil.copytree(tiny_folder, tmp_path / "partial"))
     (partial / "config.json").unlink()
     (partial / "model.safetensors").unlink()
@@ -336,7 +352,7 @@ def test_release_refuses_a_folder_that_is_not_whole(tiny_folder, tmp_path):
     assert not (tmp_path / "models").exists()
 
 
-def test_the_release_command_names_the_new_folder(theta, tiny_folder, tmp_path):
+def test_the_release_command_names_the_new_folder(theta: Theta, tiny_folder: Path, tmp_path: Path) -> None:
     done = theta("release", "--model", tiny_folder, "--output", tmp_path)
     assert done.exit_code == 0
     folder = Path(done.stdout.splitlines()[0])

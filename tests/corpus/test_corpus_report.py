@@ -5,7 +5,7 @@ from theta.corpus.report import report, summary
 from theta.corpus.shapes import Reject
 
 
-def conversation(domain, *replies):
+def conversation(domain: str, *replies: str) -> Conversation:
     messages = [each for reply in replies for each in (Message("user", "Why?"), Message("assistant", reply))]
     return Conversation(tuple(messages), domain, "x.json#1")
 
@@ -20,7 +20,7 @@ REJECTS = [Reject(f"x.json#{number}", reason, "", {}) for number, reason in enum
 )]  # fmt: skip
 
 
-def test_every_figure():
+def test_every_figure() -> None:
     assert report(SPLITS, REJECTS, files=2, unanswered_questions_cut=1) == {
         "files": 2,
         "items": 8,
@@ -38,13 +38,13 @@ def test_every_figure():
     }
 
 
-def test_texts_have_no_replies():
+def test_texts_have_no_replies() -> None:
     texts = [Conversation((Message("text", f"Chapter {number}"),), "book", "x.json#1") for number in range(3)]
     figures = report({"train": texts}, [], files=1, unanswered_questions_cut=0)
     assert (figures["texts"], figures["reply_words"], figures["multi_turn_conversations"]) == (3, {}, 0)
 
 
-def test_the_summary_is_one_line():
+def test_the_summary_is_one_line() -> None:
     figures = report(SPLITS, REJECTS, files=2, unanswered_questions_cut=1)
     assert summary(figures) == (
         "kept 4 of 8 conversations: 2 train / 1 validation / 1 test; "
@@ -53,7 +53,7 @@ def test_the_summary_is_one_line():
     assert summary(report(SPLITS, [], files=2, unanswered_questions_cut=0)).endswith("1 test")
 
 
-def test_many_domains_are_shown_as_the_largest_and_the_others():
+def test_many_domains_are_shown_as_the_largest_and_the_others() -> None:
     train = [conversation(f"topic {number:02}", "Yes.") for number in range(30)]
     train += [conversation("topic 29", "Yes.")]
     domains = report({"train": train}, [], files=1, unanswered_questions_cut=0)["domains"]

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,17 +15,17 @@ from theta.errors import DataError, SettingsError
 from theta.settings import load
 
 
-def pairs(count, about="thing"):
+def pairs(count: int, about: str = "thing") -> list[dict[str, str]]:
     return [{"question": f"What is {about} {n}?", "answer": f"It is number {n}."} for n in range(count)]
 
 
-def write_params(folder: Path, **values) -> Path:
+def write_params(folder: Path, **values: Any) -> Path:
     data = {"path": str(folder / "raw"), "include": [], "validation_fraction": 0.1, "test_fraction": 0.1, **values}
     files.write_json(folder / "params.yaml", {"data": data})  # JSON is YAML
     return folder / "params.yaml"
 
 
-def run(folder: Path, out: str = "out", **values) -> Path:
+def run(folder: Path, out: str = "out", **values: Any) -> Path:
     base = folder / "base/rehearsal.jsonl"
     if not base.exists():
         files.write_text(base, "")
@@ -38,7 +39,7 @@ def digests(folder: Path) -> dict[str, str]:
 
 
 @pytest.fixture
-def raw(tmp_path):
+def raw(tmp_path: Path) -> Path:
     files.write_json(tmp_path / "raw/a.json", {"conversations": pairs(60, "a")})
     mixed = [
         {"instruction": "Greet.", "output": "Hello."},
@@ -54,7 +55,7 @@ def raw(tmp_path):
     return tmp_path
 
 
-def test_the_stage_writes_splits_rejects_and_metrics(raw, capsys):
+def test_the_stage_writes_splits_rejects_and_metrics(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run(raw)
     rows = {
         name: list(files.read_json_lines(out / f"prepared/{name}.jsonl")) for name in ("train", "validation", "test")
@@ -78,14 +79,14 @@ def test_the_stage_writes_splits_rejects_and_metrics(raw, capsys):
     assert "rejected: broken_line x1, empty_reply x1, duplicate x1; see " in printed
 
 
-def test_rows_stand_in_the_order_of_files_and_items(raw):
+def test_rows_stand_in_the_order_of_files_and_items(raw: Path) -> None:
     out = run(raw)
     for name in ("train", "validation", "test"):
         places = [row["source"].split("#") for row in files.read_json_lines(out / f"prepared/{name}.jsonl")]
         assert places == sorted(places, key=lambda place: (place[0], int(place[1])))
 
 
-def test_two_runs_write_the_same_bytes(raw):
+def test_two_runs_write_the_same_bytes(raw: Path) -> None:
     first = digests(run(raw, "first"))
     assert sorted(first) == [
         "metrics.json",
@@ -94,8 +95,8 @@ def test_two_runs_write_the_same_bytes(raw):
     assert digests(run(raw, "second")) == first
 
 
-def test_adding_a_file_moves_no_row_of_another(raw):
-    def sides(out):
+def test_adding_a_file_moves_no_row_of_another(raw: Path) -> None:
+    def sides(out: Path) -> dict[str, str]:
         rows = {name: files.read_json_lines(out / f"prepared/{name}.jsonl") for name in ("train", "validation", "test")}
         return {row["source"]: name for name, split in rows.items() for row in split}
 
@@ -106,7 +107,9 @@ def test_adding_a_file_moves_no_row_of_another(raw):
     assert {source: after[source] for source in before} == before
 
 
-def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(raw, capsys):
+def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(
+    raw: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     questions = {}
     for name in ("train", "validation", "test"):
         row = next(files.read_json_lines(run(raw) / f"prepared/{name}.jsonl"))
@@ -136,29 +139,29 @@ def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(raw, ca
     assert metrics == {**files.read_json(raw / "out/metrics.json"), "rehearsal_conversations": 2}
 
 
-def test_without_rehearsal_its_file_is_empty(raw):
+def test_without_rehearsal_its_file_is_empty(raw: Path) -> None:
     out = run(raw)
     assert (out / "prepared/rehearsal.jsonl").read_bytes() == b""
     assert files.read_json(out / "metrics.json")["rehearsal_conversations"] == 0
 
 
-def test_a_missing_file_of_rehearsal_names_the_stage_that_makes_it(raw):
+def test_a_missing_file_of_rehearsal_names_the_stage_that_makes_it(raw: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl does not exist; `dvc repro fetch` makes it"):
         prepare(raw / "none.jsonl", raw / "out", raw / "metrics.json", write_params(raw))
 
 
-def test_include_chooses_files(raw):
+def test_include_chooses_files(raw: Path) -> None:
     metrics = files.read_json(run(raw, include=["a.json"]) / "metrics.json")
     assert (metrics["files"], metrics["items"]) == (1, 60)
 
 
-def test_three_conversations_are_enough(tmp_path):
+def test_three_conversations_are_enough(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/small.json", pairs(3))
     metrics = files.read_json(run(tmp_path) / "metrics.json")
     assert metrics["conversations"] == {"train": 1, "validation": 1, "test": 1}
 
 
-def test_cut_questions_are_counted_not_rejected(tmp_path):
+def test_cut_questions_are_counted_not_rejected(tmp_path: Path) -> None:
     said = [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
     chat = {"messages": [{"role": role, "content": content} for role, content in said]}
     files.write_json(tmp_path / "raw/small.json", [*pairs(3), chat])
@@ -166,14 +169,14 @@ def test_cut_questions_are_counted_not_rejected(tmp_path):
     assert (metrics["kept"], metrics["rejected"], metrics["unanswered_questions_cut"]) == (4, 0, 1)
 
 
-def test_too_few_questions_stop_the_stage_and_keep_the_rejects(tmp_path):
+def test_too_few_questions_stop_the_stage_and_keep_the_rejects(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/small.json", [*pairs(2), {"question": "Why?", "answer": ""}])
     with pytest.raises(DataError, match=r"raw: the number of distinct first questions is 2; .*rejected\.jsonl\.$"):
         run(tmp_path)
     assert len(list(files.read_json_lines(tmp_path / "out/prepared/rejected.jsonl"))) == 1
 
 
-def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_path):
+def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/notes.json", [{"words": "a"}, {"words": "b"}, {"question": "a", "answer": ""}])
     message = (
         r"raw: none of 3 items is a usable conversation, most often because of unknown_shape \(2\), such as "
@@ -185,7 +188,7 @@ def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_p
     assert not (tmp_path / "out/prepared/train.jsonl").exists()
 
 
-def test_files_without_items_are_an_error(tmp_path):
+def test_files_without_items_are_an_error(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/none.json", [])
     with pytest.raises(UnusableCorpusError, match="its files hold no conversations; add some"):
         build(tmp_path / "raw", [], 0.1, 0.1)
@@ -200,6 +203,6 @@ def test_files_without_items_are_an_error(tmp_path):
         ({"fraction": 0.1}, "unknown key data.fraction"),
     ],
 )
-def test_settings_out_of_range_are_refused(tmp_path, values, message):
+def test_settings_out_of_range_are_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load(write_params(tmp_path, **values), "data", DataSettings)

@@ -1,6 +1,7 @@
 """One raw item becomes a conversation, or is rejected with a reason."""
 
 import json
+from typing import Any
 
 import pytest
 
@@ -13,23 +14,23 @@ ONE = (("user", Q), ("assistant", A))
 TWO = (*ONE, ("user", "And ARP?"), ("assistant", "It finds hardware addresses."))
 
 
-def turns(role_key, content_key, user="user", assistant="assistant"):
+def turns(role_key: str, content_key: str, user: str = "user", assistant: str = "assistant") -> list[dict[str, str]]:
     return [{role_key: user if role == "user" else assistant, content_key: content} for role, content in TWO]
 
 
-def shaped(item) -> Shaped:
+def shaped(item: Any) -> Shaped:
     result = shapes.read(item, "x.json#1", "x")
     assert isinstance(result, Shaped), result
     return result
 
 
-def rejected(item) -> Reject:
+def rejected(item: Any) -> Reject:
     result = shapes.read(item, "x.json#1", "x")
     assert isinstance(result, Reject), result
     return result
 
 
-def said(item):
+def said(item: Any) -> tuple[tuple[str, str], ...]:
     return tuple((message.role, message.content) for message in shaped(item).conversation.messages)
 
 
@@ -73,7 +74,7 @@ def said(item):
         ({"text": "seen", "messages": turns("role", "content")}, TWO),
     ],
 )  # fmt: skip
-def test_every_shape_is_understood(item, expected):
+def test_every_shape_is_understood(item: Any, expected: tuple[tuple[str, str], ...]) -> None:
     assert said(item) == expected
 
 
@@ -87,7 +88,7 @@ def test_every_shape_is_understood(item, expected):
         ("a whole one \U0001f600", "a whole one \U0001f600"),
     ],
 )
-def test_content_is_cleaned(raw, cleaned):
+def test_content_is_cleaned(raw: str, cleaned: str) -> None:
     assert said({"question": Q, "answer": raw})[1] == ("assistant", cleaned)
 
 
@@ -102,18 +103,18 @@ def test_content_is_cleaned(raw, cleaned):
         ({}, "x"),
     ],
 )
-def test_the_domain_is_the_items_own_or_the_files(item, domain):
+def test_the_domain_is_the_items_own_or_the_files(item: Any, domain: str) -> None:
     assert shaped({"question": Q, "answer": A, **item}).conversation.domain == domain
 
 
-def test_a_last_unanswered_question_is_cut_and_noted():
+def test_a_last_unanswered_question_is_cut_and_noted() -> None:
     result = shaped({"messages": [*turns("role", "content"), {"role": "user", "content": "And then?"}]})
     assert result.unanswered_question_cut
     assert len(result.conversation.messages) == 4
     assert not shaped({"messages": turns("role", "content")}).unanswered_question_cut
 
 
-def chat(*messages):
+def chat(*messages: tuple[Any, Any]) -> dict[str, Any]:
     names = {"s": "system", "u": "user", "a": "assistant"}
     return {"messages": [{"role": names.get(role, role), "content": content} for role, content in messages]}
 
@@ -152,13 +153,13 @@ def chat(*messages):
         (chat(("u", "a"), ("a", "b"), ("a", "c")), "same_role_twice", "assistant"),
     ],
 )
-def test_every_reason_to_reject(item, reason, detail):
+def test_every_reason_to_reject(item: Any, reason: str, detail: str) -> None:
     reject = rejected(item)
     assert (reject.reason, reject.detail) == (reason, detail)
     assert (reject.item, reject.source) == (item, "x.json#1")
 
 
-def test_a_reject_is_written_with_reason_and_raw_item():
+def test_a_reject_is_written_with_reason_and_raw_item() -> None:
     assert rejected(chat(("narrator", "a"))).to_json() == {
         "source": "x.json#1",
         "reason": "unknown_role: 'narrator'",
@@ -166,7 +167,7 @@ def test_a_reject_is_written_with_reason_and_raw_item():
     }
 
 
-def test_a_reject_can_be_written_whatever_it_holds():
+def test_a_reject_can_be_written_whatever_it_holds() -> None:
     row = rejected({"half \ud83d": "half \ud83d", **{f"key{n}": n for n in range(500)}}).to_json()
     assert json.dumps(row, ensure_ascii=False).encode("utf-8")
     assert len(row["reason"]) < 150

@@ -7,27 +7,27 @@ from pathlib import Path
 import pytest
 
 from theta.corpus import splits
-from theta.corpus.build import build
+from theta.corpus.build import Corpus, build
 
 FOLDER = Path(__file__).parents[2] / "Datasets/conversations"
 
 
 @pytest.fixture(scope="module")
-def corpus():
+def corpus() -> Corpus:
     return build(FOLDER, [], 0.1, 0.1)
 
 
-def test_nothing_is_rejected_or_cut(corpus):
+def test_nothing_is_rejected_or_cut(corpus: Corpus) -> None:
     assert corpus.rejects == []
     assert corpus.report["unanswered_questions_cut"] == 0
 
 
-def test_no_first_question_repeats(corpus):
+def test_no_first_question_repeats(corpus: Corpus) -> None:
     asked = Counter(splits.key(each.opening) for split in corpus.splits.values() for each in split)
     assert [question for question, count in asked.items() if count > 1] == []
 
 
-def test_the_readme_counts_each_file_right(corpus):
+def test_the_readme_counts_each_file_right(corpus: Corpus) -> None:
     rows = re.findall(r"^\| `(\w+)\.jsonl?` \| (\d+) \| (\d+) \|", (FOLDER / "README.md").read_text("utf-8"), re.M)
     kept = [each for split in corpus.splits.values() for each in split]
     counts = Counter(each.domain for each in kept)

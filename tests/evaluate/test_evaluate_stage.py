@@ -10,6 +10,8 @@ from theta.errors import DataError
 from theta.files import write_json_lines
 from theta.tokens.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 OUTS = (
     "metrics/evaluate.json",
     "metrics/replies.jsonl",

@@ -15,6 +15,8 @@ from theta.export import verification
 from theta.files import sha256
 from theta.tokens.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 FINAL = Path("models/theta_final")
 
 

@@ -27,6 +27,7 @@ def edit_weight(path: Path) -> None:
     torch.save(tensors, path) if pickled else save_file(tensors, path, metadata={"format": "pt"})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 def test_a_whole_folder_passes(
     save_bundle: Save, checkpoint_model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: torch.dtype
@@ -79,6 +80,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("damage", "message"), DAMAGES.values(), ids=DAMAGES)
 def test_damage_is_noticed(
     save_bundle: Save,

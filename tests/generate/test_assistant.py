@@ -1,6 +1,8 @@
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -10,6 +12,7 @@ from theta.conversation.messages import Message
 from theta.errors import GenerationError, SettingsError
 from theta.generate.assistant import Reply, text_pieces
 from theta.generate.settings import GenerationSettings
+from theta.tokens.vocabulary import Vocabulary
 
 QUESTION = "What is machine learning?"
 
@@ -24,13 +27,13 @@ def copy(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "theta_final"))
 
 
-def test_load_is_in_eval_mode_and_float32_on_a_cpu(model):
+def test_load_is_in_eval_mode_and_float32_on_a_cpu(model: ThetaModel) -> None:
     assert not model.model.training
     assert model.model.dtype == torch.float32
     assert model.settings == GenerationSettings()
 
 
-def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model):
+def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model: ThetaModel) -> None:
     reply = model.generate(prompt=QUESTION, max_length=20, temperature=0.8, seed=3)
     assert isinstance(reply, str)
     assert reply
@@ -39,7 +42,7 @@ def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model):
     assert reply != model.generate(prompt=QUESTION, max_length=20, temperature=0.8, seed=4)
 
 
-def test_without_a_seed_the_global_one_of_torch_counts(model):
+def test_without_a_seed_the_global_one_of_torch_counts(model: ThetaModel) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(5)
         first = model.generate(QUESTION, max_length=10)
@@ -49,15 +52,15 @@ def test_without_a_seed_the_global_one_of_torch_counts(model):
     assert first != second
 
 
-def test_parameters_are_positional_too_and_checked(model):
+def test_parameters_are_positional_too_and_checked(model: ThetaModel) -> None:
     assert model.generate(QUESTION, 12, 0.5, seed=1) == model.generate(QUESTION, max_length=12, temperature=0.5, seed=1)
     with pytest.raises(SettingsError, match=r"^temperature is 3.0, allowed is 0.1 to 2.0\.$"):
         model.generate(QUESTION, temperature=3.0)
     with pytest.raises(SettingsError, match="unknown parameter max_tokens"):
-        model.chat(QUESTION, max_tokens=3)
+        model.chat(QUESTION, max_tokens=3)  # type: ignore[call-arg]
 
 
-def test_chat_takes_messages_and_mappings(model):
+def test_chat_takes_messages_and_mappings(model: ThetaModel) -> None:
     messages = [Message("system", "Be brief."), Message("user", QUESTION)]
     mappings = [{"role": message.role, "content": message.content} for message in messages]
     reply = model.chat(messages, max_length=10, seed=1)
@@ -67,13 +70,13 @@ def test_chat_takes_messages_and_mappings(model):
     )
 
 
-def test_stream_joins_to_the_reply_of_chat(model):
+def test_stream_joins_to_the_reply_of_chat(model: ThetaModel) -> None:
     pieces = list(model.stream(QUESTION, max_length=60, seed=2))
     assert len(pieces) > 5
     assert "".join(pieces) == model.chat(QUESTION, max_length=60, seed=2)
 
 
-def test_stream_checks_before_the_first_piece(model):
+def test_stream_checks_before_the_first_piece(model: ThetaModel) -> None:
     with pytest.raises(SettingsError):
         model.stream(QUESTION, top_p=2)
     with pytest.raises(GenerationError):
@@ -83,7 +86,7 @@ def test_stream_checks_before_the_first_piece(model):
 @pytest.mark.parametrize(
     "text", ["naïve 🙂 日本語", "🙂", "a\N{REPLACEMENT CHARACTER}b", "\N{REPLACEMENT CHARACTER}", ""]
 )
-def test_a_piece_never_breaks_a_character(vocabulary, text):
+def test_a_piece_never_breaks_a_character(vocabulary: Vocabulary, text: str) -> None:
     ids = vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
     pieces = list(text_pieces(ids, vocabulary))
     assert "".join(pieces) == text
@@ -91,7 +94,7 @@ def test_a_piece_never_breaks_a_character(vocabulary, text):
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
 
 
-def test_bytes_that_are_no_text_stream_as_they_decode(vocabulary):
+def test_bytes_that_are_no_text_stream_as_they_decode(vocabulary: Vocabulary) -> None:
     # Half a character in the middle and at the end.
     half = vocabulary.tokenizer.encode("🙂", add_special_tokens=False).ids[:-1]
     word = vocabulary.tokenizer.encode(" word", add_special_tokens=False).ids
@@ -99,8 +102,8 @@ def test_bytes_that_are_no_text_stream_as_they_decode(vocabulary):
     assert "".join(text_pieces(ids, vocabulary)) == vocabulary.decode(ids)
 
 
-def test_generate_batch_keeps_the_order_whatever_the_batch(model):
-    prompts = [QUESTION, [Message("user", "Hi " * 30)], [{"role": "user", "content": "Why?"}], "And then?"]
+def test_generate_batch_keeps_the_order_whatever_the_batch(model: ThetaModel) -> None:
+    prompts: list[Any] = [QUESTION, [Message("user", "Hi " * 30)], [{"role": "user", "content": "Why?"}], "And then?"]
     parameters = {"max_length": 15, "seed": 7}
     together = model.generate_batch(prompts, batch_size=4, **parameters)
     assert together == model.generate_batch(prompts, batch_size=1, **parameters)
@@ -109,7 +112,7 @@ def test_generate_batch_keeps_the_order_whatever_the_batch(model):
     assert [reply.text for reply in greedy] == [model.chat(prompt, max_length=15, top_k=1) for prompt in prompts]
 
 
-def test_generate_batch_counts_tokens_without_the_end(model):
+def test_generate_batch_counts_tokens_without_the_end(model: ThetaModel) -> None:
     cut = model.generate_batch([QUESTION], max_length=5, seed=0)
     assert cut == [Reply(model.generate(QUESTION, max_length=5, seed=0), tokens=5, ended=False)]
     assert model.generate_batch([]) == []
@@ -117,19 +120,19 @@ def test_generate_batch_counts_tokens_without_the_end(model):
         model.generate_batch([QUESTION], batch_size=0)
 
 
-def test_a_reply_that_ends_at_once_is_empty(model, vocabulary):
+def test_a_reply_that_ends_at_once_is_empty(model: ThetaModel, vocabulary: Vocabulary) -> None:
     allowed = {vocabulary.end_id}
     short = ThetaModel(model.model, vocabulary)
     short._suppressed_ids = [id_ for id_ in range(vocabulary.size) if id_ not in allowed]
     assert short.generate_batch([QUESTION]) == [Reply("", tokens=0, ended=True)]
 
 
-def test_special_tokens_other_than_the_end_are_never_produced(model, vocabulary):
+def test_special_tokens_other_than_the_end_are_never_produced(model: ThetaModel, vocabulary: Vocabulary) -> None:
     specials = {*vocabulary.special_ids.values(), vocabulary.tokenizer.token_to_id("<|endoftext|>")}
     assert set(model._suppressed_ids) == specials - {vocabulary.end_id}
 
 
-def test_columns_beyond_the_vocabulary_are_never_produced(model, vocabulary):
+def test_columns_beyond_the_vocabulary_are_never_produced(model: ThetaModel, vocabulary: Vocabulary) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
     config = {**model.model.config.to_dict(), "vocab_size": vocabulary.size + 2}
@@ -140,14 +143,14 @@ def test_columns_beyond_the_vocabulary_are_never_produced(model, vocabulary):
         ThetaModel(GPT2LMHeadModel(GPT2Config(**small)), vocabulary)
 
 
-def test_a_long_conversation_is_answered_and_a_too_long_question_refused(model):
+def test_a_long_conversation_is_answered_and_a_too_long_question_refused(model: ThetaModel) -> None:
     exchanges = [Message("user", "word " * 20), Message("assistant", "reply " * 20)] * 5
     assert model.chat([*exchanges, Message("user", QUESTION)], max_length=1024, seed=0)
     with pytest.raises(GenerationError, match=r"has \d+ tokens .* reads 128"):
         model.generate("word " * 200)
 
 
-def test_the_folder_recommends_its_parameters(copy: Path):
+def test_the_folder_recommends_its_parameters(copy: Path) -> None:
     settings = GenerationSettings(max_length=4, top_k=1)
     (copy / "generation_config.json").write_text(json.dumps(settings.to_generation_config()))
     model = ThetaModel.load(str(copy), device="cpu")
@@ -155,7 +158,7 @@ def test_the_folder_recommends_its_parameters(copy: Path):
     assert model.generate_batch([QUESTION])[0].tokens <= 4
 
 
-def test_pytorch_model_bin_alone_gives_the_same_replies(copy: Path, model):
+def test_pytorch_model_bin_alone_gives_the_same_replies(copy: Path, model: ThetaModel) -> None:
     weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
     torch.save(weights, copy / "pytorch_model.bin")
     (copy / "model.safetensors").unlink()
@@ -163,7 +166,7 @@ def test_pytorch_model_bin_alone_gives_the_same_replies(copy: Path, model):
     assert loaded.generate(QUESTION, max_length=20, seed=1) == model.generate(QUESTION, max_length=20, seed=1)
 
 
-def damage_nothing_but(name: str, content: bytes | None):
+def damage_nothing_but(name: str, content: bytes | None) -> Callable[[Path], None]:
     def damage(folder: Path) -> None:
         (folder / name).unlink() if content is None else (folder / name).write_bytes(content)
 
@@ -183,7 +186,7 @@ def damage_nothing_but(name: str, content: bytes | None):
         (damage_nothing_but("model.safetensors", b"12345678"), "cannot be loaded"),
     ],
 )
-def test_a_damaged_folder_gives_one_line(copy: Path, damage, words):
+def test_a_damaged_folder_gives_one_line(copy: Path, damage: Callable[[Path], Any], words: str) -> None:
     damage(copy)
     with pytest.raises(GenerationError) as caught:
         ThetaModel.load(copy)
@@ -192,7 +195,7 @@ def test_a_damaged_folder_gives_one_line(copy: Path, damage, words):
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_missing_are_not_made_up(copy: Path, model):
+def test_weights_that_are_missing_are_not_made_up(copy: Path, model: ThetaModel) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
@@ -202,6 +205,6 @@ def test_weights_that_are_missing_are_not_made_up(copy: Path, model):
         ThetaModel.load(copy)
 
 
-def test_a_device_that_is_not_there_gives_one_line(tiny_folder: Path):
+def test_a_device_that_is_not_there_gives_one_line(tiny_folder: Path) -> None:
     with pytest.raises(GenerationError, match=r"device 'abacus' cannot be used .*; try 'auto' or 'cpu'"):
         ThetaModel.load(tiny_folder, device="abacus")

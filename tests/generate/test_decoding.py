@@ -1,3 +1,5 @@
+from typing import Any
+
 import pytest
 import torch
 from transformers import (
@@ -36,13 +38,15 @@ def ids() -> torch.Tensor:
     return torch.randint(0, 4, (4, 30), generator=torch.Generator().manual_seed(3))
 
 
-def replies(model, prompts, settings, seed=0, **options):
+def replies(
+    model: GPT2LMHeadModel, prompts: list[list[int]], settings: GenerationSettings, seed: int = 0, **options: Any
+) -> list[list[int]]:
     generator = torch.Generator().manual_seed(seed)
     steps = list(decode(model, prompts, settings, end_id=END, pad_id=PAD, generator=generator, **options))
     return [[id_ for id_ in reply if id_ is not None] for reply in zip(*steps, strict=True)]
 
 
-def plain_reply(model, prompt, settings):
+def plain_reply(model: GPT2LMHeadModel, prompt: list[int], settings: GenerationSettings) -> list[int]:
     """The greedy reply, from whole forward passes and transformers' processors on log-probabilities and the reply."""
     processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)])
     processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
@@ -57,7 +61,9 @@ def plain_reply(model, prompt, settings):
 
 @pytest.mark.parametrize("penalty", [1.0, 1.2, 2.0])
 @pytest.mark.parametrize("length", [0, 1, 30])
-def test_repetition_penalty_equals_that_of_transformers_on_log_probabilities(logits, ids, penalty, length):
+def test_repetition_penalty_equals_that_of_transformers_on_log_probabilities(
+    logits: torch.Tensor, ids: torch.Tensor, penalty: float, length: int
+) -> None:
     # They are all negative, where transformers multiplies too.
     scores, said = logits.log_softmax(-1), ids[:, :length]
     expected = RepetitionPenaltyLogitsProcessor(penalty)(said, scores.clone())
@@ -65,7 +71,7 @@ def test_repetition_penalty_equals_that_of_transformers_on_log_probabilities(log
 
 
 @pytest.mark.parametrize("probability", [0.0, 0.3, 1.0])
-def test_the_penalty_is_a_power_of_the_probability(probability):
+def test_the_penalty_is_a_power_of_the_probability(probability: float) -> None:
     scores = torch.tensor([[probability, 1 - probability]]).log()
     changed = repetition_penalty(scores, torch.tensor([[0, 0]]), 1.5).exp()
     assert changed[0].tolist() == pytest.approx([probability**1.5, 1 - probability])
@@ -73,7 +79,9 @@ def test_the_penalty_is_a_power_of_the_probability(probability):
 
 @pytest.mark.parametrize("size", [1, 2, 3, 4, 5])
 @pytest.mark.parametrize("length", [0, 1, 2, 3, 4, 5, 30])
-def test_no_repeat_ngram_equals_that_of_transformers(logits, ids, size, length):
+def test_no_repeat_ngram_equals_that_of_transformers(
+    logits: torch.Tensor, ids: torch.Tensor, size: int, length: int
+) -> None:
     seen = ids[:, :length]
     expected = NoRepeatNGramLogitsProcessor(size)(seen, logits.clone())
     assert torch.equal(no_repeat_ngram(logits, seen, size), expected)
@@ -82,7 +90,9 @@ def test_no_repeat_ngram_equals_that_of_transformers(logits, ids, size, length):
 @pytest.mark.parametrize("temperature", [0.1, 0.8, 2.0])
 @pytest.mark.parametrize("top_k", [1, 5, 50, 100])
 @pytest.mark.parametrize("top_p", [0.0, 0.3, 0.9, 1.0])
-def test_nucleus_equals_the_warpers_of_transformers(logits, ids, temperature, top_k, top_p):
+def test_nucleus_equals_the_warpers_of_transformers(
+    logits: torch.Tensor, ids: torch.Tensor, temperature: float, top_k: int, top_p: float
+) -> None:
     warpers = [TemperatureLogitsWarper(temperature), TopKLogitsWarper(min(top_k, V))]
     warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []  # as transformers' generate builds the list
     expected = LogitsProcessorList(warpers)(ids, logits.clone()).softmax(-1)
@@ -92,7 +102,9 @@ def test_nucleus_equals_the_warpers_of_transformers(logits, ids, temperature, to
     assert torch.allclose(torch.zeros(4, V).scatter(1, places, kept), expected, rtol=0, atol=1e-6)
 
 
-def test_the_whole_chain_equals_that_of_transformers_on_log_probabilities(logits, ids):
+def test_the_whole_chain_equals_that_of_transformers_on_log_probabilities(
+    logits: torch.Tensor, ids: torch.Tensor
+) -> None:
     settings = GenerationSettings()
     processors = LogitsProcessorList(
         [
@@ -110,14 +122,16 @@ def test_the_whole_chain_equals_that_of_transformers_on_log_probabilities(logits
 
 
 @pytest.mark.parametrize("constant", [-100.0, -5.0, 5.0, 100.0])
-def test_a_constant_added_to_the_logits_changes_nothing(logits, ids, constant):
+def test_a_constant_added_to_the_logits_changes_nothing(
+    logits: torch.Tensor, ids: torch.Tensor, constant: float
+) -> None:
     settings = GenerationSettings()
     expected = penalised(logits, ids, settings).softmax(-1)
     shifted = penalised(logits + constant, ids, settings).softmax(-1)
     assert torch.allclose(shifted, expected, rtol=0, atol=1e-5)
 
 
-def test_a_nearly_certain_token_stays_so(ids):
+def test_a_nearly_certain_token_stays_so(ids: torch.Tensor) -> None:
     logits = torch.zeros(4, V)
     logits[:, 1] = 20
     certain = logits.softmax(-1)[:, 1]
@@ -125,27 +139,27 @@ def test_a_nearly_certain_token_stays_so(ids):
     assert torch.allclose(changed.softmax(-1)[:, 1], certain, rtol=0, atol=1e-6)
 
 
-def test_without_the_two_rules_logits_stay_as_they_are(logits, ids):
+def test_without_the_two_rules_logits_stay_as_they_are(logits: torch.Tensor, ids: torch.Tensor) -> None:
     settings = GenerationSettings(repetition_penalty=1.0, no_repeat_ngram_size=0)
     assert torch.equal(penalised(logits, ids, settings), logits)
     assert not torch.equal(penalised(logits, ids, GenerationSettings()), logits)
 
 
-def test_suppressed_ids_stay_impossible(logits, ids):
+def test_suppressed_ids_stay_impossible(logits: torch.Tensor, ids: torch.Tensor) -> None:
     logits[:, PAD] = logits[:, 1] = -torch.inf
     probabilities = penalised(logits, ids, GenerationSettings()).softmax(-1)
     assert probabilities[:, [PAD, 1]].eq(0).all()
     assert torch.allclose(probabilities.sum(-1), torch.ones(4))
 
 
-def test_draw_follows_the_probabilities_and_never_takes_an_impossible_id():
+def test_draw_follows_the_probabilities_and_never_takes_an_impossible_id() -> None:
     probabilities, ids = torch.tensor([[0.5, 0.25, 0.0, 0.0]]), torch.tensor([[7, 8, 9, 10]])
     noise = torch.tensor([0.0, 0.3, 0.6665, 0.6667, 1 - 2**-24])
     drawn = draw(probabilities.expand(5, -1), ids.expand(5, -1), noise)
     assert drawn.tolist() == [7, 7, 7, 8, 8]
 
 
-def test_greedy_equals_generate_of_transformers(model):
+def test_greedy_equals_generate_of_transformers(model: GPT2LMHeadModel) -> None:
     prompt = [1, 2, 3, 4, 5]
     settings = GenerationSettings(max_length=30, top_k=1, repetition_penalty=1.0, no_repeat_ngram_size=0)
     expected = model.generate(
@@ -162,14 +176,14 @@ def test_greedy_equals_generate_of_transformers(model):
 
 @pytest.mark.parametrize("penalty", [1.2, 2.0])
 @pytest.mark.parametrize("size", [1, 3])
-def test_greedy_equals_a_plain_loop_over_the_reply_alone(model, penalty, size):
+def test_greedy_equals_a_plain_loop_over_the_reply_alone(model: GPT2LMHeadModel, penalty: float, size: int) -> None:
     settings = GenerationSettings(max_length=30, top_k=1, repetition_penalty=penalty, no_repeat_ngram_size=size)
     prompts = [[1, 2, 3], [4], [9] * 12, list(range(5, 17)), [END, 7, END, 7, END]]
     assert replies(model, prompts, settings) == [plain_reply(model, prompt, settings) for prompt in prompts]
 
 
 @pytest.mark.parametrize("id_", [3, END])
-def test_neither_rule_looks_at_the_prompt(model, id_):
+def test_neither_rule_looks_at_the_prompt(model: GPT2LMHeadModel, id_: int) -> None:
     # The prompt holds nothing but one of the two ids that may come; the first token is drawn as without the rules.
     others = [other for other in range(V) if other not in (id_, 5)]
     plain = GenerationSettings(max_length=1, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
@@ -181,11 +195,11 @@ def test_neither_rule_looks_at_the_prompt(model, id_):
 
 
 @pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_length=20, top_p=0.0)])
-def test_greedy_needs_no_seed(model, settings):
+def test_greedy_needs_no_seed(model: GPT2LMHeadModel, settings: GenerationSettings) -> None:
     assert replies(model, [[1, 2, 3]], settings, seed=0) == replies(model, [[1, 2, 3]], settings, seed=1)
 
 
-def test_a_prompt_is_answered_alike_alone_and_in_a_batch(model):
+def test_a_prompt_is_answered_alike_alone_and_in_a_batch(model: GPT2LMHeadModel) -> None:
     prompts = [[1, 2, 3], [4], list(range(5, 25)), [9, 9, 9, 9, 9], [40, 41], [30]]
     alone = [replies(model, [prompt], GREEDY)[0] for prompt in prompts]
     lengths = {len(reply) for reply in alone}
@@ -193,16 +207,16 @@ def test_a_prompt_is_answered_alike_alone_and_in_a_batch(model):
     assert replies(model, prompts, GREEDY) == alone
 
 
-def test_sampled_replies_do_not_depend_on_how_prompts_are_batched(model):
+def test_sampled_replies_do_not_depend_on_how_prompts_are_batched(model: GPT2LMHeadModel) -> None:
     prompts, settings = [[1, 2, 3], [4, 5], [6], [7, 8, 9, 10]], GenerationSettings(max_length=20)
     generator = torch.Generator().manual_seed(0)
-    options = {"end_id": END, "pad_id": PAD, "generator": generator}
+    options: dict[str, Any] = {"end_id": END, "pad_id": PAD, "generator": generator}
     halves = [list(zip(*decode(model, half, settings, **options), strict=True)) for half in (prompts[:2], prompts[2:])]
     split = [[id_ for id_ in reply if id_ is not None] for half in halves for reply in half]
     assert split == replies(model, prompts, settings)
 
 
-def test_replies_stop_at_the_end_token_at_max_length_and_at_the_last_position(model):
+def test_replies_stop_at_the_end_token_at_max_length_and_at_the_last_position(model: GPT2LMHeadModel) -> None:
     long = GenerationSettings(max_length=1024)
     for prompt, reply in zip([[1], [2] * 30], replies(model, [[1], [2] * 30], long), strict=True):
         assert reply[-1] == END or len(prompt) + len(reply) == POSITIONS
@@ -211,7 +225,7 @@ def test_replies_stop_at_the_end_token_at_max_length_and_at_the_last_position(mo
     assert len(replies(model, [[1]], GenerationSettings(max_length=1))[0]) == 1
 
 
-def test_suppressed_ids_and_padding_are_never_produced(model):
+def test_suppressed_ids_and_padding_are_never_produced(model: GPT2LMHeadModel) -> None:
     allowed = {3, END}
     suppressed = [id_ for id_ in range(V) if id_ not in allowed | {PAD}]
     settings = GenerationSettings(max_length=20, top_k=100, top_p=1.0, temperature=2.0, no_repeat_ngram_size=0)
@@ -219,7 +233,7 @@ def test_suppressed_ids_and_padding_are_never_produced(model):
         assert set(replies(model, [[1, 2]], settings, seed=seed, suppressed_ids=suppressed)[0]) <= allowed
 
 
-def test_sampling_meets_the_distribution(model):
+def test_sampling_meets_the_distribution(model: GPT2LMHeadModel) -> None:
     settings = GenerationSettings(max_length=1, top_k=3, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
     with torch.inference_mode():
         logits = model(torch.tensor([[1, 2, 3]])).logits[:, -1].index_fill(1, torch.tensor([PAD]), -torch.inf)

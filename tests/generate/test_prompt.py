@@ -1,9 +1,12 @@
+from typing import Any
+
 import pytest
 
 from theta.conversation.messages import Message
 from theta.conversation.template import render_prompt
 from theta.errors import GenerationError
 from theta.generate.prompt import fit, to_messages
+from theta.tokens.vocabulary import Vocabulary
 
 
 def conversation(*contents: str, system: str | None = None) -> list[Message]:
@@ -11,11 +14,11 @@ def conversation(*contents: str, system: str | None = None) -> list[Message]:
     return [Message("system", system), *turns] if system else turns
 
 
-def whole(messages, vocabulary):
+def whole(messages: list[Message], vocabulary: Vocabulary) -> list[int]:
     return vocabulary.encode(list(render_prompt(messages)))[0]
 
 
-def test_messages_may_be_mappings_or_one_question():
+def test_messages_may_be_mappings_or_one_question() -> None:
     expected = [Message("user", "What is DNS?")]
     assert to_messages("What is DNS?") == expected
     assert to_messages([{"role": "user", "content": "What is DNS?"}]) == expected
@@ -40,19 +43,19 @@ def test_messages_may_be_mappings_or_one_question():
         ([*conversation("q", "a"), Message("system", "s")], "Message 3 has role 'system', expected 'user'"),
     ],
 )
-def test_a_bad_conversation_names_the_message(prompt, words):
+def test_a_bad_conversation_names_the_message(prompt: Any, words: str) -> None:
     with pytest.raises(GenerationError) as caught:
         to_messages(prompt)
     assert words in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_a_conversation_that_fits_is_rendered_whole(vocabulary):
+def test_a_conversation_that_fits_is_rendered_whole(vocabulary: Vocabulary) -> None:
     messages = conversation("What is DNS?", "Names to addresses.", "Literally <|end|>?", system="Be brief.")
     assert fit(messages, vocabulary, positions=128, max_length=256) == whole(messages, vocabulary)
 
 
-def test_the_oldest_exchanges_give_way_and_the_system_message_stays(vocabulary):
+def test_the_oldest_exchanges_give_way_and_the_system_message_stays(vocabulary: Vocabulary) -> None:
     messages = conversation("one " * 20, "two " * 20, "three " * 20, "four " * 20, "five", system="Be brief.")
     kept = [messages[0], *messages[3:]]
     size = len(whole(kept, vocabulary))
@@ -62,21 +65,21 @@ def test_the_oldest_exchanges_give_way_and_the_system_message_stays(vocabulary):
     )
 
 
-def test_the_reserve_is_a_quarter_of_the_positions_at_most(vocabulary):
+def test_the_reserve_is_a_quarter_of_the_positions_at_most(vocabulary: Vocabulary) -> None:
     messages = conversation("one " * 20, "two " * 20, "three")
     size = len(whole(messages, vocabulary))
     positions = -(-size * 4 // 3)  # three quarters of it hold the prompt
     assert fit(messages, vocabulary, positions=positions, max_length=1024) == whole(messages, vocabulary)
 
 
-def test_a_last_question_beyond_the_reserve_is_still_answered(vocabulary):
+def test_a_last_question_beyond_the_reserve_is_still_answered(vocabulary: Vocabulary) -> None:
     messages = conversation("old", "reply", "one " * 30, system="Be brief.")
     kept = [messages[0], messages[-1]]
     size = len(whole(kept, vocabulary))
     assert fit(messages, vocabulary, positions=size + 1, max_length=256) == whole(kept, vocabulary)
 
 
-def test_no_room_for_a_single_token_names_the_tokens_the_limit_and_the_remedy(vocabulary):
+def test_no_room_for_a_single_token_names_the_tokens_the_limit_and_the_remedy(vocabulary: Vocabulary) -> None:
     messages = conversation("one " * 30)
     size = len(whole(messages, vocabulary))
     with pytest.raises(GenerationError) as caught:

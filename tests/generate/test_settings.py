@@ -25,12 +25,12 @@ RANGES = {
 }
 
 
-def test_the_defaults_are_those_promised():
+def test_the_defaults_are_those_promised() -> None:
     assert GenerationSettings().model_dump() == DEFAULTS
 
 
 @pytest.mark.parametrize("name", RANGES)
-def test_a_range_includes_its_ends_and_nothing_beyond(name):
+def test_a_range_includes_its_ends_and_nothing_beyond(name: str) -> None:
     low, high = RANGES[name]
     for value in (low, high):
         assert getattr(GenerationSettings.checked(**{name: value}), name) == value
@@ -42,12 +42,12 @@ def test_a_range_includes_its_ends_and_nothing_beyond(name):
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_out_of_range(value):
+def test_what_is_no_number_is_out_of_range(value: float) -> None:
     with pytest.raises(SettingsError, match=r"^temperature is (nan|inf), allowed is 0.1 to 2.0\.$"):
         GenerationSettings.checked(temperature=value)
 
 
-def test_every_fault_is_named_at_once():
+def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         GenerationSettings.checked(temperature=3.0, top_k="many", max_lenght=5)
     message = str(caught.value)
@@ -57,19 +57,19 @@ def test_every_fault_is_named_at_once():
     assert "\n" not in message
 
 
-def test_none_keeps_the_present_value():
+def test_none_keeps_the_present_value() -> None:
     settings = GenerationSettings(temperature=0.5)
     assert settings.replaced(temperature=None, top_k=7) == GenerationSettings(temperature=0.5, top_k=7)
 
 
-def test_params_yaml_reads_the_same_table(tmp_path: Path):
+def test_params_yaml_reads_the_same_table(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("generation:\n  temperature: 0.5\n  top_k: 0\n")
     with pytest.raises(SettingsError, match=r"generation\.top_k is 0, allowed is 1 to 100"):
         settings.load(path, "generation", GenerationSettings)
 
 
-def test_generation_config_goes_there_and_back():
+def test_generation_config_goes_there_and_back() -> None:
     settings = GenerationSettings(max_length=40, temperature=1.5, top_p=0.0, no_repeat_ngram_size=0)
     config = settings.to_generation_config()
     assert config["max_new_tokens"] == 40
@@ -78,7 +78,7 @@ def test_generation_config_goes_there_and_back():
     assert GenerationSettings.from_generation_config(config) == settings
 
 
-def test_transformers_accepts_the_generation_config(tmp_path: Path):
+def test_transformers_accepts_the_generation_config(tmp_path: Path) -> None:
     from transformers import GenerationConfig
 
     settings = GenerationSettings(max_length=40, top_p=0.5)
@@ -86,7 +86,7 @@ def test_transformers_accepts_the_generation_config(tmp_path: Path):
     assert read_generation_config(tmp_path) == settings
 
 
-def test_a_folder_without_generation_config_has_the_defaults(tmp_path: Path):
+def test_a_folder_without_generation_config_has_the_defaults(tmp_path: Path) -> None:
     assert read_generation_config(tmp_path) == GenerationSettings()
 
 
@@ -98,7 +98,7 @@ def test_a_folder_without_generation_config_has_the_defaults(tmp_path: Path):
         ("[]", "holds a list, expected an object"),
     ],
 )
-def test_a_bad_generation_config_is_named(tmp_path: Path, content, words):
+def test_a_bad_generation_config_is_named(tmp_path: Path, content: str, words: str) -> None:
     path = tmp_path / "generation_config.json"
     path.write_text(content)
     with pytest.raises(SettingsError) as caught:

@@ -45,7 +45,7 @@ class TestAttention:
         (ours * weights).sum().backward()
         exact = qkv.detach().float().requires_grad_()
         parts = exact.view(len(qkv), 3, heads, width).permute(1, 2, 0, 3).split(lengths, dim=2)
-        outputs = [scaled_dot_product_attention(*part, is_causal=True) for part in parts]
+        outputs = [scaled_dot_product_attention(query, key, value, is_causal=True) for query, key, value in parts]
         reference = torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)
         (reference * weights.float()).sum().backward()
         assert (ours.float() - reference).norm() < tolerance * reference.norm()
@@ -65,9 +65,11 @@ class TestAttention:
         gradients = []
         for _ in range(2):
             attend(qkv, block_table(lengths).to(DEVICE), 12, 0.125).square().sum().backward()
+            assert qkv.grad is not None
             gradients.append(qkv.grad)
             qkv.grad = None
-        assert torch.equal(*gradients)
+        first, second = gradients
+        assert torch.equal(first, second)
 
 
 class TestGelu:

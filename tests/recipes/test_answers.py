@@ -60,6 +60,7 @@ def test_questions_that_theta_ships_are_left_out(bird: Teacher) -> None:
     assert asked == ["My table broke.", "What is the cache?", "My cache broke.", "Is a table for you?"]
 
 
+@pytest.mark.slow
 def test_users_ask_on_and_manners_come_first(bird: Teacher) -> None:
     told = written(bird, followup_share=1.0, manner_share=1.0)
     assert len(told) == 6
@@ -80,8 +81,8 @@ def test_a_question_without_an_end_is_dropped_and_such_a_reply_cut(bird: Teacher
 
 
 def test_the_same_settings_write_the_same(bird: Teacher) -> None:
-    shares = {"followup_share": 0.5, "manner_share": 0.5}
-    assert written(bird, **shares) == written(bird, **shares)
+    first, second = (written(bird, followup_share=0.5, manner_share=0.5) for _ in range(2))
+    assert first == second
 
 
 @pytest.mark.parametrize("text", ["How do I use a stack?", "My loop never ends.", "is `a` a name?"])

@@ -1,6 +1,7 @@
 """Each format of documentation becomes blocks of clean text."""
 
 import zipfile
+from pathlib import Path
 
 import pytest
 
@@ -140,7 +141,7 @@ def source(**changes: object) -> Source:
     return Source.model_validate({**values, **changes})
 
 
-def test_a_package_is_found_recorded_and_read(tmp_path) -> None:
+def test_a_package_is_found_recorded_and_read(tmp_path: Path) -> None:
     path = tmp_path / "talk-1.0-py3-none-any.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for name in ("data/c.yml", "data/a.yml", "data/b.yml", "other.yml"):
@@ -152,7 +153,7 @@ def test_a_package_is_found_recorded_and_read(tmp_path) -> None:
         packages.find(source(package="other"), tmp_path)
 
 
-def test_the_version_of_a_debian_package(tmp_path) -> None:
+def test_the_version_of_a_debian_package(tmp_path: Path) -> None:
     path = tmp_path / "dict-wn_1%3a3.0-37_all.deb"
     path.write_bytes(b"")
     assert packages.record(path)["version"] == "1:3.0-37"

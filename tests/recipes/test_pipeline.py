@@ -2,6 +2,7 @@
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -126,7 +127,7 @@ def test_shipped_questions_are_found_whatever_their_shape() -> None:
 def test_figures_and_their_table(vocabulary: Vocabulary) -> None:
     source = load(STARTER / "sources.yaml", "sources", Sources)
     first, teacher = source.packages[0], source.teacher
-    items = [
+    items: list[dict[str, Any]] = [
         {"domain": "prose", "text": "Hello world"},
         {"domain": "faq", "question": "Hello", "answer": "world"},
         {"domain": "faq", "exchanges": [{"question": "Hello", "answer": "Hello"}]},

@@ -5,13 +5,13 @@ import json
 import pytest
 
 from recipes.starter import dictionaries, encyclopaedia, headings, smalltalk
-from recipes.starter.blocks import Block
+from recipes.starter.blocks import Block, Kind
 
 VERBS = frozenset(("create", "list", "commit", "use"))
 ANSWER = "A table is made by one command, which names the table and all of its columns with their types."
 
 
-def asked(text: str, subject: str = "SQLite", kind: str = "heading", title: str = "Manual") -> list[tuple[str, str]]:
+def asked(text: str, subject: str = "SQLite", kind: Kind = "heading", title: str = "Manual") -> list[tuple[str, str]]:
     page = [Block("heading", title), Block("gap", ""), Block(kind, text), Block("paragraph", ANSWER)]
     return [(kind, exchange.question) for kind, exchange in headings.exchanges(page, subject, VERBS)]
 

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -34,7 +35,7 @@ def exact(loaded: Teacher) -> Teacher:
 
 
 def say(model: Teacher, prompts: list[str] = PROMPTS, **changes: float) -> list[tuple[int, str, bool]]:
-    settings = {"most_tokens": 24, "temperature": 1.0, "least_share": 0.01, "batch": 8, "seed": 0}
+    settings: dict[str, Any] = {"most_tokens": 24, "temperature": 1.0, "least_share": 0.01, "batch": 8, "seed": 0}
     return list(teacher.replies(model, prompts, **{**settings, **changes}))
 
 
@@ -86,6 +87,7 @@ def test_the_same_seed_says_the_same(loaded: Teacher) -> None:
     assert len({text for _, text, _ in equal}) > 1  # equal prompts draw differently
 
 
+@pytest.mark.slow
 def test_the_likeliest_reply_depends_on_its_prompt_alone(exact: Teacher, llama: LlamaForCausalLM) -> None:
     """It is what transformers writes, whatever stands beside it and ends before it."""
     expected = {}

@@ -97,9 +97,13 @@ def test_code_deps_equal_the_import_closure(stage: str) -> None:
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_params_equal_the_sections_read(stage: str) -> None:
     tree = ast.parse((ROOT / "stages" / f"{stage}.py").read_text())
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)]
-    read = {call.args[1].value for call in calls if call.func.id == "load" and isinstance(call.args[1], ast.Constant)}
-    if any(call.func.id == "load_whole" for call in calls):
+    calls = [
+        (node.func.id, node.args)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Name)
+    ]
+    read = {args[1].value for name, args in calls if name == "load" and isinstance(args[1], ast.Constant)}
+    if any(name == "load_whole" for name, _ in calls):
         read |= set(yaml.safe_load((ROOT / "params.yaml").read_text()))
     assert read == set(PIPELINE[stage]["params"]), stage
 

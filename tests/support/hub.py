@@ -50,7 +50,7 @@ def serve() -> Iterator[Hub]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             name, is_file, place = self.path.removeprefix("/").partition("/resolve/")
-            status, headers, body = 404, {}, b""
+            status, headers, body = 404, dict[str, str](), b""
             if is_file:
                 hub.requests.append(f"{self.command} {self.path}")
                 status, headers, body = hub.find(name, *place.split("/", 1))

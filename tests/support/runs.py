@@ -17,14 +17,9 @@ from theta.train.run import Record, Run
 from theta.train.settings import TrainSettings
 
 VOCABULARY_SIZE = 60
-
-
 END = 59
-
-
 SIZES = {"train": 40, "rehearsal": 15, "validation": 10}
 """Documents, and the seeds that draw them."""
-
 
 SETTINGS = TrainSettings(
     epochs=3,
@@ -86,6 +81,7 @@ def new_run(folder: Path, **changes: Any) -> Run:
     """A run of a tiny model, which has documents for rehearsal; `changes` are settings."""
     settings = SETTINGS.model_copy(update=changes)
     precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.precision]
+    assert settings.tokens_per_microbatch != "auto"
     compute = Compute(torch.device("cpu"), precision, VOCABULARY_SIZE, FLOAT32, settings.tokens_per_microbatch)
     model = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     network.resize(model, VOCABULARY_SIZE)

@@ -7,7 +7,7 @@ from theta.tokens.packing import pack
 
 def test_rows_hold_every_document_once_and_are_nearly_full() -> None:
     lengths = np.random.default_rng(0).integers(20, 512, size=500)
-    rows = pack(range(500), lengths, 2048)
+    rows = pack(range(500), lengths.tolist(), 2048)
     assert sorted(document for row in rows for document in row) == list(range(500))
     sums = [int(lengths[row].sum()) for row in rows]
     assert max(sums) <= 2048

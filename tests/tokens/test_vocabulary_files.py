@@ -1,6 +1,7 @@
 """The tokenizer folder serves plain transformers, and Theta again."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from theta.conversation.template import render, render_prompt
 from theta.errors import DataError
 from theta.tokens.vocabulary import Vocabulary
 
-CHAT = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello <b> world"}]
+CHAT: list[dict[str, Any]] = [{"role": "system", "content": "Be kind."}, {"role": "user", "content": "Hello <b> world"}]
 
 
 @pytest.fixture(scope="module")

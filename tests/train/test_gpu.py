@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import GPT2LMHeadModel
 
 from tests.support.runs import SETTINGS
 from theta.model import network
@@ -40,10 +41,11 @@ def new_store(tmp_path: Path, repeats: int) -> Store:
     return Store(tmp_path / "train.arrow")
 
 
-def new_model() -> torch.nn.Module:
+def new_model() -> GPT2LMHeadModel:
     model = network.new(2, 4, 256, seed=0, vocabulary_size=VOCABULARY_SIZE)
     network.resize(model, VOCABULARY_SIZE)
-    return model.eval()
+    model.eval()
+    return model
 
 
 def new_run(store: Store, resume: Path, **changes: Any) -> Run:
@@ -87,7 +89,10 @@ def test_gpu_agrees_with_cpu(store: Store, dtype: torch.dtype) -> None:
     nats.backward()
     assert nats.item() == pytest.approx(reference.item(), rel=1e-3)
     for name, parameter in on_gpu.named_parameters():
-        difference = (parameter.grad.cpu() - wanted[name]).norm() / wanted[name].norm()
+        exact = wanted[name]
+        assert parameter.grad is not None
+        assert exact is not None
+        difference = (parameter.grad.cpu() - exact).norm() / exact.norm()
         assert difference < 0.03, name
 
 

@@ -50,6 +50,7 @@ OPTIONS = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", OPTIONS)
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, changes: dict[str, Any]) -> None:
     whole = new_run(tmp_path / "whole", **changes)
@@ -94,6 +95,7 @@ def test_label_smoothing_is_that_of_torch_and_not_in_validation(tmp_path: Path) 
     assert records[-1]["loss"] == pytest.approx(unsmoothed[-1]["loss"], rel=1e-6)
 
 
+@pytest.mark.slow
 def test_the_average_is_kept_and_training_goes_on_with_the_weights(tmp_path: Path) -> None:
     run = new_run(tmp_path, ema_decay=0.8, steps_per_checkpoint=1)
     plain = new_run(tmp_path / "plain", steps_per_checkpoint=1)

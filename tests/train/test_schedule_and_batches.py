@@ -24,7 +24,7 @@ def test_without_warmup_it_starts_at_the_peak() -> None:
 
 def test_every_document_is_seen_once_an_epoch_and_steps_are_full() -> None:
     lengths = np.random.default_rng(0).integers(5, 100, size=200)
-    steps = steps_of(lengths, tokens_per_step=512, epochs=3, seed=0)
+    steps = steps_of(lengths.tolist(), tokens_per_step=512, epochs=3, seed=0)
     order = [document for step in steps for document in step]
     assert sorted(order) == sorted(3 * list(range(200)))
     shift = 15  # a document that did not fit comes a step later

@@ -46,7 +46,7 @@ def test_microbatches_do_not_change_the_weights(tmp_path: Path, tokens_per_micro
         list(train(run))
         trained.append(weights(run))
     for name, tensor in trained[0].items():
-        torch.testing.assert_close(trained[1][name], tensor, atol=2e-5, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}")
+        torch.testing.assert_close(trained[1][name], tensor, atol=2e-5, rtol=1e-4, msg=f"{name}: {{}}".format)
 
 
 @pytest.mark.parametrize("in_place", [False, True])
@@ -70,10 +70,11 @@ def test_the_gradient_of_a_step_equals_plain_transformers(run: Run, in_place: bo
     for (name, ours), parameter in zip(run.model.named_parameters(), theirs.parameters(), strict=True):
         assert ours.grad is not None
         torch.testing.assert_close(
-            ours.grad[: len(parameter)], parameter.grad, atol=1e-6, rtol=1e-4, msg=lambda m, n=name: f"{n}: {m}"
+            ours.grad[: len(parameter)], parameter.grad, atol=1e-6, rtol=1e-4, msg=f"{name}: {{}}".format
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("precision", "share"), [("float32", 0.0), ("bfloat16", 0.0), ("float32", 0.5)])
 def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str, share: float) -> None:
     whole = new_run(tmp_path / "whole", precision=precision, rehearsal_share=share)
@@ -120,6 +121,7 @@ def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
     assert_equal_to_the_bit(weights(runs[0]), weights(runs[1]))
 
 
+@pytest.mark.slow
 def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
     run = new_run(tmp_path, epochs=40, dropout=0.0)
     easy = make_store(tmp_path / "easy.arrow", 40, seed=0, longest_opening=1)

@@ -26,6 +26,8 @@ from theta.tokens.store import Store
 from theta.train import resume
 from theta.train.resume import resume_folder
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 STATE = "state.pt"
 

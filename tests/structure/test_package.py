@@ -1,0 +1,47 @@
+"""What `import theta` gives, and what the package says of itself."""
+
+import re
+import subprocess
+import sys
+import tomllib
+
+from tests.support.imports import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+
+
+def test_the_version_is_known_without_anything_heavy() -> None:
+    code = "import sys, theta; print(theta.__version__); print(*sorted(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, modules = done.stdout.splitlines()
+    assert re.fullmatch(r"\d+\.\d+\.\d+", version)
+    assert not {"torch", "transformers", "pydantic", "numpy"} & set(modules.split())
+
+
+def test_the_changelog_begins_with_this_version() -> None:
+    headings = re.findall(r"(?m)^## (\S+)", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"))
+    assert headings[0] == PROJECT["version"]
+
+
+def test_constraints_pin_what_a_user_installs_and_no_tool_of_developers() -> None:
+    pins = {}
+    for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
+        if line and not line.startswith("#"):
+            name, version = line.split("==")
+            pins[normal(name)] = version
+    needed = {normal(name_of(requirement)) for requirement in PROJECT["dependencies"]}
+    assert needed <= set(pins)
+    assert not {"pytest", "ruff", "mypy", "theta-finetune"} & set(pins)
+    assert not [version for version in pins.values() if "+" in version], (
+        "a local version such as +cpu is on no registry"
+    )
+
+
+def normal(name: str) -> str:
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def name_of(requirement: str) -> str:
+    found = re.match(r"[\w.-]+", requirement)
+    assert found
+    return found[0]
