@@ -16,13 +16,13 @@ from theta import ThetaModel
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
-from theta.cli.converse import _show
+from theta.cli.chat import _show
 from theta.errors import ExportError, ThetaError
 from theta.export.release import release
 from theta.generate.settings import GenerationSettings
 from theta.memory.forecast import forecasts, size_of_base
-from theta.memory.gpu import card_of
-from theta.memory.plans import AUTOMATIC, GIB, PLANS, Plan, Size, fastest, peak_bytes
+from theta.memory.gpu import gpu_of
+from theta.memory.plans import AUTOMATIC, GIB, PLANS, Plan, Size, best, peak_bytes
 from theta.memory.promises import MEASURED_GIB
 from theta.settings import allowed_range
 
@@ -196,14 +196,14 @@ def table_row(text: str, first: str) -> list[str]:
 def test_plan_shows_what_each_plan_needs_and_which_is_chosen(theta: Theta) -> None:
     done = theta("plan", "--model", "gpt2-medium", "--vram", 12)
     assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout.startswith("For a card of 12 GiB. 16,384 tokens a step, documents of up to 512; ")
+    assert done.stdout.startswith("For a GPU of 12 GiB. 16,384 tokens a step, documents of up to 512; ")
     assert "gpt2-medium, 355M parameters" in done.stdout
     peaks = [float(table_row(done.stdout, plan.name)[2]) for plan in PLANS]
     size = size_of_base(descriptors.shape("gpt2-medium"))
-    found = forecasts(size, card_of(12), 16_384, 512)
-    assert peaks == [round(each.choice.peak / GIB, 2) for each in found]
-    chosen = fastest(
-        [each.choice for each in found if each.allowed and each.choice.plan in AUTOMATIC], card_of(12).budget
+    found = forecasts(size, gpu_of(12), 16_384, 512)
+    assert peaks == [round(each.placement.peak / GIB, 2) for each in found]
+    chosen = best(
+        [each.placement for each in found if each.allowed and each.placement.plan in AUTOMATIC], gpu_of(12).budget
     )
     assert [plan.name for plan in PLANS if "chosen" in table_row(done.stdout, plan.name)[-1]] == [chosen.plan.name]
     why = f"train.memory: auto takes {chosen.plan.name} with microbatches of {chosen.tokens_per_microbatch:,} tokens"
@@ -229,7 +229,7 @@ def test_plan_without_a_gpu_says_what_it_assumes(
     theta: Theta, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = theta("plan", "--model", "gpt2")
-    assert done.stdout.startswith("torch sees no GPU here, so a card of 12 GiB is assumed; name another by --vram. ")
+    assert done.stdout.startswith("torch sees no GPU here, so one of 12 GiB is assumed; name another by --vram. ")
     code, stderr = main_with(monkeypatch, capsys, "plan", "--probe")
     assert (code, stderr) == (
         1,

@@ -116,7 +116,7 @@ def test_a_microbatch_must_hold_the_longest_document(
     model: GPT2LMHeadModel, test_split: Store, vocabulary: Vocabulary
 ) -> None:
     longest = int(test_split.lengths.max())
-    with pytest.raises(SettingsError, match=f"evaluate.tokens_per_microbatch is 16, .* has {longest} tokens"):
+    with pytest.raises(SettingsError, match=f"machine.tokens_per_microbatch is 16, .* has {longest} tokens"):
         measure(model, test_split, vocabulary.size, 16, CPU)
 
 

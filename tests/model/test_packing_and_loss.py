@@ -75,7 +75,7 @@ def test_packed_loss_and_gradients_equal_transformers(model: GPT2LMHeadModel, st
     wanted = {name: parameter.grad.clone() for name, parameter in model.named_parameters()}
     model.zero_grad()
     network.resize(model, VOCABULARY_SIZE)  # pads 300 columns to 320
-    ours = row_nats(model, Row.of(store, documents, model.device), Loss(VOCABULARY_SIZE))
+    ours, _ = row_nats(model, Row.of(store, documents, model.device), Loss(VOCABULARY_SIZE))
     ours.backward()
     torch.testing.assert_close(ours, theirs, rtol=1e-6, atol=0)
     for name, parameter in model.named_parameters():
@@ -100,7 +100,9 @@ def test_nats_equal_cross_entropy(rows: int, smoothing: float) -> None:
     hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
     weight = torch.randn(128, 16, generator=generator, requires_grad=True)
     targets = torch.randint(100, (rows,), generator=generator)
-    ours = 8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, rows_per_chunk=16, label_smoothing=smoothing))
+    ours = (
+        8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, positions_per_chunk=16, label_smoothing=smoothing))[0]
+    )
     gradients = torch.autograd.grad(ours * 0.25, (hidden, weight))
     logits = (hidden @ weight.T)[:, :100]
     theirs = torch.nn.functional.cross_entropy(logits, targets, reduction="sum", label_smoothing=smoothing)
@@ -119,12 +121,12 @@ def test_of_a_fixed_output_matrix_only_the_learned_rows_get_a_gradient() -> None
     hidden = torch.randn(20, 16, generator=generator, requires_grad=True)
     weight = torch.randn(128, 16, generator=generator, requires_grad=True)
     targets = torch.randint(100, (20,), generator=generator)
-    loss = Loss(100, rows_per_chunk=16)
-    wanted = torch.autograd.grad(mean_nats(hidden, weight, targets, loss), (hidden, weight))
+    loss = Loss(100, positions_per_chunk=16)
+    wanted = torch.autograd.grad(mean_nats(hidden, weight, targets, loss)[0], (hidden, weight))
     fixed = weight.detach()
-    alone = torch.autograd.grad(mean_nats(hidden, fixed, targets, loss), hidden)
+    alone = torch.autograd.grad(mean_nats(hidden, fixed, targets, loss)[0], hidden)
     rows = fixed[95:100].clone().requires_grad_()
-    with_rows = torch.autograd.grad(mean_nats(hidden, fixed, targets, loss, LearnedRows(rows, 95)), (hidden, rows))
+    with_rows = torch.autograd.grad(mean_nats(hidden, fixed, targets, loss, LearnedRows(rows, 95))[0], (hidden, rows))
     assert torch.equal(alone[0], wanted[0])
     assert torch.equal(with_rows[0], wanted[0])
     torch.testing.assert_close(with_rows[1], wanted[1][95:100], rtol=1e-5, atol=1e-6)
@@ -187,7 +189,7 @@ def test_the_same_seed_gives_the_same_new_model() -> None:
 def test_mixing_in_the_base_leaves_alone_the_tokens_that_it_does_not_have(model: GPT2LMHeadModel) -> None:
     base = network.new(2, 2, 32, seed=2, vocabulary_size=VOCABULARY_SIZE - 5)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    network.mix_in(model, base, 0.25)
+    network.mix_in(model, base, 0.25, VOCABULARY_SIZE)
     theirs = dict(base.named_parameters())
     for name, ours in model.named_parameters():
         rows = len(theirs[name])

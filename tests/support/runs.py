@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from theta.files import digest
+from theta.machine.settings import MachineSettings
 from theta.memory.plans import FLOAT32
 from theta.model import network
 from theta.tokens.store import Document, Store, write
@@ -24,7 +25,6 @@ SIZES = {"train": 40, "rehearsal": 15, "validation": 10}
 SETTINGS = TrainSettings(
     epochs=3,
     tokens_per_step=128,
-    tokens_per_microbatch=64,
     learning_rate=1e-2,
     warmup_fraction=0.1,
     final_learning_rate_fraction=0.1,
@@ -43,15 +43,27 @@ SETTINGS = TrainSettings(
     validations_per_epoch=2,
     early_stopping_patience=0,
     keep="last",
-    steps_per_checkpoint=3,
-    memory="auto",
-    compile="never",
-    device="cpu",
-    precision="float32",
-    threads=2,
-    devices="auto",
     seed=0,
 )
+
+MACHINE = MachineSettings(
+    device="cpu",
+    devices="auto",
+    threads=2,
+    memory="auto",
+    precision="float32",
+    compile="never",
+    tokens_per_microbatch=64,
+    steps_per_checkpoint=3,
+)
+
+
+def settings_with(**changes: Any) -> tuple[TrainSettings, MachineSettings]:
+    """The settings above with changes, each to the section that has it."""
+    assert changes.keys() <= {*TrainSettings.model_fields, *MachineSettings.model_fields}
+    of_train = {name: value for name, value in changes.items() if name in TrainSettings.model_fields}
+    of_machine = {name: value for name, value in changes.items() if name in MachineSettings.model_fields}
+    return SETTINGS.model_copy(update=of_train), MACHINE.model_copy(update=of_machine)
 
 
 def make_store(path: Path, documents: int, seed: int, longest_opening: int = 30) -> Store:
@@ -79,15 +91,15 @@ def make_store(path: Path, documents: int, seed: int, longest_opening: int = 30)
 
 def new_run(folder: Path, **changes: Any) -> Run:
     """A run of a tiny model, which has documents for rehearsal; `changes` are settings."""
-    settings = SETTINGS.model_copy(update=changes)
-    precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[settings.precision]
-    assert settings.tokens_per_microbatch != "auto"
-    compute = Compute(torch.device("cpu"), precision, VOCABULARY_SIZE, FLOAT32, settings.tokens_per_microbatch)
+    settings, machine = settings_with(**changes)
+    precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[machine.precision]
+    assert machine.tokens_per_microbatch != "auto"
+    compute = Compute(torch.device("cpu"), precision, VOCABULARY_SIZE, FLOAT32, machine.tokens_per_microbatch)
     model = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     network.resize(model, VOCABULARY_SIZE)
     _, _, validation = (make_store(folder / f"{name}.arrow", n, n) for name, n in SIZES.items())
     documents = Store(folder / "train.arrow", folder / "rehearsal.arrow")
-    return Run(model, documents, validation, settings, compute, folder / "resume", os.getppid())
+    return Run(model, documents, validation, settings, compute, folder / "resume", machine.steps_per_checkpoint, None)
 
 
 def weights(run: Run) -> dict[str, Any]:

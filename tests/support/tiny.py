@@ -22,7 +22,17 @@ GENERATION = {
 }
 PARAMS = {
     "generation": GENERATION,
-    "evaluate": {"replies": 4, "prompts_per_batch": 3, "tokens_per_microbatch": 512, "seed": 7, "device": "cpu"},
+    "evaluate": {"replies": 4, "prompts_per_batch": 3, "seed": 7},
+    "machine": {
+        "device": "cpu",
+        "devices": 1,
+        "threads": 1,
+        "memory": "auto",
+        "precision": "auto",
+        "compile": "auto",
+        "tokens_per_microbatch": 512,
+        "steps_per_checkpoint": 100,
+    },
     "export": {"dtype": "float32", "model_name": "tiny | `one`"},
 }
 

@@ -1,6 +1,5 @@
 """The same guarantees on a CUDA GPU, where kernels of our own take over and steps are recorded."""
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 import torch
 from transformers import GPT2LMHeadModel
 
-from tests.support.runs import SETTINGS
+from tests.support.runs import settings_with
 from theta.model import network
 from theta.model.loss import Loss
 from theta.model.rows import Row, predicting_states, row_nats
@@ -56,10 +55,10 @@ def new_run(store: Store, resume: Path, **changes: Any) -> Run:
         "learning_rate": 1e-3,
         "device": "cuda",
     }
-    settings = SETTINGS.model_copy(update={**usual, "steps_per_checkpoint": 2, "precision": "auto", **changes})
+    settings, machine = settings_with(**{**usual, "steps_per_checkpoint": 2, "precision": "auto", **changes})
     model = new_model()
-    compute = choose_compute(settings, model, VOCABULARY_SIZE, store)
-    return Run(model, store, store, settings, compute, resume, os.getppid())
+    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, store)
+    return Run(model, store, store, settings, compute, resume, machine.steps_per_checkpoint, None)
 
 
 def losses(run: Run) -> list[float]:
@@ -80,12 +79,12 @@ def test_packed_equals_one_document_at_a_time(store: Store, dtype: torch.dtype, 
 def test_gpu_agrees_with_cpu(store: Store, dtype: torch.dtype) -> None:
     """Loss and gradients in half precision on the GPU against float32 on the CPU."""
     model = new_model()
-    reference = row_nats(model, Row.of(store, range(7), model.device), Loss(VOCABULARY_SIZE))
+    reference, _ = row_nats(model, Row.of(store, range(7), model.device), Loss(VOCABULARY_SIZE))
     reference.backward()
     wanted = {name: parameter.grad for name, parameter in model.named_parameters()}
     on_gpu = new_model().cuda()
     with torch.autocast("cuda", dtype):
-        nats = row_nats(on_gpu, Row.of(store, range(7), on_gpu.device), Loss(VOCABULARY_SIZE))
+        nats, _ = row_nats(on_gpu, Row.of(store, range(7), on_gpu.device), Loss(VOCABULARY_SIZE))
     nats.backward()
     assert nats.item() == pytest.approx(reference.item(), rel=1e-3)
     for name, parameter in on_gpu.named_parameters():

@@ -17,25 +17,26 @@ from tests.support.runs import (
     VOCABULARY_SIZE,
     assert_equal_to_the_bit,
     new_run,
+    settings_with,
     terminate_at,
     weights,
     without_time,
 )
 from theta.errors import SettingsError, TrainingInterruptedError
-from theta.memory.plans import FLOAT32, GIB, PLANS, Size, peak_bytes
+from theta.memory.plans import PLANS, Size, peak_bytes
 from theta.model import network
 from theta.model.attention import Packing
 from theta.model.forward import Passes, draws, hidden_states
-from theta.model.trainable import narrow, widen
+from theta.model.trainable import freeze, to_plain_gpt2
 from theta.optim.adamw import adamw, apply, begin
-from theta.optim.ema import Averages
+from theta.optim.ema import EMA
 from theta.tokens.store import IGNORED
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
 from theta.train.batches import steps_of
-from theta.train.choose import _choose_plan
+from theta.train.choose import choose_placement
 from theta.train.loop import train
-from theta.train.options import check_options
 from theta.train.run import Run
+from theta.train.settings import check_options
 
 ROOT = Path(__file__).resolve().parents[2]
 SPECIAL = slice(VOCABULARY_SIZE - SPECIAL_TOKENS_ADDED, VOCABULARY_SIZE)
@@ -72,7 +73,7 @@ def test_what_is_kept_is_a_plain_gpt2_of_the_loss_that_is_reported(tmp_path: Pat
     assert kept.state_dict().keys() == network.new(2, 2, 32, seed=0).state_dict().keys()
     rows = run.compute.rows(run.validation, range(len(run.validation)))
     with torch.no_grad():
-        nats = sum(float(run.compute.nats(kept.eval(), row)) for row in rows)
+        nats = sum(float(run.compute.nats(kept.eval(), row)[0]) for row in rows)
     reported = min(validations) if run.settings.keep == "best" else validations[-1]
     assert nats / run.validation.learned_counts.sum() == pytest.approx(reported, rel=1e-5)
 
@@ -114,14 +115,14 @@ def test_the_average_is_kept_and_training_goes_on_with_the_weights(tmp_path: Pat
 def test_averages_are_in_float32_and_stand_in_for_a_while() -> None:
     model = torch.nn.Linear(4, 4).bfloat16()
     before, address = model.weight.detach().clone(), model.weight.data_ptr()
-    averages = Averages(model, 0.5)
+    ema = EMA(model, 0.5)
     with torch.no_grad():
         model.weight += 1
-    averages.update(steps=1000)
-    assert torch.equal(averages.tensors[0], torch.lerp(before.float(), model.weight.detach().float(), 0.5))
+    ema.update(steps=1000)
+    assert torch.equal(ema.tensors["weight"], torch.lerp(before.float(), model.weight.detach().float(), 0.5))
     after = model.weight.detach().clone()
-    with averages.in_place():
-        assert torch.equal(model.weight, averages.tensors[0].bfloat16())
+    with ema.in_place():
+        assert torch.equal(model.weight, ema.tensors["weight"].bfloat16())
     assert torch.equal(model.weight, after)
     assert model.weight.data_ptr() == address, "recorded steps read it there"
 
@@ -130,7 +131,7 @@ def test_each_layer_learns_at_its_share_of_the_rate(tmp_path: Path) -> None:
     """The first step of AdamW is as long as the learning rate, whatever the gradient."""
     model = new_run(tmp_path).model
     optimizer = adamw(
-        model, learning_rate=1.0, weight_decay=0.0, betas=(0.9, 0.99), plan=FLOAT32, seed=0, layer_decay=0.5
+        model, learning_rate=1.0, weight_decay=0.0, betas=(0.9, 0.99), moment_bits=None, seed=0, layer_decay=0.5
     )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
@@ -158,12 +159,12 @@ def test_frozen_layers_stay_and_special_tokens_are_learned(tmp_path: Path) -> No
 def test_special_rows_have_the_gradient_that_they_have_in_the_whole(tmp_path: Path) -> None:
     run = new_run(tmp_path, frozen_layers=2)
     row = next(run.compute.rows(run.documents, [0, 1, 2]))
-    whole = run.compute.nats(run.model.eval(), row)
+    whole, _ = run.compute.nats(run.model.eval(), row)
     whole.backward()
     wanted = run.model.transformer.wte.weight.grad[SPECIAL].clone()
     run.model.zero_grad()
-    narrow(run.model, run.settings, VOCABULARY_SIZE)
-    part = run.compute.nats(run.model, row)
+    freeze_as_set(run.model, run)
+    part, _ = run.compute.nats(run.model, row)
     part.backward()
     assert torch.equal(part, whole)
     torch.testing.assert_close(run.model.transformer.wte.learned.grad, wanted, atol=1e-6, rtol=1e-5)
@@ -190,7 +191,7 @@ def test_merged_equals_unmerged(tmp_path: Path) -> None:
     model = run.model.eval()
     ids, packing = torch.arange(60)[None], Packing.of([25, 35], model.device)
     base = hidden_states(model, ids, packing)
-    narrow(model, run.settings, VOCABULARY_SIZE)
+    freeze_as_set(model, run)
     assert torch.equal(hidden_states(model, ids, packing), base), "adapters begin at nothing"
     trained = [parameter for name, parameter in model.named_parameters() if parameter.requires_grad]
     assert sum(parameter.numel() for parameter in trained) == 2 * 3 * (32 + 96 + 32 + 32 + 32 + 128 + 128 + 32) + 5 * 32
@@ -198,7 +199,7 @@ def test_merged_equals_unmerged(tmp_path: Path) -> None:
         torch.nn.init.normal_(parameter, std=0.2, generator=torch.Generator().manual_seed(0))
     unmerged = hidden_states(model, ids, packing)
     assert (unmerged - base).abs().mean() > 0.1
-    widen(model)
+    to_plain_gpt2(model)
     torch.testing.assert_close(hidden_states(model, ids, packing), unmerged, atol=1e-5, rtol=1e-5)
 
 
@@ -206,7 +207,7 @@ def test_the_same_seed_gives_the_same_adapters(tmp_path: Path) -> None:
     drawn = []
     for seed in (1, 1, 2):
         run = new_run(tmp_path, lora_rank=2, seed=seed)
-        narrow(run.model, run.settings, VOCABULARY_SIZE)
+        freeze_as_set(run.model, run)
         drawn.append(run.model.transformer.h[0].attn.c_attn.lora_A["default"].weight)
     assert torch.equal(drawn[0], drawn[1])
     assert not torch.equal(drawn[0], drawn[2])
@@ -264,16 +265,28 @@ def test_adapters_without_peft_are_one_clear_line(tmp_path: Path, monkeypatch: p
         list(train(new_run(tmp_path, lora_rank=2)))
 
 
-def test_a_plan_leaves_room_for_the_averages(tmp_path: Path) -> None:
+def test_a_plan_leaves_room_for_the_average() -> None:
     size, tokens = Size(layers=12, width=768, columns=50304, positions=1024), 1024
-    gib = peak_bytes(size, PLANS[0], tokens) / GIB / 0.95 + 0.6  # the fastest plan fits, just so
+    budget = peak_bytes(size, PLANS[0], tokens)  # the fastest plan fits, just so
     chosen = []
     for decay in (0.0, 0.999):
-        changes = {"tokens_per_step": tokens, "tokens_per_microbatch": tokens, "memory": gib, "ema_decay": decay}
-        settings = new_run(tmp_path, **changes).settings
-        chosen.append(_choose_plan(settings, size, torch.device("cuda"), torch.bfloat16, 512).plan.name)
+        settings, machine = settings_with(tokens_per_step=tokens, tokens_per_microbatch=tokens, ema_decay=decay)
+        placement = choose_placement(settings, machine, size, torch.device("cuda"), torch.bfloat16, 512, budget)
+        chosen.append(placement.plan.name)
     assert chosen[0] == "fast"
     assert chosen[1] != "fast"
+
+
+def freeze_as_set(model: GPT2LMHeadModel, run: Run) -> None:
+    """Leave those weights to learn that the settings of the run name."""
+    settings = run.settings
+    freeze(
+        model,
+        frozen_layers=settings.frozen_layers,
+        lora_rank=settings.lora_rank,
+        vocabulary_size=VOCABULARY_SIZE,
+        seed=settings.seed,
+    )
 
 
 def changes_of(run: Run, before: dict[str, Tensor]) -> dict[str, Tensor]:

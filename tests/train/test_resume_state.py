@@ -1,52 +1,160 @@
-"""The folder of a resume state: named by what made it, used by one run at a time, and not left behind for ever."""
+"""The folder of a resume state: named by what made it, used by one run at a time, and never left or removed wrongly."""
 
 import os
+import threading
+from hashlib import md5
 from pathlib import Path
 
 import pytest
+import torch
 
-from tests.support.runs import SETTINGS
+from tests.support.runs import SETTINGS, new_run
 from theta.errors import TrainingError
-from theta.train.resume import OTHERS_KEPT, claimed, resume_folder
+from theta.train import resume_state
+from theta.train.loop import train
+from theta.train.resume_state import claimed, folder_of, forget_finished, of_other_formats, prune
 
-COMPUTE = {"device": "cpu", "precision": "float32", "threads": 1}
+FORMATS = ("float32", "32", "bfloat16")
+RUN = "0123456789abcdef"
 
 
-def test_whatever_changes_the_weights_changes_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The folder of all states in a project."""
     monkeypatch.setenv("DVC_ROOT", str(tmp_path))
+    folder = tmp_path / ".theta" / "train"
+    folder.mkdir(parents=True)
+    return folder
+
+
+def new_state(states: Path, name: str, age_seconds: int = 0) -> Path:
+    """A folder as training leaves it."""
+    folder = states / name
+    folder.mkdir()
+    (folder / "lock").touch()
+    (folder / "state.0123456789abcdef.pt").write_bytes(b"a state")
+    os.utime(folder, (1_000_000 - age_seconds, 1_000_000 - age_seconds))
+    return folder
+
+
+def test_whatever_changes_the_weights_changes_the_folder(tmp_path: Path, states: Path) -> None:
     data = tmp_path / "data"
     data.write_text("a")
     settings = SETTINGS.model_dump()
-    first = resume_folder(settings, COMPUTE, [data])
+    first = folder_of(settings, FORMATS, [data])
     others = {
-        resume_folder({**settings, "learning_rate": 0.5}, COMPUTE, [data]),
-        resume_folder(settings, {**COMPUTE, "threads": 2}, [data]),
-        resume_folder(settings, {**COMPUTE, "precision": "bfloat16"}, [data]),
+        folder_of({**settings, "learning_rate": 0.5}, FORMATS, [data]),
+        folder_of(settings, ("bfloat16", "8", "bfloat16"), [data]),
+        folder_of(settings, ("float32", "32", "float32"), [data]),
     }
-    assert resume_folder({**settings, "steps_per_checkpoint": 9}, COMPUTE, [data]) == first
+    assert folder_of(settings, FORMATS, [data]) == first
     data.write_text("b")
-    others.add(resume_folder(settings, COMPUTE, [data]))
+    others.add(folder_of(settings, FORMATS, [data]))
     assert len(others - {first}) == 4
-    assert all(folder.is_relative_to(tmp_path / ".theta") for folder in others)
+    assert all(folder.parent == states for folder in others)
 
 
-def test_two_runs_never_share_a_folder(tmp_path: Path) -> None:
-    another = pytest.raises(TrainingError, match="Another process is training with the same settings")
-    with claimed(tmp_path / "state"), another, claimed(tmp_path / "state"):
-        pass
-    with claimed(tmp_path / "state"):
-        pass
+def test_a_second_run_waits_until_the_first_has_ended(states: Path) -> None:
+    folder, said, order = states / f"{RUN}-float32-32-float32", list[str](), list[str]()
+
+    def second() -> None:
+        with claimed(folder, said.append):
+            order.append("second")
+
+    waiting = threading.Thread(target=second)
+    with claimed(folder, said.append):
+        waiting.start()
+        while not said:
+            pass
+        order.append("first")
+    waiting.join(timeout=60)
+    assert order == ["first", "second"]
+    assert said == [f"Another process is training with the same settings ({folder}); waiting until it ends."]
 
 
-def test_old_states_and_leftovers_go(tmp_path: Path) -> None:
-    for age, name in enumerate(["newest", "second", "third", "oldest"]):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "lock").touch()
-        os.utime(tmp_path / name, (1_000_000 - age, 1_000_000 - age))
-    (tmp_path / "mine").mkdir()
-    (tmp_path / "mine" / ".state.pt.7.partial").write_text("half")
-    with claimed(tmp_path / "oldest"), claimed(tmp_path / "mine") as mine:
-        assert [path.name for path in mine.iterdir()] == ["lock"]
-    left = {path.name for path in tmp_path.iterdir()}
-    assert OTHERS_KEPT == 2
-    assert left == {"mine", "oldest", "second", "newest"}, "the oldest is in use"
+def test_leftovers_of_a_killed_write_go(states: Path) -> None:
+    folder = new_state(states, RUN)
+    (folder / ".state.7.partial").write_text("half")
+    with claimed(folder, print):
+        assert not list(folder.glob("*.partial"))
+        assert list(folder.glob("state.*.pt"))
+
+
+def test_old_states_of_other_runs_go_but_not_one_in_use(states: Path) -> None:
+    names = [f"{digit * 16}-float32-32-float32" for digit in "abcd"]
+    for age, name in enumerate(names):
+        new_state(states, name, age)
+    mine = new_state(states, RUN)
+    with claimed(states / names[3], print):
+        prune(mine)
+    assert {path.name for path in states.iterdir()} == {RUN, names[0], names[1], names[3]}
+
+
+@pytest.mark.parametrize("name", ["photos", "0123456789abcdeg", f"{RUN}-float32", "deadbeefdeadbeef"])
+def test_folders_of_others_are_never_removed(states: Path, name: str) -> None:
+    """Neither by their names nor, where a name is like ours, if they hold anything that training does not write."""
+    for age in range(4):
+        new_state(states, f"{age}" * 16, age)
+    theirs = new_state(states, name, age_seconds=1000)
+    (theirs / "thesis.odt").write_text("years of work")
+    (theirs / "finished.json").write_text('{"checkpoint_md5": "00"}')
+    prune(new_state(states, RUN))
+    forget_finished()
+    assert (theirs / "thesis.odt").is_file()
+
+
+def test_a_finished_state_goes_when_dvc_has_the_checkpoint(tmp_path: Path, states: Path) -> None:
+    folder, checkpoint = new_state(states, RUN), tmp_path / "model.safetensors"
+    checkpoint.write_bytes(b"weights")
+    resume_state.finish(folder, checkpoint)
+    forget_finished()
+    assert folder.is_dir(), "a full disk may have kept DVC from caching the checkpoint"
+    digest = md5(b"weights").hexdigest()
+    cached = tmp_path / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(b"weights")
+    forget_finished()
+    assert not folder.exists()
+
+
+def test_a_state_in_other_number_formats_is_known(states: Path) -> None:
+    other = new_state(states, f"{RUN}-bfloat16-8-bfloat16")
+    new_state(states, "fedcba9876543210-bfloat16-8-bfloat16")
+    assert of_other_formats(states / f"{RUN}-float32-32-bfloat16") == [other]
+
+
+@pytest.mark.parametrize("name", ["state.*.pt", "best.*.safetensors"])
+@pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
+def test_a_flipped_byte_is_found(tmp_path: Path, name: str, place: float) -> None:
+    for record in train(new_run(tmp_path, keep="best")):
+        if record["step"] == 8:
+            break
+    [file] = (tmp_path / "resume").glob(name)
+    content = bytearray(file.read_bytes())
+    content[round(place * len(content))] ^= 1
+    file.write_bytes(content)
+    with pytest.raises(TrainingError, match=r"cannot be resumed \(its bytes are not those that were written\); delete"):
+        if name.startswith("state"):
+            list(train(new_run(tmp_path, keep="best")))
+        else:
+            resume_state.load_best(tmp_path / "resume")
+
+
+def test_only_the_newest_state_is_kept(tmp_path: Path) -> None:
+    list(train(new_run(tmp_path, keep="best")))
+    kept = sorted(path.name.split(".")[0] for path in (tmp_path / "resume").iterdir())
+    assert kept == ["best", "state"]
+
+
+def test_a_run_goes_on_with_other_settings_of_the_machine(tmp_path: Path) -> None:
+    """Other microbatches and more frequent states change the result by rounding only."""
+    whole = new_run(tmp_path / "whole", dropout=0.0)
+    list(train(whole))
+    for record in train(new_run(tmp_path / "cut", dropout=0.0)):
+        if record["step"] == 8:
+            break
+    resumed = new_run(tmp_path / "cut", dropout=0.0, tokens_per_microbatch=128, steps_per_checkpoint=1)
+    records = list(train(resumed))
+    assert [record["step"] for record in records if record.get("resumed")][-1] == 6
+    for name, tensor in whole.model.state_dict().items():
+        torch.testing.assert_close(resumed.model.state_dict()[name], tensor, atol=1e-4, rtol=1e-3)

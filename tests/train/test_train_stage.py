@@ -23,18 +23,18 @@ from theta.errors import TrainingError
 from theta.files import read_json, sha256, write_json, write_json_lines
 from theta.model import network
 from theta.tokens.store import Store
-from theta.train import resume
-from theta.train.resume import resume_folder
+from theta.train import resume_state
+from theta.train.resume_state import folder_of
 
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).resolve().parents[2]
-STATE = "state.pt"
+STATE = "state.*.pt"
 
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder in which everything before training is done, for twelve short conversations."""
+    """A folder in which everything before training is done, for thirty short conversations."""
     folder = tmp_path_factory.mktemp("project")
     items = [{"question": f"What is {i} plus one?", "answer": f"It is {i + 1}, {i + 1}."} for i in range(30)]
     write_json(folder / "Datasets" / "mine" / "sums.json", items)
@@ -42,8 +42,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["model"]["base"] = "scratch:nano"
     values["data"] |= {"path": "Datasets/mine", "validation_fraction": 0.1, "test_fraction": 0.1}
     values["tokenizer"]["max_length"] = 64
-    values["train"] |= {"epochs": 6, "tokens_per_step": 128, "steps_per_checkpoint": 2}
-    values["train"] |= {"threads": 1, "precision": "float32"}
+    values["train"] |= {"epochs": 6, "tokens_per_step": 128}
+    values["machine"] |= {"threads": 1, "precision": "float32", "steps_per_checkpoint": 2}
     (folder / "params.yaml").write_text(yaml.safe_dump(values))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
@@ -189,10 +189,10 @@ def test_a_resume_state_belongs_to_what_is_rehearsed(pretrained: Path, monkeypat
     folders = []
 
     def stop(*arguments: Any) -> None:
-        folders.append(resume_folder(*arguments))
+        folders.append(folder_of(*arguments))
         raise TrainingError
 
-    monkeypatch.setattr(resume, "resume_folder", stop)
+    monkeypatch.setattr(resume_state, "folder_of", stop)
     for share in (0.5, 0.0):
         change(train__rehearsal_share=share)
         for reply in ("Yes, it is.", "No, it is not.", "Yes, it is."):
@@ -227,9 +227,9 @@ TWO_RANKS = ("--params", "two_ranks.yaml", *TO_TWO)
 def two_ranks(project: Path, uninterrupted: str) -> Path:
     """The project with settings for two processes, which talk over gloo; nothing else differs."""
     values = yaml.safe_load((project / "params.yaml").read_text())
-    values["train"] |= {"device": "cpu", "devices": 2}
+    values["machine"] |= {"device": "cpu", "devices": 2}
     (project / "two_ranks.yaml").write_text(yaml.safe_dump(values))
-    values["train"] |= {"devices": 1}
+    values["machine"] |= {"devices": 1}
     (project / "one_rank.yaml").write_text(yaml.safe_dump(values))
     return project
 

@@ -57,7 +57,7 @@ def measure(
     longest = int(store.lengths.max())
     if longest > tokens_per_microbatch:
         raise SettingsError(
-            f"evaluate.tokens_per_microbatch is {tokens_per_microbatch}, but the longest document of the test split "
+            f"machine.tokens_per_microbatch is {tokens_per_microbatch}, but the longest document of the test split "
             f"has {longest} tokens; raise it to that, or lower tokenizer.max_length."
         )
     scores = Scores(np.zeros(len(store)), np.zeros(len(store), dtype=np.int64))

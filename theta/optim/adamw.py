@@ -64,7 +64,7 @@ def begin(optimizer: Optimizer, learning_rate: float) -> None:
 
 
 def apply(optimizer: Optimizer, factor: Tensor) -> None:
-    """Update the weights by the gradients times `factor`, a scalar on the device; nothing changes if it is not finite."""
+    """Update the weights by the gradients times `factor`, a scalar on the device; by nothing if it is not finite."""
     if isinstance(optimizer, RoundedAdamW):
         optimizer.step(factor)
         return
