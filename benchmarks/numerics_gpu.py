@@ -10,7 +10,6 @@ loss was from that of `exact` with the same seed at most. With two GPUs, `2 x NA
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -61,7 +60,7 @@ def _figures(runs: list[dict[str, Any]], exact: list[list[float]]) -> str:
 
 
 def _runs(gpus: int, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """The runs of all cases on so many GPUs, by case; they are made in one process a GPU."""
+    """The runs of all cases on this many GPUs, by case; they are made in one process a GPU."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
     options = [f"--{name}={getattr(arguments, name)}" for name in ("seeds", "epochs", "preset")]
     command = [sys.executable, *(torchrun if gpus > 1 else []), __file__, f"--gpus={gpus}", *options]
@@ -87,6 +86,7 @@ def train_cases(arguments: argparse.Namespace) -> None:
 
 def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> dict[str, Any]:
     from theta.bases.presets import preset
+    from theta.machine.settings import MachineSettings
     from theta.model import network
     from theta.settings import load
     from theta.tokens.store import Store
@@ -100,15 +100,17 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     documents, validation = (Store(tokens / f"{name}.arrow") for name in ("train", "validation"))
     vocabulary_size = Vocabulary.load(tokens / "tokenizer").size
     changes = {"epochs": arguments.epochs, "tokens_per_step": 4096, "learning_rate": 1e-3, "dropout": 0.0, "seed": seed}
-    changes |= {"memory": case, "steps_per_checkpoint": 10**6, "device": "cuda", "compile": "never"}
+    on_gpu = {"memory": case, "steps_per_checkpoint": 10**6, "device": "cuda", "compile": "never"}
     if case == "exact":
-        changes |= {"memory": "float32", "precision": "float32"}
+        on_gpu |= {"memory": "float32", "precision": "float32"}
     settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
+    machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=on_gpu)
     model = network.new(size.layers, size.heads, size.width, seed=seed)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, model, vocabulary_size, documents, ranks)
+    compute = choose_compute(settings, machine, model, vocabulary_size, documents, ranks)
     with tempfile.TemporaryDirectory() as folder:
-        records = list(train(Run(model, documents, validation, settings, compute, Path(folder), os.getppid())))
+        run = Run(model, documents, validation, settings, compute, Path(folder), machine.steps_per_checkpoint, None)
+        records = list(train(run))
     losses = [record["loss"] for record in records if record["kind"] == "step"]
     end = statistics.fmean(losses[-(len(losses) // arguments.epochs) :])
     return {"validation": records[-1]["loss"], "end": end, "losses": losses}

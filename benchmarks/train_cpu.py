@@ -9,9 +9,19 @@ the cases in turn, so that a machine whose speed drifts treats them alike; the m
     trainer-defaults   TrainingArguments as they come: batch 8, float32, dropout 0.1 from the model's config
     trainer-best       bfloat16, fused AdamW, batches of similar lengths, no dropout
     theta              params.yaml as shipped
+
+    python benchmarks/train_cpu.py --busy [--rounds 3] [--seconds 5] [--threads 2]
+
+Theta on an idle machine and beside a process that keeps one core busy: params.yaml from the starter, and a reply of the
+starter at a time, for three ways in which threads can wait for each other. Let nothing else run.
+
+    theta              asleep while other processes want the CPUs, else spinning (theta/machine/sharing.py)
+    spinning           GNU OpenMP's default
+    asleep             GOMP_SPINCOUNT=0
 """
 
 import argparse
+import itertools
 import json
 import os
 import platform
@@ -21,6 +31,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,6 +42,10 @@ sys.path.insert(0, str(ROOT))
 CASES = ("trainer-defaults", "trainer-best", "theta")
 WARMUP_STEPS = 3
 
+WAITING = {"theta": {}, "spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {"GOMP_SPINCOUNT": "0"}}
+NEIGHBOUR = "while True: pass"
+QUESTION = "What is a process in Linux, and how do I list them?"
+
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -36,11 +53,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=20, help="measured time of each case and round")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--preset", default="mini", help="size of the new model: nano, mini or small")
-    parser.add_argument("--case", choices=CASES, help=argparse.SUPPRESS)
+    parser.add_argument("--busy", action="store_true", help="compare an idle machine with a busy one")
+    parser.add_argument("--case", choices=[*CASES, "train", "generate"], help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.case:
-        measure = theta if arguments.case == "theta" else trainer
+        measure = {"theta": theta, "train": train_starter, "generate": generate}.get(arguments.case, trainer)
         print(json.dumps(measure(arguments)))
+    elif arguments.busy:
+        compare_busy(arguments)
     else:
         compare(arguments)
 
@@ -49,10 +69,7 @@ def compare(arguments: argparse.Namespace) -> None:
     results: dict[str, list[dict[str, float]]] = {case: [] for case in CASES}
     for _ in range(arguments.rounds):
         for case in CASES:
-            options = [f"--{name}={getattr(arguments, name)}" for name in ("seconds", "threads", "preset")]
-            command = [sys.executable, __file__, "--case", case, *options]
-            output = subprocess.run(command, check=True, capture_output=True, text=True).stdout
-            results[case].append(json.loads(output.splitlines()[-1]))
+            results[case].append(run_case(case, arguments, {}))
     print_machine(arguments)
     ours = statistics.median(result["tokens_per_second"] for result in results["theta"])
     print("| case | real tokens/s (median of rounds) | min to max | peak memory, GB | theta is |")
@@ -62,6 +79,41 @@ def compare(arguments: argparse.Namespace) -> None:
         median, memory = statistics.median(speeds), max(run["peak_gigabytes"] for run in runs)
         spread = f"{min(speeds):,.0f} to {max(speeds):,.0f}"
         print(f"| {case} | {median:,.0f} | {spread} | {memory:.1f} | {ours / median:.1f}x |")
+
+
+def compare_busy(arguments: argparse.Namespace) -> None:
+    cases = list(itertools.product(("train", "generate"), WAITING))
+    speeds: dict[tuple[str, str, bool], list[float]] = defaultdict(list)
+    for _ in range(arguments.rounds):
+        for (case, waiting), busy in itertools.product(cases, (False, True)):
+            with neighbour() if busy else nullcontext():
+                result = run_case(case, arguments, WAITING[waiting])
+            speeds[case, waiting, busy].append(result["tokens_per_second"])
+    print_machine(arguments)
+    print("| case | threads wait | idle, tokens/s | busy, tokens/s | busy / idle |")
+    print("|---|---|---|---|---|")
+    for case, waiting in cases:
+        idle, busy = (statistics.median(speeds[case, waiting, busy]) for busy in (False, True))
+        print(f"| {case} | {waiting} | {idle:,.0f} | {busy:,.0f} | {busy / idle:.0%} |")
+
+
+@contextmanager
+def neighbour() -> Iterator[None]:
+    """A process that keeps one core busy."""
+    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
+    try:
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def run_case(case: str, arguments: argparse.Namespace, environment: dict[str, str]) -> dict[str, float]:
+    """What a case prints, in a process of its own."""
+    options = [f"--{name}={getattr(arguments, name)}" for name in ("seconds", "threads", "preset")]
+    command = [sys.executable, __file__, "--case", case, *options]
+    output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout
+    return json.loads(output.splitlines()[-1])
 
 
 def print_machine(arguments: argparse.Namespace) -> None:
@@ -77,10 +129,13 @@ def print_machine(arguments: argparse.Namespace) -> None:
     print(f"torch {torch.__version__}, transformers {transformers.__version__}\n")
 
 
-def theta(arguments: argparse.Namespace) -> dict[str, float]:
+def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, float]:
+    """Theta's loop from a new model, or from a base."""
     from theta.machine.process import keep_large_buffers, set_threads
 
     keep_large_buffers()
+    from theta.machine.settings import MachineSettings
+    from theta.machine.sharing import share_cpus
     from theta.model import network
     from theta.settings import load
     from theta.train.choose import choose_compute
@@ -89,17 +144,38 @@ def theta(arguments: argparse.Namespace) -> dict[str, float]:
     from theta.train.settings import TrainSettings
 
     set_threads(arguments.threads)
-    changes = {"epochs": 100, "device": "cpu"}
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
+    share_cpus()
+    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={"epochs": 100})
+    machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update={"device": "cpu"})
     store, validation, model, vocabulary_size = inputs(arguments.preset)
+    if base:
+        model = network.load(ROOT / base)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, model, vocabulary_size, store)
+    compute = choose_compute(settings, machine, model, vocabulary_size, store)
     with tempfile.TemporaryDirectory() as resume:
-        run = Run(model, store, validation, settings, compute, Path(resume), os.getppid())
+        run = Run(model, store, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
         meter = Meter(arguments.seconds)
         for record in train(run):
             if record["kind"] == "step" and meter.done(record["tokens"], record["seconds"]):
                 break
+    return meter.result()
+
+
+def train_starter(arguments: argparse.Namespace) -> dict[str, float]:
+    return theta(arguments, base="models/starter")
+
+
+def generate(arguments: argparse.Namespace) -> dict[str, float]:
+    from theta import ThetaModel
+    from theta.machine.process import set_threads
+
+    set_threads(arguments.threads)
+    model, meter = ThetaModel.load(ROOT / "models/starter", device="cpu"), Meter(arguments.seconds)
+    for seed in itertools.count():
+        begin = time.perf_counter()
+        [reply] = model.generate_batch([QUESTION], seed=seed, max_length=64)
+        if meter.done(reply.tokens, time.perf_counter() - begin):
+            break
     return meter.result()
 
 

@@ -8,9 +8,9 @@ benchmarks/conversation_lengths.csv (cut at 512 tokens), for throughput and peak
 4,096, where nobody compiles: it would take longer than the run. Counted are real tokens; padding is not. Each case has
 a process of its own.
 
-    fast, compact, lean, leanest, float32   Theta, train.memory set to that plan, 32,768 tokens a step
-    leanest@2048    ... with so many tokens a step, in one microbatch
-    12              Theta, train.memory set to so many GiB, and torch held to them
+    fast, compact, lean, leanest, float32   Theta, machine.memory set to that plan, 32,768 tokens a step
+    leanest@2048    the same with 2,048 tokens a step, in one microbatch
+    12              Theta, machine.memory set to 12 GiB, and torch held to them
     2xfast          Theta on two GPUs, 65,536 tokens a step
     nanogpt         one stream of tokens, documents not isolated: transformers' model compiled, bfloat16 autocast
     trl             SFTTrainer of trl: packed rows of 512, 32 a batch, no recompute
@@ -20,7 +20,6 @@ a process of its own.
 import argparse
 import csv
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -125,7 +124,7 @@ def run_case(model: str, case: str, steps: int, with_loss: bool) -> dict[str, An
 
 
 def _flops(model: str) -> float:
-    """Of a token forward and backward: 6 a weight, and attention over half of a mean document."""
+    """Operations of a token forward and backward: 6 a weight, and attention over half of a mean document."""
     layers, _, width = SHAPES[model]
     return 6 * (50_257 * width + layers * 12 * width**2) + 6 * layers * width * 189
 
@@ -158,7 +157,7 @@ class Task:
 
 
 def lengths_task(model: str, case: str, folder: Path, steps: int, ranks: Any) -> Task:
-    """Random tokens of the lengths of real conversations, for so many full steps and one that is not, in one epoch."""
+    """Random tokens of the lengths of real conversations, for this many full steps and part of another, in one epoch."""
     import numpy as np
 
     from theta.tokens.store import Document, Store, write
@@ -205,6 +204,7 @@ def new_model(name: str) -> Any:
 def theta(task: Task) -> dict[str, Any]:
     import torch
 
+    from theta.machine.settings import MachineSettings
     from theta.memory.plans import peak_bytes
     from theta.model import network
     from theta.settings import load
@@ -215,28 +215,31 @@ def theta(task: Task) -> dict[str, Any]:
 
     memory = task.case.partition("@")[0].removeprefix(f"{gpus(task.case)}x")
     budget = float(memory) if memory[0].isdigit() else None
-    changes = {
+    of_train = {
         "epochs": task.epochs,
         "tokens_per_step": task.tokens_per_step,
-        "memory": budget or memory,
-        "compile": "auto" if task.measure_loss else "always",
         "learning_rate": LEARNING_RATE,
         "warmup_fraction": 0.1,
         "dropout": 0.0,
+    }
+    of_machine = {
+        "memory": budget or memory,
+        "compile": "auto" if task.measure_loss else "always",
         "steps_per_checkpoint": 10**6,
         "device": DEVICE,
     }
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
+    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=of_train)
+    machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=of_machine)
     model = new_model(task.model).cpu()
     torch.cuda.empty_cache()
     if budget:
         torch.cuda.set_per_process_memory_fraction(budget * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     network.resize(model, VOCABULARY_SIZE)
     torch.cuda.reset_peak_memory_stats()
-    compute = choose_compute(settings, model, VOCABULARY_SIZE, task.store, task.ranks)
+    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, task.store, task.ranks)
     tokens = min(compute.tokens_per_microbatch, task.tokens_per_step // task.ranks.count)
     predicted = peak_bytes(size_of(model), compute.plan, tokens)
-    run = Run(model, task.store, task.validation, settings, compute, task.folder, os.getppid())
+    run = Run(model, task.store, task.validation, settings, compute, task.folder, machine.steps_per_checkpoint, None)
     meter, loss = Meter(), float("nan")
     for record in train(run):
         if record["kind"] == "step":

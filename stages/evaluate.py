@@ -79,8 +79,12 @@ def _measure(
     from theta.evaluate.replies import answer, figures
     from theta.generate.assistant import ThetaModel
     from theta.machine.devices import choose_device, memory_remedy
+    from theta.machine.process import set_threads
+    from theta.machine.sharing import share_cpus
     from theta.model import network
 
+    set_threads(machine.threads)
+    share_cpus()
     device = choose_device(machine.device)
     tokens = TOKENS_PER_MICROBATCH if machine.tokens_per_microbatch == "auto" else machine.tokens_per_microbatch
     # One model after the other: two of gpt2-xl in float32 need 13 GB.

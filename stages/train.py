@@ -60,6 +60,7 @@ def _train(
     curves: Path,
 ) -> None:
     from theta.machine.devices import notes
+    from theta.machine.sharing import share_cpus
     from theta.model import network
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
@@ -70,6 +71,7 @@ def _train(
     from theta.train.run import Run
 
     threads = set_threads(machine.threads)
+    share_cpus()
     vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
     learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
     held_back = tokens / "validation.arrow"

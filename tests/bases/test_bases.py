@@ -251,8 +251,7 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
             {
                 "tokenizer__max_length": 2048,
                 "train__tokens_per_step": 2048,
-                "train__tokens_per_microbatch": 2048,
-                "evaluate__tokens_per_microbatch": 2048,
+                "machine__tokens_per_microbatch": 2048,
             },
             r"tokenizer\.max_length is 2048, but model\.base 'scratch:nano' has 1024 positions; set it to 1024 or less",
         ),

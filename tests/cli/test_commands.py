@@ -22,9 +22,10 @@ from theta.export.release import release
 from theta.generate.settings import GenerationSettings
 from theta.memory.forecast import forecasts, size_of_base
 from theta.memory.gpu import gpu_of
-from theta.memory.plans import AUTOMATIC, GIB, PLANS, Plan, Size, best, peak_bytes
+from theta.memory.plans import AUTOMATIC, GIB, PLANS, Placement, Size, best
 from theta.memory.promises import MEASURED_GIB
 from theta.settings import allowed_range
+from theta.train.settings import TrainSettings
 
 QUESTION = "What is DNS?"
 Theta = Callable[..., Result]  # arguments of `theta`, and `stdin`
@@ -60,7 +61,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
 
 
 def test_what_the_settings_and_the_release_import_is_light() -> None:
-    code = "import sys, theta.sections, theta.export.release, theta.generate.window, theta.generate.terminal\n"
+    code = "import sys, theta.params, theta.export.release, theta.generate.prompt, theta.cli.chat\n"
     code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -206,15 +207,15 @@ def test_plan_shows_what_each_plan_needs_and_which_is_chosen(theta: Theta) -> No
         [each.placement for each in found if each.allowed and each.placement.plan in AUTOMATIC], gpu_of(12).budget
     )
     assert [plan.name for plan in PLANS if "chosen" in table_row(done.stdout, plan.name)[-1]] == [chosen.plan.name]
-    why = f"train.memory: auto takes {chosen.plan.name} with microbatches of {chosen.tokens_per_microbatch:,} tokens"
+    why = f"machine.memory: auto takes {chosen.plan.name} with microbatches of {chosen.tokens_per_microbatch:,} tokens"
     assert f"\n{why}, the fastest that fits into 10.9 of 12.0 GiB (" in done.stdout
 
 
 def test_plan_shows_all_four_sizes_and_those_that_do_not_fit(theta: Theta) -> None:
     done = theta("plan", "--vram", 4, "--tokens-per-step", 2048)
     assert [line.split(",")[0] for line in done.stdout.splitlines() if "M parameters" in line] == list(GPT2)
-    assert done.stdout.count("train.memory: auto takes") == 3
-    assert "train.memory auto: training may take 3.3 GiB, and the least that this base can do with is" in done.stdout
+    assert done.stdout.count("machine.memory: auto takes") == 3
+    assert "No memory plan fits: 3.3 GiB are available, the smallest plan (" in done.stdout
 
 
 def test_plan_of_a_folder(theta: Theta, tiny_folder: Path) -> None:
@@ -242,14 +243,15 @@ def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(
     theta: Theta, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     def half_a_gib_more(
-        size: Size, heads: int, plan: Plan, tokens_per_microbatch: int, tokens_per_step: int, longest: int
+        _size: Size, heads: int, placement: Placement, _longest: int, settings: TrainSettings
     ) -> probe.Measured:
-        peak = peak_bytes(size, plan, tokens_per_microbatch)
-        return probe.Measured(round(peak + GIB / 2), 1000 * heads)
+        assert settings.tokens_per_step == 16_384
+        return probe.Measured(round(placement.peak + GIB / 2), 1000 * heads)
 
     monkeypatch.setattr(probe, "require_gpu", lambda: None)
     monkeypatch.setattr(probe, "probe", half_a_gib_more)
-    done = theta("plan", "--model", "gpt2-large", "--vram", 12, *options)
+    params = Path(__file__).parents[2] / "params.yaml"
+    done = theta("plan", "--model", "gpt2-large", "--vram", 12, "--params", params, *options)
     assert done.exit_code == 0
     measured = [plan.name for plan in PLANS if len(table_row(done.stdout, plan.name)) > 5]
     assert measured == (["compact"] if options == ("--probe",) else ["fast", "compact", "lean", "leanest"])
@@ -277,7 +279,7 @@ def test_models_lists_what_was_promised_and_recommends(
     assert all(row[3].endswith(" GiB, predicted") or row[0] in MEASURED_GIB for row in rows.values())
     assert table_row(done.stdout, "scratch:nano")[1] == "7M"
     assert "models/theta_enhanced_20261123/theta_final" in done.stdout
-    assert "Recommended: gpt2-medium, the largest base that is promised for so much memory." in done.stdout
+    assert "Recommended: gpt2-medium, the largest base that is promised for this memory." in done.stdout
 
 
 @pytest.mark.parametrize("command", ["theta models --vram 12", "theta plan --vram 12 --model gpt2-medium"])
@@ -291,7 +293,7 @@ def test_the_readme_shows_what_is_printed(theta: Theta, command: str) -> None:
 
 
 def test_models_for_a_card_below_every_promise(theta: Theta) -> None:
-    assert "No base is promised for so little; `theta plan --model gpt2`" in theta("models", "--vram", 2).stdout
+    assert "No base is promised for it; `theta plan --model gpt2`" in theta("models", "--vram", 2).stdout
 
 
 def test_models_shows_a_measured_need(theta: Theta, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,6 +308,7 @@ def test_schema_holds_every_section(theta: Theta, tmp_path: Path) -> None:
         "evaluate",
         "export",
         "generation",
+        "machine",
         "model",
         "tokenizer",
         "train",

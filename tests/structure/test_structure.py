@@ -23,7 +23,7 @@ DIRECTION: dict[str, set[str]] = {
     "optim": {"kernels", "machine"},
     "memory": {"tokens", "bases", "machine", "optim"},
     "train": {"tokens", "kernels", "machine", "model", "optim", "memory"},
-    "generate": {"conversation", "tokens", "model"},
+    "generate": {"conversation", "tokens", "machine", "model"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "model", "generate"},
     "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},

@@ -1,5 +1,6 @@
 """The train stage as DVC runs it: killed, orphaned, and run twice."""
 
+import hashlib
 import os
 import shutil
 import signal
@@ -91,8 +92,10 @@ def begin(project: Path, *options: str, wrapper: str = "", output: int = subproc
 
 
 def finish(project: Path, *options: str) -> None:
-    """Run the stage to its end."""
+    """Run the stage to its end, and forget the finished state, so that the next run trains again."""
     assert begin(project, *options, output=subprocess.DEVNULL).wait(60) == 0
+    [finished] = (project / ".theta").rglob("finished.json")
+    shutil.rmtree(finished.parent)
 
 
 def weights(project: Path) -> str:
@@ -118,11 +121,31 @@ def has_state(project: Path) -> bool:
     return any((project / ".theta").rglob(STATE))
 
 
-def test_two_runs_write_the_same_bytes_and_leave_no_state(project: Path, uninterrupted: str) -> None:
+def test_two_runs_write_the_same_bytes(project: Path, uninterrupted: str) -> None:
     metrics = read_json(project / "metrics" / "train.json")
     finish(project)
     assert weights(project) == uninterrupted
     assert read_json(project / "metrics" / "train.json") == metrics
+    assert not has_state(project)
+
+
+def test_a_finished_run_whose_checkpoint_was_lost_is_not_trained_again(project: Path, uninterrupted: str) -> None:
+    """As when the disk is full while DVC caches the checkpoint; a run that finds it cached forgets the state."""
+    assert begin(project, output=subprocess.DEVNULL).wait(60) == 0
+    shutil.rmtree(project / "models" / "checkpoint")
+    again = begin(project)
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == 0
+    assert b"step 1/" not in output
+    assert weights(project) == uninterrupted
+    file = project / "models" / "checkpoint" / "model.safetensors"
+    digest = hashlib.md5(file.read_bytes()).hexdigest()
+    cached = project / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
+    cached.parent.mkdir(parents=True)
+    shutil.copy(file, cached)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(project)
+        fetch()
     assert not has_state(project)
 
 
@@ -143,6 +166,7 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     output, _ = second.communicate(timeout=60)
     assert second.returncode == 0, output
     assert weights(project) == uninterrupted
+    shutil.rmtree(project / ".theta")
 
 
 def test_the_checkpoint_has_its_share_of_a_pretrained_base(pretrained: Path) -> None:

@@ -93,7 +93,13 @@ def random_run(
     Of the settings, those stay that decide speed and memory.
     """
     settings = settings.model_copy(
-        update={"epochs": 1, "learning_rate": 1e-5, "rehearsal_share": 0.0, "early_stopping_patience": 0}
+        update={
+            "epochs": 1,
+            "learning_rate": 1e-5,
+            "rehearsal_share": 0.0,
+            "validations_per_epoch": 1,
+            "early_stopping_patience": 0,
+        }
     )
     machine = MachineSettings(
         device="cuda" if device.type == "cuda" else "cpu",

@@ -20,6 +20,8 @@ from theta.generate.decoding import decode
 from theta.generate.folder import check
 from theta.generate.prompt import Prompt, fit, to_messages
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
+from theta.machine.devices import has_bfloat16
+from theta.machine.sharing import share_cpus
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
 
@@ -76,6 +78,7 @@ class ThetaModel:
         folder = Path(path).expanduser()
         check(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
+        share_cpus()
         return cls(_load_model(folder, _device(device)), vocabulary, settings)
 
     def generate(
@@ -205,7 +208,7 @@ def _load_vocabulary(folder: Path) -> Vocabulary:
 
 def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
     logging.disable_progress_bar()  # one file, seconds at most
-    half = device.type == "cuda" and torch.cuda.is_bf16_supported()
+    half = device.type == "cuda" and has_bfloat16(device)
     try:
         model, report = GPT2LMHeadModel.from_pretrained(
             folder, local_files_only=True, output_loading_info=True, dtype=torch.bfloat16 if half else torch.float32

@@ -1,0 +1,90 @@
+"""Threads sleep while other processes want the CPUs, and spin otherwise."""
+
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import pytest
+import torch
+
+from theta.machine.sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeam
+
+pytestmark = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc")
+
+
+def test_a_machine_is_busy_while_threads_wait_and_some_time_after() -> None:
+    at, waited, seen = 1000.0, 0.0, []
+    busy = Busy(at, waited)
+    for fraction in (BUSY_WAIT / 2, 2 * BUSY_WAIT, 0.0):
+        at, waited = at + SECONDS_PER_LOOK, waited + fraction * SECONDS_PER_LOOK
+        seen.append(busy.now(at, waited))
+    seen.append(busy.now(at + SECONDS_KEPT, waited))
+    assert seen == [False, True, True, False]
+
+
+def test_waiting_is_counted() -> None:
+    """Beside twice as many spinning threads as there are CPUs, this one has to wait."""
+    code = (
+        "import os, threading, time\n"
+        "from theta.machine.sharing import seconds_waited\n"
+        "children = [os.fork() for _ in range(0)]\n"
+        "before = seconds_waited()\n"
+        "pids = []\n"
+        "for _ in range(2 * len(os.sched_getaffinity(0))):\n"
+        "    pid = os.fork()\n"
+        "    if pid == 0:\n"
+        "        end = time.monotonic() + 1\n"
+        "        while time.monotonic() < end: pass\n"
+        "        os._exit(0)\n"
+        "    pids.append(pid)\n"
+        "end = time.monotonic() + 0.5\n"
+        "while time.monotonic() < end: pass\n"
+        "print(seconds_waited() - before)\n"
+        "[os.waitpid(pid, 0) for pid in pids]\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert float(done.stdout) > 0.05
+
+
+def test_results_stay_the_same_to_the_bit_with_an_idle_team() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    team = IdleTeam()
+    try:
+        a = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
+        expected = torch.softmax(a @ a, -1).sum(0)
+        team.keep(True)
+        team.keep(True)
+        assert torch.equal(torch.softmax(a @ a, -1).sum(0), expected)
+        team.keep(False)
+        assert torch.equal(torch.softmax(a @ a, -1).sum(0), expected)
+    finally:
+        team.keep(False)
+        torch.set_num_threads(before)
+
+
+def test_the_team_comes_and_goes() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(4)
+    team = IdleTeam()
+    try:
+        alone = threads()
+        team.keep(True)
+        wait_until(lambda: threads() > alone)
+        team.keep(False)
+        wait_until(lambda: threads() <= alone)
+    finally:
+        team.keep(False)
+        torch.set_num_threads(before)
+
+
+def threads() -> int:
+    return len(list(TASKS.iterdir()))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)

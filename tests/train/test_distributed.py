@@ -1,0 +1,77 @@
+"""What the ranks agree on: one plan for the smallest GPU, and every document once."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import distributed as dist
+from torch.multiprocessing.spawn import spawn
+
+from tests.support.runs import VOCABULARY_SIZE, make_store, settings_with
+from theta.errors import SettingsError
+from theta.memory.plans import GIB
+from theta.model import network
+from theta.tokens.store import Store
+from theta.train import choose
+from theta.train.compute import Compute
+from theta.train.distributed import Ranks
+
+pytestmark = pytest.mark.slow
+
+TOKENS_PER_STEP = 1024
+
+
+def chosen(rank: int, folder: str, budgets: list[float], formats: list[torch.dtype]) -> None:
+    """One of two ranks with a GPU of its own: writes down what it takes and which documents it computes."""
+    dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(choose, "budget_bytes", lambda *_: budgets[rank])
+        patch.setattr(choose, "choose_dtype", lambda *_: formats[rank])
+        # A plan for a GPU, though the tensors are on the CPU.
+        place = choose.choose_placement
+        cuda = torch.device("cuda")
+        patch.setattr(choose, "choose_placement", lambda a, b, size, _, *rest: place(a, b, size, cuda, *rest))
+        try:
+            result: Any = computed(rank, Path(folder))
+        except SettingsError as fault:
+            result = str(fault)
+    torch.save(result, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def computed(rank: int, folder: Path) -> tuple[str, int, list[str]]:
+    settings, machine = settings_with(tokens_per_step=TOKENS_PER_STEP, tokens_per_microbatch="auto")
+    store = Store(folder / "train.arrow")
+    model = network.new(12, 4, 256, seed=0, vocabulary_size=VOCABULARY_SIZE)
+    compute: Compute = choose.choose_compute(settings, machine, model, VOCABULARY_SIZE, store, Ranks(rank, 2))
+    documents = [str(tuple(row.ids[0].tolist())) for row in compute.rows(store, range(len(store)))]
+    return compute.plan.name, compute.tokens_per_microbatch, documents
+
+
+def both(folder: Path, budgets: list[float], formats: list[torch.dtype]) -> list[Any]:
+    make_store(folder / "train.arrow", 40, 1)
+    spawn(chosen, args=(str(folder), budgets, formats), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+
+
+BFLOAT16 = [torch.bfloat16] * 2
+
+
+def test_unlike_gpus_take_the_plan_of_the_smaller_and_every_document_once(tmp_path: Path) -> None:
+    large, small = 24 * GIB, 0.15 * GIB
+    one, two = both(tmp_path / "unlike", [large, small], BFLOAT16)
+    alone = both(tmp_path / "alike", [small, small], BFLOAT16)[0]
+    roomy = both(tmp_path / "large", [large, large], BFLOAT16)[0]
+    assert one[:2] == two[:2] == alone[:2]
+    assert roomy[:2] != one[:2], "the larger GPU alone would take another plan"
+    store = Store(tmp_path / "unlike" / "train.arrow")
+    assert sum(len(row.split(",")) for row in one[2] + two[2]) == store.lengths.sum()
+
+
+def test_gpus_that_compute_in_different_ways_are_refused_in_one_line(tmp_path: Path) -> None:
+    for said in both(tmp_path, [GIB, GIB], [torch.bfloat16, torch.float16]):
+        assert said == (
+            "The GPUs of this machine compute in different ways (cpu in bfloat16, cpu in float16); set "
+            "machine.devices to 1, or choose the GPUs by CUDA_VISIBLE_DEVICES."
+        )

@@ -1,0 +1,105 @@
+"""The end of training: small changes survive it, and the loss that is reported is that of what is saved."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from tests.support.runs import VOCABULARY_SIZE, new_run, weights
+from theta.memory.plans import PLANS
+from theta.model import network
+from theta.model.trainable import freeze
+from theta.optim.ema import EMA
+from theta.train.finish import finish, keep, kept_tensors
+from theta.train.loop import train
+from theta.train.run import Run
+
+BFLOAT16 = next(plan for plan in PLANS if plan.weights == "bfloat16")
+
+
+def run_in_bfloat16(folder: Path, **changes: Any) -> Run:
+    """A run whose model is in bfloat16, as the plans of GPUs have it."""
+    run = new_run(folder, **changes)
+    run.model.to(torch.bfloat16)
+    return replace(run, compute=replace(run.compute, plan=BFLOAT16))
+
+
+def mean_step(one: Tensor, two: Tensor) -> float:
+    return (one.float() - two.float()).abs().mean().item()
+
+
+def test_a_share_of_the_base_is_mixed_in_though_weights_changed_by_half_a_percent(tmp_path: Path) -> None:
+    """In bfloat16, whose steps are as large, 85 % of the weights would not move at all."""
+    run = run_in_bfloat16(tmp_path, base_share=0.15)
+    base = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
+    with torch.no_grad():
+        for name, weight in base.named_parameters():
+            own = dict(run.model.named_parameters())[name][: len(weight)].float()
+            weight.copy_(own * 1.005)
+    trained = weights(run)
+    keep(run, dict(kept_tensors(run.model, {})))
+    finish(run, base)
+    for name, weight in base.named_parameters():
+        if name.endswith(".weight") and "ln_" not in name:
+            before = trained[name][: len(weight)]
+            wanted = before.float() + 0.15 * (weight - before.float())
+            torch.testing.assert_close(run.model.state_dict()[name][: len(weight)], wanted, atol=1e-7, rtol=1e-6)
+            moved = run.model.state_dict()[name][: len(weight)] != before
+            assert moved.float().mean() > 0.99, name
+            assert mean_step(wanted, before) > 0
+
+
+def test_an_average_is_kept_in_float32(tmp_path: Path) -> None:
+    run = run_in_bfloat16(tmp_path)
+    ema = EMA(run.model, 0.999)
+    with torch.no_grad():
+        for weight in run.model.parameters():
+            weight.mul_(1.01)
+    ema.update(10_000)
+    keep(run, dict(kept_tensors(run.model, ema.tensors)))
+    kept = dict(run.model.named_parameters())
+    assert all(torch.equal(kept[name], average) for name, average in ema.tensors.items())
+    assert not torch.equal(kept["transformer.wpe.weight"].bfloat16().float(), kept["transformer.wpe.weight"])
+
+
+def test_adapters_are_merged_in_float32(tmp_path: Path) -> None:
+    run = run_in_bfloat16(tmp_path, lora_rank=2)
+    before = weights(run)["transformer.h.0.attn.c_attn.weight"].float()
+    freeze(run.model, frozen_layers=0, lora_rank=2, vocabulary_size=VOCABULARY_SIZE, seed=0)
+    layer = run.model.transformer.h[0].attn.c_attn
+    with torch.no_grad():
+        layer.lora_B["default"].weight.fill_(1e-5)
+    product = 2 * (layer.lora_B["default"].weight.float() @ layer.lora_A["default"].weight.float()).T
+    keep(run, dict(kept_tensors(run.model, {})))
+    after = run.model.transformer.h[0].attn.c_attn.weight
+    torch.testing.assert_close(after - before, product, atol=1e-7, rtol=1e-2)
+    assert (after != before).float().mean() > 0.95
+
+
+@pytest.mark.parametrize("changes", [{}, {"keep": "best"}, {"ema_decay": 0.9}, {"lora_rank": 2}])
+def test_the_loss_that_is_reported_is_that_of_the_saved_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
+    base = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
+    run = new_run(tmp_path, base_share=0.5, **changes)
+    trained = [record["loss"] for record in train(run) if record["kind"] == "validation"]
+    loss = finish(run, base)
+    with torch.no_grad():
+        nats = sum(
+            float(run.compute.nats(run.model, row)[0])
+            for row in run.compute.rows(run.validation, range(len(run.validation)))
+        )
+    assert loss == pytest.approx(nats / run.validation.learned_counts.sum(), rel=1e-6)
+    assert loss != pytest.approx(trained[-1], rel=1e-3), "half of the base is in it"
+
+
+def test_the_special_tokens_of_a_padded_base_are_left_alone(tmp_path: Path) -> None:
+    """What a base has in their place was never trained."""
+    run = new_run(tmp_path, base_share=0.15)
+    padded = network.new(2, 2, 32, seed=5, vocabulary_size=run.model.config.vocab_size)
+    trained = weights(run)["transformer.wte.weight"]
+    finish(run, padded)
+    mixed = run.model.transformer.wte.weight
+    assert not torch.equal(mixed[: VOCABULARY_SIZE - 5], trained[: VOCABULARY_SIZE - 5])
+    assert torch.equal(mixed[VOCABULARY_SIZE - 5 :], trained[VOCABULARY_SIZE - 5 :])

@@ -1,0 +1,89 @@
+"""Curves and figures of a run: losses are sums over counts, and rehearsal is counted apart."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.runs import new_run
+from theta.train.loop import train
+from theta.train.records import log_curves, loss_of, report
+
+
+def step(
+    number: int, nats: float, tokens: int, rehearsal: tuple[float, int] = (0.0, 0), steps: int = 4
+) -> dict[str, Any]:
+    return {
+        "kind": "step",
+        "step": number,
+        "steps": steps,
+        "nats": nats,
+        "learned_tokens": tokens,
+        "rehearsal_nats": rehearsal[0],
+        "rehearsal_learned_tokens": rehearsal[1],
+        "tokens": 2 * tokens,
+        "rehearsal_tokens": rehearsal[1],
+        "learning_rate": 1e-3,
+        "gradient_norm": 1.0,
+        "seconds": 1.0,
+    }
+
+
+def validation(number: int, loss: float) -> dict[str, Any]:
+    return {"kind": "validation", "step": number, "loss": loss}
+
+
+def test_a_loss_is_a_sum_over_a_count() -> None:
+    steps = [step(1, nats=10.0, tokens=10), step(2, nats=90.0, tokens=30, rehearsal=(8.0, 2))]
+    assert loss_of(steps) == 2.5, "the mean of the means would be 2.0"
+    assert loss_of(steps, "rehearsal_") == 4.0
+    assert loss_of(steps[:1], "rehearsal_") is None
+
+
+def test_the_report_tells_data_and_rehearsal_apart() -> None:
+    records = [step(1, 50.0, 10), validation(1, 4.0), step(2, 20.0, 10, (12.0, 4)), validation(2, 3.0)]
+    records += [step(3, 90.0, 30, (4.0, 4)), validation(3, 3.5), step(4, 10.0, 10), validation(4, 3.25)]
+    figures = report(records, epochs=2, keep="best", validation_loss=3.125)
+    assert (figures["train_loss"], figures["rehearsal_loss"]) == (2.5, 1.0)
+    assert (figures["validation_loss"], figures["trained_validation_loss"]) == (3.125, 3.0)
+    assert (figures["best_validation_loss"], figures["kept_step"]) == (3.0, 2)
+    without = report(records[:2], epochs=1, keep="last", validation_loss=4.0)
+    assert "rehearsal_loss" not in without
+
+
+def test_what_a_step_reports_adds_up(tmp_path: Path) -> None:
+    records = [each for each in train(new_run(tmp_path, rehearsal_share=0.5)) if each["kind"] == "step"]
+    assert any(each["rehearsal_learned_tokens"] for each in records)
+    for each in records:
+        tokens = each["learned_tokens"] + each["rehearsal_learned_tokens"]
+        assert (each["nats"] + each["rehearsal_nats"]) / tokens == pytest.approx(each["loss"], rel=1e-5)
+        assert (each["nats"] > 0) == (each["learned_tokens"] > 0)
+        assert (each["rehearsal_nats"] > 0) == (each["rehearsal_learned_tokens"] > 0)
+
+
+def test_rehearsal_that_is_as_hard_as_the_data_has_its_loss(tmp_path: Path) -> None:
+    """Both are drawn alike, and at the start nothing is learned."""
+    first = next(train(new_run(tmp_path, rehearsal_share=1.0, tokens_per_step=512)))
+    data, rehearsal = loss_of([first]), loss_of([first], "rehearsal_")
+    assert data == pytest.approx(4.2, rel=0.15)
+    assert rehearsal == pytest.approx(data, rel=0.15)
+
+
+def points(folder: Path, name: str) -> list[list[float]]:
+    lines = (folder / "plots" / "metrics" / f"{name}.tsv").read_text().splitlines()
+    assert lines[0].split("\t")[0] == "step"
+    return [[float(cell) for cell in line.split("\t")] for line in lines[1:]]
+
+
+def test_the_last_steps_are_drawn_after_an_early_stop(tmp_path: Path) -> None:
+    """A point stands for two steps of 800; the ninth is the last."""
+    records = [step(number, nats=10.0 * number, tokens=10, steps=800) for number in range(1, 10)]
+    assert list(log_curves(records, tmp_path)) == records
+    assert points(tmp_path, "train/loss") == [[2, 1.5], [4, 3.5], [6, 5.5], [8, 7.5], [9, 9]]
+
+
+def test_a_point_of_rehearsal_alone_has_no_loss(tmp_path: Path) -> None:
+    records = [step(1, 0.0, 0, (4.0, 2)), step(2, 10.0, 10)]
+    list(log_curves(records, tmp_path))
+    assert points(tmp_path, "train/loss") == [[2, 1.0]]
+    assert len(points(tmp_path, "train/gradient_norm")) == 2

@@ -1,0 +1,102 @@
+"""Sharing the CPUs with other processes. torch is imported inside functions.
+
+torch's threads wait for each other at the end of every operation. On Linux they wait by GNU OpenMP, which lets a thread
+spin for some milliseconds before it sleeps. On an idle machine that is fast. On a busy one, a spinning thread uses up
+the time that the scheduler grants it and has none left when its work comes: one busy neighbour on two cores makes
+training and generation up to ten times slower. Sleeping at once is good on a busy machine and slow on an idle one.
+
+GNU OpenMP nearly stops spinning while it has more threads than there are CPUs (GOMP_SPINCOUNT in its manual). So while
+the machine is busy, Theta keeps a second team of threads that does nothing. The number of threads that compute stays
+the same, and so do the results, to the bit.
+"""
+
+import os
+import time
+from functools import cache
+from pathlib import Path
+from threading import Event, Thread
+
+TASKS = Path("/proc/self/task")
+"""The threads of this process, on Linux."""
+
+SECONDS_PER_LOOK = 0.25
+
+BUSY_WAIT = 0.1
+"""Seconds that the threads of this process wait for a CPU in a second: below this on an idle machine, and 0.4 to 1.2
+beside a busy neighbour on two cores (measured)."""
+
+SECONDS_KEPT = 2.0
+"""The machine counts as busy for this long after it was last seen to be."""
+
+
+@cache
+def share_cpus() -> None:
+    """From now on, let waiting threads sleep while other processes want the CPUs, and spin otherwise.
+
+    Nothing happens elsewhere than on Linux, with one thread, or where the user has set how threads wait.
+    """
+    import torch
+
+    set_by_user = {"GOMP_SPINCOUNT", "OMP_WAIT_POLICY"} & os.environ.keys()
+    if TASKS.is_dir() and not set_by_user and torch.get_num_threads() > 1:
+        Thread(target=_watch, daemon=True).start()
+
+
+def _watch() -> None:
+    team, busy = IdleTeam(), Busy(time.monotonic(), seconds_waited())
+    while True:
+        time.sleep(SECONDS_PER_LOOK)
+        team.keep(busy.now(time.monotonic(), seconds_waited()))
+
+
+class Busy:
+    """Whether the machine is busy, judged by how long the threads of this process wait for a CPU.
+
+    Args:
+        at: the time in seconds.
+        waited: seconds that they have waited so far.
+    """
+
+    def __init__(self, at: float, waited: float) -> None:
+        self._at, self._waited, self._until = at, waited, at
+
+    def now(self, at: float, waited: float) -> bool:
+        """Whether it is, at a later time."""
+        if waited - self._waited > BUSY_WAIT * (at - self._at):
+            self._until = at + SECONDS_KEPT
+        self._at, self._waited = at, waited
+        return at < self._until
+
+
+class IdleTeam:
+    """A second OpenMP team, which lives as long as the thread that it belongs to."""
+
+    def __init__(self) -> None:
+        self._end: Event | None = None
+
+    def keep(self, wanted: bool) -> None:
+        """Start the team if it is wanted, and end it if it is not."""
+        if wanted and self._end is None:
+            self._end = Event()
+            Thread(target=self._live, args=(self._end,), daemon=True).start()
+        elif not wanted and self._end is not None:
+            self._end.set()
+            self._end = None
+
+    @staticmethod
+    def _live(end: Event) -> None:
+        import torch
+
+        torch.zeros(2**20)  # large enough to be divided among threads
+        end.wait()
+
+
+def seconds_waited() -> float:
+    """Seconds that the threads of this process were ready to run and had no CPU."""
+    nanoseconds = 0
+    for task in TASKS.iterdir():
+        try:
+            nanoseconds += int((task / "schedstat").read_text().split()[1])
+        except (OSError, IndexError):  # the thread has ended, or the kernel does not count
+            continue
+    return nanoseconds / 1e9
