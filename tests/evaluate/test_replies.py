@@ -89,7 +89,11 @@ def read(text: str) -> Any:
 
 
 def test_a_page_reads_back_as_the_replies() -> None:
-    answers = [answered("Me.", "I am."), Answered(CONVERSATIONS[2], Reply("Us.", tokens=2, ended=False)), answered("", "x")]
+    answers = [
+        answered("Me.", "I am."),
+        Answered(CONVERSATIONS[2], Reply("Us.", tokens=2, ended=False)),
+        answered("", "x"),
+    ]
     assert read(page(answers)) == [each.to_json() for each in answers]
 
 
@@ -119,4 +123,4 @@ def test_paragraphs_are_folded_and_code_stays_as_it_is() -> None:
     paragraph, code = "word " * 100 + "end", "if x:\n    y()\n\nz()"
     lines = page([answered(paragraph, code)]).splitlines()
     assert max(map(len, lines)) <= COLUMNS + len(" word")
-    assert ["  reference: |-", "    if x:", "        y()", "", "    z()"] == lines[lines.index("  reference: |-") :][:5]
+    assert lines[lines.index("  reference: |-") :][:5] == ["  reference: |-", "    if x:", "        y()", "", "    z()"]

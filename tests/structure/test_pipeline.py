@@ -101,8 +101,9 @@ def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
     assert (shown.stderr, metrics.stderr) == ("", "")
 
 
+@pytest.mark.slow
 def test_a_result_that_was_made_once_is_not_made_again(tmp_path: Path) -> None:
-    """Going back to old data, settings and code takes every stage from DVC's cache; the real dvc.yaml, short commands."""
+    """Going back to old data, settings and code takes every stage from DVC's cache. Its commands are stand-ins."""
     project = stand_in(tmp_path)
     assert ran(project) == list(PIPELINE)
     before = {path: path.read_bytes() for path in changes(project)}

@@ -24,7 +24,7 @@ def page(answers: Sequence[Answered]) -> str:
     """The page: a list with an entry for each reply, as `Answered.to_json` describes it."""
     yaml = YAML(typ="safe", pure=True)
     yaml.default_flow_style = False
-    yaml.sort_base_mapping_type_on_output = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # ruamel declares it as None
     yaml.width = COLUMNS
     yaml.indent(mapping=2, sequence=2, offset=0)
     yaml.representer.add_representer(str, _text)
