@@ -101,56 +101,57 @@ def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
     assert (shown.stderr, metrics.stderr) == ("", "")
 
 
-@pytest.mark.slow
-def test_a_result_that_was_made_once_is_not_made_again(tmp_path: Path) -> None:
-    """Going back to old data, settings and code takes every stage from DVC's cache. Its commands are stand-ins."""
-    project = stand_in(tmp_path)
-    assert ran(project) == list(PIPELINE)
-    before = {path: path.read_bytes() for path in changes(project)}
-    for path, change in changes(project).items():
-        path.write_text(path.read_text() + change)
-    results = {path: path.read_bytes() for path in (project / "metrics").rglob("*") if path.is_file()}
-    assert ran(project) == list(PIPELINE)
-    assert all(path.read_bytes() != content for path, content in results.items())
-    for path, content in before.items():
-        path.write_bytes(content)
-    assert ran(project) == [stage for stage in PIPELINE if stage not in SKIPPED]
-    assert all(path.read_bytes() == content for path, content in results.items())
-
-
-def stand_in(folder: Path) -> Path:
-    """A project with the real dvc.yaml, in which every command writes params.yaml into its outs."""
-    shutil.copytree(ROOT / "theta", folder / "theta", ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(ROOT / "stages", folder / "stages", ignore=shutil.ignore_patterns("__pycache__"))
+@pytest.fixture(scope="module")
+def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A project with the real dvc.yaml, whose commands write params.yaml into their outs; it ran once."""
+    folder = tmp_path_factory.mktemp("project")
+    for name in ("theta", "stages"):
+        shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
     shutil.copy(ROOT / "params.yaml", folder)
     data = folder / read(ROOT / "params.yaml")["data"]["path"]
     data.mkdir(parents=True)
     (data / "a.json").write_text("[]")
     pipeline = read(ROOT / "dvc.yaml")
     every_dep = [dep for entry in pipeline["stages"].values() for dep in entry.get("deps", [])]
-    for entry in pipeline["stages"].values():
-        inside = [dep for dep in every_dep if any(out in dep for out in outs(entry))]
-        entry["cmd"] = [f"mkdir -p {Path(out).parent} && cp params.yaml {out}" for out in filled(outs(entry), inside)]
+    for stage, entry in pipeline["stages"].items():
+        written = "params.yaml" if stage in SKIPPED else "dvc.yaml"  # the base stays the same
+        entry["cmd"] = [f"mkdir -p {Path(out).parent} && cp {written} {out}" for out in filled(outs(entry), every_dep)]
     YAML().dump(pipeline, folder / "dvc.yaml")
     dvc(folder, "init", "--no-scm", "--quiet")
+    assert ran(folder) == list(PIPELINE)
     return folder
 
 
-def filled(declared: list[str], inside: list[str]) -> list[str]:
-    """Files that make up the outs: the deps inside an out, or one file in a folder, or the out itself."""
-    files = []
-    for out in declared:
-        parts = [f"{dep}/file" if not Path(dep).suffix else dep for dep in inside if dep.startswith(f"{out}/")]
-        files += parts or [out if Path(out).suffix else f"{out}/file"]
-    return files
+@pytest.mark.slow
+def test_a_result_that_was_made_once_is_not_made_again(project: Path) -> None:
+    """Going back to old data, settings and code takes every stage from DVC's cache."""
+    changed = [project / name for name in ("params.yaml", "Datasets/conversations/a.json", "theta/settings.py")]
+    before = {path: path.read_bytes() for path in changed}
+    results = {path: path.read_bytes() for path in (project / "metrics").rglob("*") if path.is_file()}
+    for path in changed:
+        path.write_text(path.read_text() + "\n# changed\n")
+    assert ran(project) == list(PIPELINE)
+    assert all(path.read_bytes() != content for path, content in results.items())
+    for path, content in before.items():
+        path.write_bytes(content)
+    assert ran(project) == ["fetch"]
+    assert {path: path.read_bytes() for path in results} == results
 
 
-def changes(project: Path) -> dict[Path, str]:
-    return {
-        project / "params.yaml": "# changed\n",
-        project / "Datasets/conversations/a.json": "\n",
-        project / "theta/settings.py": "# changed\n",
-    }
+@pytest.mark.slow
+def test_another_machine_runs_nothing_again(project: Path) -> None:
+    before = (project / "params.yaml").read_bytes()
+    params = read(project / "params.yaml")
+    params["machine"] = {key: f"not {value}" for key, value in params["machine"].items()}
+    YAML().dump(params, project / "params.yaml")
+    assert ran(project) == ["fetch"]
+    (project / "params.yaml").write_bytes(before)
+
+
+def filled(declared: list[str], deps: list[str]) -> list[str]:
+    """Files that make up the outs: what other stages need of an out, or the out itself, or a file in its folder."""
+    parts = {out: [dep for dep in deps if dep.startswith(f"{out}/")] or [out] for out in declared}
+    return [part if Path(part).suffix else f"{part}/file" for needed in parts.values() for part in needed]
 
 
 def ran(project: Path) -> list[str]:
