@@ -148,6 +148,15 @@ def test_another_machine_runs_nothing_again(project: Path) -> None:
     (project / "params.yaml").write_bytes(before)
 
 
+@pytest.mark.slow
+def test_a_lost_record_is_written_again_from_the_cache(project: Path) -> None:
+    """The remedy that docs/troubleshooting.md names for a dvc.lock that an interruption cut."""
+    record = (project / "dvc.lock").read_bytes()
+    (project / "dvc.lock").unlink()
+    assert ran(project) == ["fetch"]
+    assert (project / "dvc.lock").read_bytes() == record
+
+
 def filled(declared: list[str], deps: list[str]) -> list[str]:
     """Files that make up the outs: what other stages need of an out, or the out itself, or a file in its folder."""
     parts = {out: [dep for dep in deps if dep.startswith(f"{out}/")] or [out] for out in declared}
