@@ -2,7 +2,9 @@
 
     python benchmarks/reruns.py
 
-Prints the table of the README. The clone trains a new model for an epoch on few conversations; it takes five minutes.
+Prints the table of the README: the stages whose commands each change ran, and those that taking it back ran. Last, it
+runs an experiment whose settings are known. The clone trains a new model for an epoch on few conversations; it takes
+about five minutes on two CPU cores.
 """
 
 import re
@@ -15,6 +17,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export")
 TINY = {"base": "scratch:nano", "epochs": "1", "replies": "4", "include": "[identity.json, smalltalk.jsonl]"}
+ANOTHER_MACHINE = {
+    "device": "cpu",
+    "devices": "1",
+    "threads": "1",
+    "memory": "float32",
+    "precision": "float32",
+    "compile": "never",
+    "tokens_per_microbatch": "1024",
+    "steps_per_checkpoint": "50",
+}
 
 Change = Callable[[Path], None]
 
@@ -24,31 +36,33 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         clone = Path(folder) / "theta"
         subprocess.run(["git", "clone", "--quiet", str(ROOT), str(clone)], check=True)
-        for name, value in TINY.items():
-            setting(name, value)(clone)
-        repro(clone)
-        print("| change | " + " | ".join(STAGES) + " |")
-        print("|---" * (len(STAGES) + 1) + "|")
+        settings(**TINY)(clone)
+        ran(clone, "repro")
+        print("| change | " + " | ".join(STAGES) + " | and back again |")
+        print("|---" * (len(STAGES) + 2) + "|")
         for words, change in CHANGES.items():
-            before = {path: path.read_bytes() for path in tracked(clone)}
+            before = {path: path.read_bytes() for path in changeable(clone)}
             change(clone)
-            ran = repro(clone)
-            print(f"| {words} | " + " | ".join("runs" if stage in ran else "" for stage in STAGES) + " |", flush=True)
+            forth = ran(clone, "repro")
             restore(clone, before)
-            repro(clone)
+            back = ran(clone, "repro")
+            cells = ["runs" if stage in forth else "" for stage in STAGES]
+            print(f"| {words} | {' | '.join(cells)} | {', '.join(back)} |", flush=True)
+        known = ran(clone, "exp", "run", "-S", "train.learning_rate=2e-3")
+        print(f"\n`dvc exp run -S train.learning_rate=2e-3`, whose result is known, ran: {', '.join(known)}")
 
 
-def repro(clone: Path) -> set[str]:
-    """Run the pipeline; the stages that DVC ran."""
-    done = subprocess.run(["dvc", "repro"], cwd=clone, capture_output=True, text=True, check=False)
+def ran(clone: Path, *arguments: str) -> list[str]:
+    """Run DVC; the stages whose commands it ran."""
+    done = subprocess.run(["dvc", *arguments], cwd=clone, capture_output=True, text=True, check=False)
     if done.returncode:
-        sys.exit(f"dvc repro failed:\n{done.stdout}{done.stderr}")
-    return set(re.findall(r"Running stage '(\w+)'", done.stdout))
+        sys.exit(f"dvc {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
+    return re.findall(r"Running stage '(\w+)'", done.stdout)
 
 
-def tracked(clone: Path) -> list[Path]:
+def changeable(clone: Path) -> list[Path]:
     """The files of the clone that a change may touch."""
-    folders = ("Datasets/conversations", "theta", "stages")
+    folders = ("Datasets/conversations", "docs", "theta", "stages")
     return [
         clone / "params.yaml",
         *(path for folder in folders for path in (clone / folder).rglob("*") if path.is_file()),
@@ -57,27 +71,29 @@ def tracked(clone: Path) -> list[Path]:
 
 def restore(clone: Path, before: dict[Path, bytes]) -> None:
     """Undo a change."""
-    for path in set(tracked(clone)) - set(before):
+    for path in set(changeable(clone)) - set(before):
         path.unlink()
     for path, content in before.items():
         if path.read_bytes() != content:
             path.write_bytes(content)
 
 
-def setting(name: str, value: str) -> Change:
-    """Set a key of params.yaml; the first of that name."""
+def settings(**values: str) -> Change:
+    """Set keys of params.yaml, each where its name stands first."""
 
     def change(clone: Path) -> None:
         path = clone / "params.yaml"
-        text, count = re.subn(rf"(?m)^(  {name}: ).*$", rf"\g<1>{value}", path.read_text(), count=1)
-        assert count == 1, name
+        text = path.read_text()
+        for name, value in values.items():
+            text, count = re.subn(rf"(?m)^(  {name}: ).*$", rf"\g<1>{value}", text, count=1)
+            assert count == 1, name
         path.write_text(text)
 
     return change
 
 
 def comment(file: str) -> Change:
-    """Add a comment to a file of code."""
+    """Add a comment to a file."""
 
     def change(clone: Path) -> None:
         path = clone / file
@@ -89,18 +105,23 @@ def comment(file: str) -> Change:
 CHANGES: dict[str, Change] = {
     "nothing": lambda _: None,
     "a comment in `params.yaml`": comment("params.yaml"),
-    "more conversations: `data.include`": setting("include", "[]"),
+    "more conversations: `data.include`": settings(include="[]"),
     "a word in `Datasets/conversations/README.md`": comment("Datasets/conversations/README.md"),
-    "`tokenizer.max_length`, no conversation that long": setting("max_length", "400"),
-    "`model.base`, the same vocabulary and rehearsal": setting("base", "scratch:mini"),
-    "`train.learning_rate`": setting("learning_rate", "2e-3"),
-    "`generation.temperature`": setting("temperature", "0.6"),
-    "`evaluate.replies`": setting("replies", "6"),
-    "`export.dtype`": setting("dtype", "bfloat16"),
+    "`tokenizer.max_length`, no conversation that long": settings(max_length="400"),
+    "`model.base`, the same vocabulary and rehearsal": settings(base="scratch:mini"),
+    "`train.learning_rate`": settings(learning_rate="2e-3"),
+    "every setting of `machine`": settings(**ANOTHER_MACHINE),
+    "`generation.temperature`": settings(temperature="0.6"),
+    "`evaluate.replies`": settings(replies="6"),
+    "`export.dtype`": settings(dtype="bfloat16"),
     "code of `theta/corpus`, the same result": comment("theta/corpus/duplicates.py"),
-    "code of `theta/train`, the same result": comment("theta/train/schedule.py"),
+    "code of `theta/tokens/encode.py`, the same result": comment("theta/tokens/encode.py"),
+    "code of `theta/train` or `theta/optim`, the same result": comment("theta/optim/schedule.py"),
     "code of `theta/generate/decoding.py`, the same result": comment("theta/generate/decoding.py"),
-    "code of `theta/cli.py`": comment("theta/cli.py"),
+    "code of `theta/export`, the same result": comment("theta/export/model_card.py"),
+    "code of `theta plan` (`theta/memory/forecast.py`)": comment("theta/memory/forecast.py"),
+    "code of `theta/cli`": comment("theta/cli/main.py"),
+    "a page of `docs`": comment("docs/architecture.md"),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""evaluate: models/checkpoint and the test split -> metrics/{evaluate.json,replies.jsonl,replies.md,plots,images}."""
+"""evaluate: models/checkpoint and the test split -> metrics/{evaluate.json,replies.yaml,plots,images}."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,8 +32,7 @@ def evaluate(
     validation_curve: Path = Path("metrics/curves/plots/metrics/validation/loss.tsv"),
     lengths: Path = Path("metrics/plots/lengths.csv"),
     metrics: Path = Path("metrics/evaluate.json"),
-    replies: Path = Path("metrics/replies.jsonl"),
-    replies_page: Path = Path("metrics/replies.md"),
+    replies: Path = Path("metrics/replies.yaml"),
     domains: Path = Path("metrics/plots/domains.csv"),
     images: Path = Path("metrics/images"),
     params: Path = Path("params.yaml"),
@@ -53,8 +52,7 @@ def evaluate(
     typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
     inputs = (checkpoint, base_weights, store, conversations, vocabulary)
     results, answers = _measure(*inputs, settings, generation, machine)
-    files.write_json_lines(replies, (each.to_json() for each in answers))
-    files.write_text(replies_page, page(answers))
+    files.write_text(replies, page(answers))
     report.write_domains(domains, results["domains"])
     plots.loss_curves(images / "loss.svg", train_curve, validation_curve)
     plots.domain_bars(images / "domains.svg", results["domains"])

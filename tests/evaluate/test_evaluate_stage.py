@@ -14,8 +14,7 @@ pytestmark = pytest.mark.slow
 
 OUTS = (
     "metrics/evaluate.json",
-    "metrics/replies.jsonl",
-    "metrics/replies.md",
+    "metrics/replies.yaml",
     "metrics/plots/domains.csv",
     "metrics/images/loss.svg",
     "metrics/images/domains.svg",
@@ -39,7 +38,7 @@ def test_the_stage_writes_the_same_bytes_twice(
     # Random weights know nothing: about ln(50,262) nats.
     assert figures["test"]["loss_nats_per_token"] == pytest.approx(10.8, abs=0.8)  # random weights: about ln 50,262
     assert figures["base"]["loss_nats_per_token"] != figures["test"]["loss_nats_per_token"]
-    assert figures["replies"]["replies"] == len(first["metrics/replies.jsonl"].splitlines()) == 4
+    assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"\n- domain: ") == 4
     out = capsys.readouterr().out
     assert "measuring 5 test documents" in out
     assert "4 replies" in out
@@ -60,7 +59,7 @@ def test_plain_texts_are_measured_and_not_asked(
     figures = json.loads(Path("metrics/evaluate.json").read_text())
     assert figures["test"]["documents"] == 3
     assert figures["replies"] == {"replies": 0}
-    assert Path("metrics/replies.jsonl").read_text() == ""
+    assert Path("metrics/replies.yaml").read_text().endswith("\n[]\n")
     assert "no replies, as the test split holds plain texts only" in capsys.readouterr().out
 
 

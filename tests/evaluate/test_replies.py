@@ -1,13 +1,14 @@
 import json
-from pathlib import Path
+from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from tests.support.tiny import CONVERSATIONS, conversation
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
 from theta.evaluate.replies import Answered, answer, by_turns, figures
-from theta.evaluate.replies_page import COLUMNS, fenced, page
+from theta.evaluate.replies_page import COLUMNS, page
 from theta.generate.assistant import Reply, ThetaModel
 from theta.generate.settings import GenerationSettings
 from theta.model import network
@@ -55,7 +56,7 @@ def test_texts_get_no_reply(assistant: ThetaModel) -> None:
     assert len(answers) == len(CONVERSATIONS)
     alone = answer(assistant, [text], replies=1, batch_size=1, seed=1)
     assert (alone, figures(alone)) == ([], {"replies": 0})
-    assert page(alone).startswith("# Replies to test questions\n\n0 questions")
+    assert page(alone).startswith("# 0 questions")
 
 
 def test_figures_of_perfect_and_of_empty_replies() -> None:
@@ -83,28 +84,43 @@ def test_repetition_is_counted_within_a_reply() -> None:
     assert figures([answered("a b A B", "x"), answered("a b", "x")])["repetition_rate"] == 1 / 4
 
 
-def test_a_page_takes_any_text_for_text() -> None:
-    hostile = "| a | b |\n```python\nprint(1)\n````\n# Heading <script>\n\n    indented"
-    odd = Conversation(conversation("d", "Q?", hostile).messages, "a *b*\n## c | <d>", "d.json#1")
-    text = page([Answered(odd, Reply(hostile, tokens=9, ended=False)), answered("Fine.", "Good.")])
-    assert "## 1. a \\*b\\* \\#\\# c \\| \\<d\\>" in text
-    assert "cut at the limit" in text
-    assert text.count(f"`````text\n{hostile}\n`````") == 2  # a fence longer than any inside
-    outside = [part for place, part in enumerate(text.split("`````")) if place % 2 == 0]
-    assert not any("script" in part for part in outside)
+def read(text: str) -> Any:
+    return YAML(typ="safe", pure=True).load(text)
 
 
-def test_a_multi_turn_question_shows_who_speaks() -> None:
-    text = page([Answered(CONVERSATIONS[2], Reply("Me.", tokens=2, ended=True))])
-    assert "user: Hi\nassistant: Hello! How can I help?\nuser: Who are you?" in text
+def test_a_page_reads_back_as_the_replies() -> None:
+    answers = [
+        answered("Me.", "I am."),
+        Answered(CONVERSATIONS[2], Reply("Us.", tokens=2, ended=False)),
+        answered("", "x"),
+    ]
+    assert read(page(answers)) == [each.to_json() for each in answers]
 
 
-def test_long_lines_are_wrapped_and_short_ones_kept() -> None:
-    lines = fenced("    code\n\n" + "word " * 60).splitlines()
-    assert lines[:3] == ["```text", "    code", ""]
-    assert max(map(len, lines)) <= COLUMNS
-    assert " ".join(lines[3:-1]).split() == ["word"] * 60
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        " a reply that begins with a space " + "and goes on " * 20,
+        "two  spaces and a line far beyond the width " * 5,
+        "| a | b |\n```python\nprint(1)\n````\n# Heading <script>\n\n    indented",
+        "a line break at the end\n",
+        "tab\tbell\x07 escape\x1b[31m return\r\n next\x85 line\u2028 mark\ufeff",
+        "yes",
+        "1e5",
+        "- a: b #c",
+        "中文 😀 é",
+        "word " * 100 + "\n\n" + "word " * 100 + "end",
+    ],
+)
+def test_a_page_holds_any_text_exactly_and_nothing_that_does_not_print(text: str) -> None:
+    written = page([answered(text, "Good.")])
+    assert read(written)[0]["reply"] == text
+    assert all(line.isprintable() for line in written.splitlines())
 
 
-def test_page_of_a_reply_without_text(tmp_path: Path) -> None:
-    assert "Reply\n\n```text\n```\n" in page([answered("", "Good.")])
+def test_paragraphs_are_folded_and_code_stays_as_it_is() -> None:
+    paragraph, code = "word " * 100 + "end", "if x:\n    y()\n\nz()"
+    lines = page([answered(paragraph, code)]).splitlines()
+    assert max(map(len, lines)) <= COLUMNS + len(" word")
+    assert lines[lines.index("  reference: |-") :][:5] == ["  reference: |-", "    if x:", "        y()", "", "    z()"]

@@ -12,7 +12,7 @@ from recipes.starter.extract import Conversation, Extract
 from recipes.starter.sources import Sources, read
 from recipes.starter.table import table
 from recipes.starter.wording import Exchange
-from tests.support.imports import ROOT, closure
+from tests.support.imports import ROOT, closure, missing, superfluous
 from theta.errors import SettingsError
 from theta.files import write_text
 from theta.params import load_whole
@@ -24,16 +24,42 @@ PIPELINE = yaml.safe_load((STARTER / "dvc.yaml").read_text())["stages"]
 THETA = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
 
 
-def code(deps: list[str]) -> set[str]:
-    paths = {(STARTER / dep).resolve().relative_to(ROOT).as_posix() for dep in deps if "$" not in dep}
-    return {path for path in paths if path.startswith(("stages/", "theta/")) or path.endswith(".py")}
+def code(deps: list[str]) -> list[str]:
+    """The deps that are code, as paths from the root."""
+    linked = [dep.removeprefix("linked/") for dep in deps if dep.startswith("linked/")]
+    return linked + [(STARTER / dep).relative_to(ROOT).as_posix() for dep in deps if "/" not in dep and ".py" in dep]
 
 
 @pytest.mark.parametrize("stage", THETA)
 def test_thetas_stages_are_those_of_the_root(stage: str) -> None:
     assert PIPELINE[stage]["cmd"] == f"PYTHONPATH=../.. {THETA[stage]['cmd']}"
-    assert [dep.removeprefix("../../") for dep in PIPELINE[stage]["deps"]] == THETA[stage]["deps"]
+    deps = [dep.removeprefix("linked/") for dep in PIPELINE[stage].get("deps", [])]
+    assert deps == THETA[stage].get("deps", [])
     assert {**PIPELINE[stage], "cmd": "", "deps": []} == {**THETA[stage], "cmd": "", "deps": []}
+
+
+def test_the_links_lead_to_the_code() -> None:
+    """DVC ignores byte code only within its project, so that is how the deps reach folders of code."""
+    assert (STARTER / "linked/theta").resolve() == ROOT / "theta"
+    assert (STARTER / "linked/stages").resolve() == ROOT / "stages"
+    outside = [dep for entry in PIPELINE.values() for dep in entry.get("deps", []) if dep.startswith("../")]
+    assert set(outside) == {"../../Datasets/conversations"}
+
+
+def test_the_lock_records_every_stage_as_it_is_declared() -> None:
+    recorded = yaml.safe_load((STARTER / "dvc.lock").read_text())["stages"]
+    data = load_whole(STARTER / "params.yaml").data.path
+    assert set(recorded) == set(PIPELINE)
+    for stage, entry in PIPELINE.items():
+        deps = [dep.replace("${data.path}", data) for dep in entry.get("deps", [])]
+        assert sorted(dep["path"] for dep in recorded[stage].get("deps", [])) == sorted(deps), stage
+        assert sorted(out["path"] for out in recorded[stage]["outs"]) == sorted(outs(entry)), stage
+        assert recorded[stage]["cmd"] == entry["cmd"], stage
+
+
+def outs(entry: dict[str, Any]) -> list[str]:
+    items = [*entry.get("outs", []), *entry.get("metrics", []), *entry.get("plots", [])]
+    return [item if isinstance(item, str) else next(iter(item)) for item in items]
 
 
 OWN = {
@@ -46,10 +72,12 @@ OWN = {
 
 
 @pytest.mark.parametrize("stage", OWN)
-def test_code_deps_of_the_other_stages_equal_the_import_closure(stage: str) -> None:
+def test_code_deps_of_the_other_stages_are_what_they_import(stage: str) -> None:
     needed = {path.relative_to(ROOT).as_posix() for name in OWN[stage] for path in closure(STARTER / f"{name}.py")}
-    reads = {"theta/tokens/gpt2"} if "theta/tokens/vocabulary.py" in needed else set()
-    assert code(PIPELINE[stage]["deps"]) == needed | reads
+    if "theta/tokens/vocabulary.py" in needed:
+        needed |= {f"theta/tokens/gpt2/{name}" for name in ("vocab.json", "merges.txt")}
+    listed = code(PIPELINE[stage]["deps"])
+    assert (missing(listed, needed), superfluous(listed, needed)) == ([], [])
     assert PIPELINE[stage]["cmd"] == f"PYTHONPATH=../.. python -m recipes.starter {stage}"
 
 

@@ -1,7 +1,10 @@
-"""Which project files a file imports, at its head or inside functions, directly or through others."""
+"""Which project files a file imports, at its head or inside functions, directly or through others.
+
+And whether the deps of a stage in a dvc.yaml cover them.
+"""
 
 import ast
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -36,6 +39,26 @@ def closure(file: Path) -> set[Path]:
         candidates = (ROOT.joinpath(*name.split(".")).with_suffix(".py") for name in imported_modules(current))
         waiting += [path for path in candidates if path.is_file()]
     return found
+
+
+def missing(deps: Iterable[str], needed: Iterable[str]) -> list[str]:
+    """Files of `needed` that no dep covers, as the file itself or as a folder around it."""
+    listed = list(deps)
+    return sorted(path for path in needed if not any(_covers(dep, path) for dep in listed))
+
+
+def superfluous(deps: Iterable[str], needed: Iterable[str]) -> list[str]:
+    """Deps that cover no file of `needed`, or only files that another dep covers."""
+    listed, paths = list(deps), list(needed)
+    return sorted(
+        dep
+        for dep in listed
+        if not any(_covers(dep, path) for path in paths) or any(_covers(other, dep) for other in listed if other != dep)
+    )
+
+
+def _covers(dep: str, path: str) -> bool:
+    return path == dep or path.startswith(f"{dep}/")
 
 
 def _is_type_checking(node: ast.AST) -> bool:

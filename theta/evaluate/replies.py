@@ -36,7 +36,7 @@ class Answered:
         return float(CHRF().sentence_score(self.reply.text, [self.reference]).score)
 
     def to_json(self) -> dict[str, Any]:
-        """The form of a line of `metrics/replies.jsonl`."""
+        """The form of an entry of `metrics/replies.yaml`."""
         value = self.conversation.to_json()
         return {
             "domain": value["domain"],

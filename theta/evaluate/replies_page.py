@@ -1,57 +1,51 @@
-"""metrics/replies.md: the replies for a human reader.
+"""metrics/replies.yaml: the replies, for people and for programs.
 
-Each text stands in a fenced block, so that nothing in it (tables, HTML, headings, an unclosed fence) is taken for
-Markdown. GitHub does not wrap such blocks: long lines are wrapped here. metrics/replies.jsonl holds the exact texts.
+YAML holds any text exactly and yet readably, in indented blocks with long lines folded, and escapes what does not
+print. DVC reads it too, which lets it restore the file from its run cache (see dvc.yaml) and plot chrF by length.
 """
 
-import re
-import textwrap
 from collections.abc import Sequence
+from io import StringIO
+from typing import TYPE_CHECKING
 
-from theta.conversation.messages import Message
+from ruamel.yaml import YAML
+
 from theta.evaluate.replies import Answered
 
-COLUMNS = 110
+if TYPE_CHECKING:
+    from ruamel.yaml.nodes import ScalarNode
+    from ruamel.yaml.representer import SafeRepresenter
+
+COLUMNS = 100
+"""A folded line ends at the first space after so many columns."""
 
 
 def page(answers: Sequence[Answered]) -> str:
-    """The page, a section for each reply."""
+    """The page: a list with an entry for each reply, as `Answered.to_json` describes it."""
+    yaml = YAML(typ="safe", pure=True)
+    yaml.default_flow_style = False
+    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # ruamel declares it as None
+    yaml.width = COLUMNS
+    yaml.indent(mapping=2, sequence=2, offset=0)
+    yaml.representer.add_representer(str, _text)
+    stream = StringIO()
+    yaml.dump([answered.to_json() for answered in answers], stream)
     intro = (
-        f"{len(answers)} questions of the test split, drawn evenly over domains: what the conversation says, and what "
-        "the model said. Long lines are wrapped; `replies.jsonl` holds the exact texts."
+        f"# {len(answers)} questions of the test split, drawn evenly over domains: what the conversation says "
+        "(reference),\n# and what the model said (reply).\n"
     )
-    sections = [_section(number, answered) for number, answered in enumerate(answers, start=1)]
-    return "\n\n".join(["# Replies to test questions", intro, *sections]) + "\n"
+    return intro + stream.getvalue()
 
 
-def _section(number: int, answered: Answered) -> str:
-    ended = "ended by itself" if answered.reply.ended else "cut at the limit"
-    domain = re.sub(r"([^\w\s])", r"\\\1", " ".join(answered.conversation.domain.split()))
-    return "\n\n".join([
-        f"## {number}. {domain}",
-        f"chrF {answered.chrf:.1f}, {answered.reply.tokens} tokens, {ended}",
-        f"Question\n\n{fenced(_question(answered.conversation.messages[:-1]))}",
-        f"Reference\n\n{fenced(answered.reference)}",
-        f"Reply\n\n{fenced(answered.reply.text)}",
-    ])  # fmt: skip
+def _text(representer: "SafeRepresenter", text: str) -> "ScalarNode":
+    """A scalar that reads back as `text`: in a block where that is exact, else in quotes, with escapes."""
+    return representer.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
 
 
-def _question(messages: Sequence[Message]) -> str:
-    """One question as it is; a longer prompt with the role before each message."""
-    if len(messages) == 1:
-        return messages[0].content
-    return "\n".join(f"{message.role}: {message.content}" for message in messages)
-
-
-def fenced(text: str) -> str:
-    """`text` in a fence longer than any that it holds, its long lines wrapped."""
-    fence = "`" * max(3, 1 + max(map(len, re.findall("`+", text)), default=0))
-    lines = [wrapped for line in text.splitlines() for wrapped in _wrapped(line)]
-    return "\n".join([f"{fence}text", *lines, fence])
-
-
-def _wrapped(line: str) -> list[str]:
-    # Short lines stay as they are; `wrap` would take the indentation of code for what it is, but drop a blank line.
-    if len(line) <= COLUMNS:
-        return [line]
-    return textwrap.wrap(line, COLUMNS, replace_whitespace=False, break_long_words=False, break_on_hyphens=False)
+def _style(text: str) -> str | None:
+    lines = text.split("\n")
+    if text != text.strip() or not all(line.isprintable() for line in lines):
+        return '"'
+    if len(lines) > 1:
+        return "|"
+    return ">" if len(text) > COLUMNS // 2 and "  " not in text else None
