@@ -67,19 +67,23 @@ def check(source: Source, names: Sequence[str], config: Mapping[str, Any]) -> No
         BaseModelError: a file is damaged, or config.json describes another model.
     """
     paths = [source.path(name) for name in names if not name.endswith(INDEX)]
+    is_pickled = not names[0].startswith(SAFETENSORS)
+    headers = [] if is_pickled else [_header(source, path) for path in paths]
     held = sum(path.stat().st_size for path in paths)
     # Before anything that takes time in proportion to the sizes of the config.
     if BYTES_PER_NUMBER * _parameters(config) > held:
         sizes = ", ".join(f"{key} {config[key]}" for key in ("n_layer", "n_embd", "n_positions", "vocab_size"))
         raise BaseModelError(
             f"model.base '{source.name}': {CONFIG} describes a model ({sizes}) that is larger than the weight files, "
-            f"which hold {held / 1e6:.1f} MB; copy both from the same model."
+            f"which hold {held / 1e6:.1f} MB: one of them is damaged or belongs to another model. Copy or download the "
+            "base again."
         )
-    if names[0].startswith(SAFETENSORS):
-        stored = {name: tensor for path in paths for name, tensor in _header(source, path).items()}
-        check_shapes(source.name, {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}, config)
-        if OUTPUT_MATRIX in stored and EMBEDDING in stored:
-            check_tied(source.name, _same_bytes(stored[OUTPUT_MATRIX], stored[EMBEDDING]))
+    if is_pickled:
+        return
+    stored = {name: tensor for header in headers for name, tensor in header.items()}
+    check_shapes(source.name, {name: (tensor.dtype, tensor.shape) for name, tensor in stored.items()}, config)
+    if OUTPUT_MATRIX in stored and EMBEDDING in stored:
+        check_tied(source.name, _same_bytes(stored[OUTPUT_MATRIX], stored[EMBEDDING]))
 
 
 def plain_name(name: str) -> str:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
+from warnings import catch_warnings, simplefilter
 from zipfile import is_zipfile
 
 import torch
@@ -132,8 +133,10 @@ _FORMATS = dict(zip((torch.float64, torch.float32, torch.float16, torch.bfloat16
 
 def _unpickle(base: str, path: Path) -> dict[str, torch.Tensor]:
     try:
-        # Files of torch before 1.6 are not ZIP archives and cannot be mapped.
-        found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+        with catch_warnings():
+            simplefilter("ignore")  # of other ways to pickle, which are refused or read below
+            # Files of torch before 1.6 are not ZIP archives and cannot be mapped.
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError:
         raise BaseModelError(
             f"model.base '{base}': {path.name} holds something other than tensors, which could run code when it is "

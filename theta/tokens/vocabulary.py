@@ -61,7 +61,7 @@ class Vocabulary:
         self.tokenizer = tokenizer
         # User text that spells a special token must stay text: ids of special tokens come from `Span.special` only.
         self.tokenizer.encode_special_tokens = True
-        self.size = _size(tokenizer)
+        self.size: int = tokenizer.get_vocab_size(with_added_tokens=True)
         self.special_ids = {token: self._id(token) for token in SPECIAL_TOKENS}
         self.end_id = self.special_ids[END]
         self.pad_id = self.special_ids[PAD]
@@ -165,7 +165,7 @@ def base_size(folder: Path) -> int:
         DataError: as `Vocabulary.from_base`.
     """
     Vocabulary.from_base(folder)
-    return _size(_read_base(folder))
+    return int(_read_base(folder).get_vocab_size(with_added_tokens=True))
 
 
 def shipped_size(folder: Path) -> int | None:
@@ -202,18 +202,16 @@ def _is_gpt2s(content: dict[str, Any]) -> bool:
     )
 
 
-def _size(tokenizer: Tokenizer) -> int:
-    """One more than the largest id: a vocabulary may have gaps."""
-    return 1 + max(tokenizer.get_vocab(with_added_tokens=True).values(), default=-1)
-
-
 def _with_special_tokens(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
     # GPT-2's own end of text must be special, or `encode_special_tokens` would not protect it.
     names = [*([END_OF_TEXT] if tokenizer.token_to_id(END_OF_TEXT) is not None else []), *SPECIAL_TOKENS]
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
-    ids = list(tokenizer.get_vocab(with_added_tokens=True).values())
-    if len(set(ids)) < len(ids):
-        raise DataError(f"{folder}: the vocabulary of this base gives one id to two tokens; choose another base.")
+    ids = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
+    if ids != list(range(len(ids))):
+        raise DataError(
+            f"{folder}: the ids of this base's vocabulary do not run from 0 without gaps, an id for each token; choose "
+            "another base."
+        )
     content = json.loads(tokenizer.to_str())
     own = [token for token in content["added_tokens"] if token["content"] in names]
     if all(token.items() >= SPECIAL.items() for token in own):
@@ -232,11 +230,9 @@ def _read_base(folder: Path) -> Tokenizer:
         tokenizer = _byte_level(folder)
     else:
         raise DataError(f"{folder} holds neither tokenizer.json nor vocab.json with merges.txt; is it a GPT-2 model?")
-    kind, ids = type(tokenizer.model).__name__, list(tokenizer.get_vocab(with_added_tokens=True).values())
-    if not isinstance(tokenizer.model, models.BPE) or len(ids) < 256:
-        raise DataError(
-            f"{folder} holds a {kind} vocabulary of {len(ids)} entries; Theta needs GPT-2's byte-level BPE."
-        )
+    kind, size = type(tokenizer.model).__name__, tokenizer.get_vocab_size()
+    if not isinstance(tokenizer.model, models.BPE) or size < 256:
+        raise DataError(f"{folder} holds a {kind} vocabulary of {size} entries; Theta needs GPT-2's byte-level BPE.")
     tokenizer.model.dropout = None  # it would give one text other ids each time
     return tokenizer
 
