@@ -185,9 +185,7 @@ def test_a_copy_of_the_project_finds_the_ignored_folder(
         descriptors.locate_weights(descriptor)
 
 
-def test_unchanged_files_are_not_read_again(
-    base: Path, project: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unchanged_files_are_not_read_again(base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "SETTLED_SECONDS", 0)
     first = resolve("bases/mine")
     memory = project / ".theta" / "digests.json"
@@ -347,8 +345,7 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
             {
                 "tokenizer__max_length": 2048,
                 "train__tokens_per_step": 2048,
-                "train__tokens_per_microbatch": 2048,
-                "evaluate__tokens_per_microbatch": 2048,
+                "machine__tokens_per_microbatch": 2048,
             },
             r"tokenizer\.max_length is 2048, but model\.base 'scratch:nano' has 1024 positions; set it to 1024 or less",
         ),

@@ -63,7 +63,7 @@ def edit_config(**values: Any) -> None:
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def edit_weights(change: Callable[[dict[str, torch.Tensor]], None]) -> None:
+def edit_weights(change: Callable[[dict[str, torch.Tensor]], object]) -> None:
     tensors = load_file(BASE / "model.safetensors")
     change(tensors)
     save_file(tensors, BASE / "model.safetensors", metadata={"format": "pt"})
@@ -286,6 +286,21 @@ def untie(tensors: dict[str, torch.Tensor]) -> None:
     tensors["lm_head.weight"][7, 3] += 1
 
 
+def untie_by_config() -> None:
+    edit_weights(untie)
+    edit_config(tie_word_embeddings=False)
+
+
+def pickled_of_another_width() -> None:
+    pickled()
+    edit_config(n_embd=14)
+
+
+def pickled_part(size: int) -> None:
+    pickled()
+    truncate("pytorch_model.bin", size)
+
+
 def untie_pickled() -> None:
     edit_weights(untie)
     torch.save(load_file(BASE / "model.safetensors"), BASE / "pytorch_model.bin")
@@ -314,7 +329,7 @@ def index(weight_map: Any) -> None:
 
 DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     "untied": (lambda: edit_weights(untie), "is untied: its output matrix .* differs from its embedding"),
-    "untied by config": (lambda: (edit_weights(untie), edit_config(tie_word_embeddings=False)), "is untied"),
+    "untied by config": (untie_by_config, "is untied"),
     "untied, pickled": (untie_pickled, "is untied"),
     "untied without a matrix": (lambda: edit_config(tie_word_embeddings=False), r"there is no lm_head\.weight"),
     "a billion layers": (lambda: edit_config(n_layer=10**9), "n_layer 1000000000, .* is larger than the weight files"),
@@ -330,7 +345,7 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
         "wte.weight has the shape 270 x 16, but config.json asks for 270 x 14; copy both from the same model",
     ),
     "another width, pickled": (
-        lambda: (pickled(), edit_config(n_embd=14)),
+        pickled_of_another_width,
         "wte.weight has the shape 270 x 16, but config.json asks for 270 x 14",
     ),
     "another vocabulary": (lambda: edit_config(vocab_size=269), "wte.weight has the shape 270 x 16, but .* 269 x 16"),
@@ -344,6 +359,9 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "cross-attention": (lambda: edit_config(add_cross_attention=True), "has cross-attention to an encoder"),
     "an unknown activation": (lambda: edit_config(activation_function="snake"), "activation_function .* is 'snake'"),
+    "a dropout of text": (lambda: edit_config(resid_pdrop="x"), "resid_pdrop .* is 'x', expected a number from 0 to 1"),
+    "no epsilon": (lambda: edit_config(layer_norm_epsilon=None), "layer_norm_epsilon .* is None, expected a number"),
+    "a switch of text": (lambda: edit_config(scale_attn_weights="no"), "scale_attn_weights .* is 'no', expected true"),
     "half a file": (lambda: truncate("model.safetensors", 9000), "model.safetensors is damaged .*copy or download"),
     "half a header": (lambda: truncate("model.safetensors", 90), "model.safetensors is damaged"),
     "no bytes": (lambda: truncate("model.safetensors", 0), "model.safetensors is empty"),
@@ -364,8 +382,8 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     "a list": (lambda: replace_pickled([torch.zeros(8000)]), "is not a plain list of weights"),
     "a pickled pointer": (lambda: replace_pickled(POINTER), "pytorch_model.bin is a git-lfs pointer"),
     "nothing pickled": (lambda: replace_pickled(b""), "pytorch_model.bin is empty"),
-    "half a pickle": (lambda: (pickled(), truncate("pytorch_model.bin", 45_000)), "pytorch_model.bin .*is damaged"),
-    "a tenth of a pickle": (lambda: (pickled(), truncate("pytorch_model.bin", 9000)), "one of them is damaged or"),
+    "half a pickle": (lambda: pickled_part(45_000), "pytorch_model.bin .*is damaged"),
+    "a tenth of a pickle": (lambda: pickled_part(9000), "one of them is damaged or"),
     "another pickle": (lambda: damage_pickled(80), "pytorch_model.bin .*is damaged"),
     "random bytes": (lambda: replace_pickled(bytes(range(256)) * 200), "pytorch_model.bin .*is damaged"),
     "shards elsewhere": (

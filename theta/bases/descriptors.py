@@ -41,6 +41,8 @@ SHAPE = {
 LARGEST_SIZE = 2**31
 ACTIVATIONS = ("gelu_new", "gelu", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
 """Names that a base's config.json may hold; all are known to transformers."""
+FRACTIONS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "layer_norm_epsilon")
+SWITCHES = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings")
 
 
 def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) -> tuple[Descriptor, Descriptor]:
@@ -213,10 +215,13 @@ def _config(source: Source) -> dict[str, Any]:
             f"model.base '{source.name}' has cross-attention to an encoder; Theta trains models without one."
         )
     if (activation := config.get("activation_function", ACTIVATIONS[0])) not in ACTIVATIONS:
-        raise BaseModelError(
-            f"model.base '{source.name}': activation_function in {CONFIG} is {activation!r}; Theta trains GPT-2s with "
-            f"{', '.join(ACTIVATIONS)}."
-        )
+        raise _wrong_value(source, "activation_function", activation, f"one of {', '.join(ACTIVATIONS)}")
+    for key in FRACTIONS:
+        if type(value := config.get(key, 0)) not in (int, float) or not 0 <= value <= 1:
+            raise _wrong_value(source, key, value, "a number from 0 to 1")
+    for key in SWITCHES:
+        if type(value := config.get(key, True)) is not bool:
+            raise _wrong_value(source, key, value, "true or false")
     return config
 
 
@@ -227,15 +232,17 @@ def _shape(source: Source, config: Mapping[str, Any]) -> dict[str, int]:
         sizes["n_inner"] = config["n_inner"]
     for key, size in sizes.items():
         if type(size) is not int or not 1 <= size < LARGEST_SIZE:
-            raise BaseModelError(
-                f"model.base '{source.name}': {key} in {CONFIG} is {size!r}, expected a count below {LARGEST_SIZE:,}."
-            )
+            raise _wrong_value(source, key, size, f"a count below {LARGEST_SIZE:,}")
     if shape["width"] % shape["heads"]:
         raise BaseModelError(
             f"model.base '{source.name}': n_embd {shape['width']} in {CONFIG} is not a multiple of n_head "
             f"{shape['heads']}; copy the base again."
         )
     return shape
+
+
+def _wrong_value(source: Source, key: str, value: object, expected: str) -> BaseModelError:
+    return BaseModelError(f"model.base '{source.name}': {key} in {CONFIG} is {value!r}, expected {expected}.")
 
 
 def _shipped_tokenizer(positions: int) -> Descriptor:
