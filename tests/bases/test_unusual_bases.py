@@ -286,6 +286,16 @@ def untie(tensors: dict[str, torch.Tensor]) -> None:
     tensors["lm_head.weight"][7, 3] += 1
 
 
+def overlap() -> None:
+    path = BASE / "model.safetensors"
+    content = path.read_bytes()
+    length = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + length])
+    header["transformer.wpe.weight"]["data_offsets"] = header["transformer.wte.weight"]["data_offsets"]
+    changed = json.dumps(header).encode()
+    path.write_bytes(len(changed).to_bytes(8, "little") + changed + content[8 + length :])
+
+
 def untie_by_config() -> None:
     edit_weights(untie)
     edit_config(tie_word_embeddings=False)
@@ -362,8 +372,21 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     "a dropout of text": (lambda: edit_config(resid_pdrop="x"), "resid_pdrop .* is 'x', expected a number from 0 to 1"),
     "no epsilon": (lambda: edit_config(layer_norm_epsilon=None), "layer_norm_epsilon .* is None, expected a number"),
     "a switch of text": (lambda: edit_config(scale_attn_weights="no"), "scale_attn_weights .* is 'no', expected true"),
-    "half a file": (lambda: truncate("model.safetensors", 9000), "model.safetensors is damaged .*copy or download"),
-    "half a header": (lambda: truncate("model.safetensors", 90), "model.safetensors is damaged"),
+    "half a file": (lambda: truncate("model.safetensors", 9000), "is damaged .it has 9000 bytes, its header asks for"),
+    "half a header": (lambda: truncate("model.safetensors", 90), "model.safetensors is damaged .its header would be"),
+    "a header that asks for more": (
+        lambda: (BASE / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + bytes(80_000)),
+        "model.safetensors is damaged .its header would be 4611686018427387904 bytes long",
+    ),
+    "a header of another kind": (
+        lambda: (BASE / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]" + bytes(80_000)),
+        "model.safetensors is damaged",
+    ),
+    "bytes too many": (
+        lambda: (BASE / "model.safetensors").write_bytes((BASE / "model.safetensors").read_bytes() + b"more"),
+        "model.safetensors is damaged .it has .* bytes, its header asks for",
+    ),
+    "overlapping tensors": (overlap, "model.safetensors is damaged .transformer.* is not in its place"),
     "no bytes": (lambda: truncate("model.safetensors", 0), "model.safetensors is empty"),
     "a pointer": (
         lambda: (BASE / "model.safetensors").write_bytes(POINTER),

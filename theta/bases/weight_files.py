@@ -6,6 +6,7 @@ A safetensors file begins with a header that names each tensor, its number forma
 """
 
 import json
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,10 +25,10 @@ WEIGHTS = (SAFETENSORS, f"{SAFETENSORS}{INDEX}", PICKLED, f"{PICKLED}{INDEX}")
 PREFIX = "transformer."
 """Of the names of all tensors but the output matrix; files of a model without a head leave it out."""
 EMBEDDING, OUTPUT_MATRIX = "wte.weight", "lm_head.weight"
-FLOATS = ("F64", "F32", "F16", "BF16")
-"""Number formats that a base may be stored in, by their names in safetensors."""
-BYTES_PER_NUMBER = 2
-"""The least that one of `FLOATS` takes."""
+FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
+"""Number formats that a base may be stored in, by their names in safetensors, and the bytes of a number."""
+LENGTH_BYTES = 8
+"""At the start of a safetensors file: the length of the header."""
 
 Shape = tuple[int, ...]
 
@@ -71,7 +72,7 @@ def check(source: Source, names: Sequence[str], config: Mapping[str, Any]) -> No
     headers = [] if is_pickled else [_header(source, path) for path in paths]
     held = sum(path.stat().st_size for path in paths)
     # Before anything that takes time in proportion to the sizes of the config.
-    if BYTES_PER_NUMBER * _parameters(config) > held:
+    if min(FLOATS.values()) * _parameters(config) > held:
         sizes = ", ".join(f"{key} {config[key]}" for key in ("n_layer", "n_embd", "n_positions", "vocab_size"))
         raise BaseModelError(
             f"model.base '{source.name}': {CONFIG} describes a model ({sizes}) that is larger than the weight files, "
@@ -162,24 +163,36 @@ def _inner(config: Mapping[str, Any]) -> int:
 
 
 def _header(source: Source, path: Path) -> dict[str, _Stored]:
-    """The tensors of a safetensors file, by `plain_name`."""
-    from safetensors import SafetensorError, safe_open
-
+    """The tensors of a safetensors file, by `plain_name`; read without the library, which would load numpy for it."""
     try:
-        with safe_open(path, framework="np"), path.open("rb") as file:  # the library checks the header and file size
-            length = int.from_bytes(file.read(8), "little")
-            header = json.loads(file.read(length))
-    except (OSError, ValueError, SafetensorError) as fault:
+        return {plain_name(name): stored for name, stored in _read_header(path).items()}
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as fault:
         raise BaseModelError(
             f"model.base '{source.name}': {path.name} is damaged ({reason(fault)}); copy or download it again."
         ) from None
+
+
+def _read_header(path: Path) -> dict[str, _Stored]:
+    data_bytes = path.stat().st_size - LENGTH_BYTES
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(LENGTH_BYTES), "little")
+        if not 0 < length <= data_bytes:
+            raise ValueError(f"its header would be {length} bytes long")
+        header = json.loads(file.read(length))
     header.pop("__metadata__", None)
-    return {
-        plain_name(name): _Stored(
-            path, entry["dtype"], tuple(entry["shape"]), *(8 + length + offset for offset in entry["data_offsets"])
-        )
-        for name, entry in header.items()
-    }
+    start, stored = LENGTH_BYTES + length, {}
+    for name, entry in header.items():
+        begin, end = entry["data_offsets"]
+        stored[name] = _Stored(path, entry["dtype"], tuple(entry["shape"]), start + begin, start + end)
+    place = start
+    for name, tensor in sorted(stored.items(), key=lambda item: (item[1].begin, item[1].end)):
+        size = math.prod(tensor.shape) * FLOATS.get(tensor.dtype, 0) or tensor.end - tensor.begin
+        if (tensor.begin, tensor.end) != (place, place + size):
+            raise ValueError(f"{name} is not in its place")
+        place = tensor.end
+    if place != path.stat().st_size:
+        raise ValueError(f"it has {path.stat().st_size} bytes, its header asks for {place}")
+    return stored
 
 
 def _expected_shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
