@@ -1,22 +1,30 @@
 """fetch: model.base -> models/base/{weights,tokenizer}.json, which say what the base is, and rehearsal.jsonl.
 
-Nothing is copied but the conversations that a local base brings along for rehearsal; the file is empty without them.
+Of a local base, the conversations that it brings along for rehearsal are copied; rehearsal.jsonl is empty without them.
+Weights are never copied.
 """
 
+import os
+from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import typer
 
 from theta.bases.descriptors import parameters, rehearsal, resolve
 from theta.corpus.readers import find
 from theta.errors import SettingsError
-from theta.files import replacing, write_json
+from theta.files import digest, read_json, replacing, write_json
 from theta.params import load_whole
 from theta.train.settings import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
-"""Folders that the stages write: no base may lie in one."""
+"""Folders that the stages write: no base may be in one."""
 
+SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
+
+CHECKED = Path(".theta/checked_base.json")
+"""Which base was checked in full; git ignores it."""
 
 HIGH_LEARNING_RATE = 1e-3
 """Above this a pretrained GPT-2 unlearns its language within a few steps."""
@@ -34,10 +42,11 @@ def fetch(
         SettingsError: any section of `params` is wrong. DVC removes the outs of a stage before it runs, so a fault
             that only a later stage finds costs the results of the last run.
         DataError: data.path holds no conversations.
-        BaseModelError: the base cannot be had.
+        BaseModelError: the base cannot be fetched or used.
     """
     sections = load_whole(params)
     model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
+    _check_data_path(sections.data.path)
     find(Path(sections.data.path), sections.data.include)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
@@ -46,6 +55,7 @@ def fetch(
             f"positions; set it to {base['positions']} or less."
         )
     check_options(sections.train, base["layers"])
+    _check_in_full(base, vocabulary)
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
     with replacing(rehearsed) as temporary:
@@ -58,3 +68,40 @@ def fetch(
             err=True,
         )
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
+
+
+def _check_data_path(path: str) -> None:
+    if path.startswith("~"):
+        raise SettingsError(
+            f"data.path is '{path}'; DVC, which reads it too, does not expand '~': write {os.path.expanduser(path)}."  # noqa: PTH111
+        )
+    folder = Path(path).resolve()
+    if Path.cwd().resolve().is_relative_to(folder):
+        raise SettingsError(f"data.path is '{path}', which holds this whole project; give a folder of conversations.")
+    if any(folder.is_relative_to(system) for system in SYSTEM_FOLDERS):
+        raise SettingsError(f"data.path is '{path}', a folder of the system; give a folder of conversations.")
+
+
+def _check_in_full(weights: dict[str, Any], tokenizer: dict[str, Any]) -> None:
+    """Check what only torch and transformers can tell of an unusual base; once for each base: it takes seconds.
+
+    Raises:
+        BaseModelError: the base cannot be trained or exported.
+    """
+    is_pickled = any(name.endswith(".bin") for name in weights["files"])
+    has_own_tokenizer = tokenizer["kind"] != "shipped"
+    if not is_pickled and not has_own_tokenizer:
+        return
+    versions = [version(name) for name in ("torch", "transformers", "tokenizers")]
+    checked = {"content": digest([weights, tokenizer, versions])}
+    if CHECKED.is_file() and read_json(CHECKED) == checked:
+        return
+    if is_pickled:
+        from theta.model.network import check_pickled
+
+        check_pickled(weights)
+    if has_own_tokenizer:
+        from theta.export.verification import check_base_tokenizer
+
+        check_base_tokenizer(tokenizer)
+    write_json(CHECKED, checked)

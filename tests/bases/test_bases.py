@@ -9,10 +9,11 @@ from tokenizers import Tokenizer, pre_tokenizers
 
 from stages.fetch import fetch
 from tests.support.checkpoints import save_gpt2, save_other_tokenizer
-from theta.bases import descriptors
-from theta.bases.presets import PRESETS
+from theta.bases import descriptors, digests
+from theta.bases.presets import PRESETS, parameter_count
+from theta.bases.settings import ModelSettings
 from theta.errors import BaseModelError, DataError, ThetaError
-from theta.files import read_json, sha256
+from theta.files import read_json, sha256, write_json
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 PARAMS = Path(__file__).parents[2] / "params.yaml"
@@ -59,7 +60,7 @@ def test_local_folder(base: Path) -> None:
     weights, tokenizer = resolve("bases/mine")
     assert weights == {
         "kind": "local", "name": "bases/mine", "revision": None,
-        "positions": 1024, "layers": 2, "heads": 2, "width": 32, "vocabulary_size": 50_257,
+        "positions": 1024, "layers": 2, "heads": 2, "width": 32, "vocabulary_size": 50_257, "tokens": 50_257,
         "files": {name: sha256(base / name) for name in ("config.json", "model.safetensors")},
     }  # fmt: skip
     assert descriptors.locate_weights(weights) == base
@@ -71,6 +72,20 @@ def test_parameters_are_counted_as_torch_counts_them(base: Path) -> None:
 
     weights, _ = resolve("bases/mine")
     assert descriptors.parameters(weights) == GPT2LMHeadModel.from_pretrained(base).num_parameters()
+
+
+def test_parameters_with_another_width_of_perceptrons() -> None:
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    model = GPT2LMHeadModel(GPT2Config(n_layer=3, n_embd=24, n_head=2, vocab_size=90, n_positions=40, n_inner=7))
+    assert parameter_count(3, 24, 90, 40, inner=7) == model.num_parameters()
+
+
+def test_messages_and_settings_name_all_presets() -> None:
+    described = str(ModelSettings.model_fields["base"].description)
+    with pytest.raises(BaseModelError) as caught:
+        resolve("scratch:huge")
+    assert all(name in described and f"scratch:{name}" in str(caught.value) for name in PRESETS)
 
 
 @pytest.mark.slow
@@ -93,6 +108,35 @@ def test_an_exported_folder_has_the_shipped_vocabulary(base: Path) -> None:
     Vocabulary.from_base(GPT2_FOLDER).save(base / "saved", 1024)
     shutil.copytree(base / "saved", base, dirs_exist_ok=True)
     assert resolve("bases/mine")[1] == resolve("scratch:mini")[1]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("special", [[], ["<|system|>"], ["<|system|>", "<|user|>"]])
+def test_special_tokens_in_theta_s_order_leave_the_vocabulary_the_shipped_one(base: Path, special: list[str]) -> None:
+    tokenizer = Tokenizer.from_file(str(base / "tokenizer.json"))
+    tokenizer.add_special_tokens(special)
+    tokenizer.save(str(base / "tokenizer.json"))
+    weights, found = resolve("bases/mine")
+    assert (weights["tokens"], found["kind"]) == (50_257 + len(special), "shipped")
+    assert Vocabulary.from_base(base).special_ids == Vocabulary.from_base(GPT2_FOLDER).special_ids
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("change", ["no splitter", "normalizer", "ignore_merges", "another order", "a merge less"])
+def test_what_changes_ids_is_another_vocabulary(base: Path, change: str) -> None:
+    content = read_json(base / "tokenizer.json")
+    if change == "no splitter":
+        content["pre_tokenizer"]["use_regex"] = False
+    elif change == "normalizer":
+        content["normalizer"] = {"type": "NFC"}
+    elif change == "ignore_merges":
+        content["model"]["ignore_merges"] = True
+    elif change == "another order":
+        content["added_tokens"] += [{**content["added_tokens"][0], "id": 50_257, "content": "<|pad|>"}]
+    else:
+        content["model"]["merges"].pop()
+    write_json(base / "tokenizer.json", content)
+    assert resolve("bases/mine")[1]["kind"] == "local"
 
 
 @pytest.mark.slow
@@ -141,6 +185,51 @@ def test_a_copy_of_the_project_finds_the_ignored_folder(
         descriptors.locate_weights(descriptor)
 
 
+def test_unchanged_files_are_not_read_again(base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "SETTLED_SECONDS", 0)
+    first = resolve("bases/mine")
+    memory = project / ".theta" / "digests.json"
+    entries = read_json(memory)
+    assert {Path(name).name for name in entries} == {"config.json", "model.safetensors"}
+    # A digest that no file has shows that the file itself is not read.
+    for entry in entries.values():
+        entry[-1] = "0" * 64
+    write_json(memory, entries)
+    assert set(resolve("bases/mine")[0]["files"].values()) == {"0" * 64}
+    before = (base / "model.safetensors").stat()
+    with (base / "model.safetensors").open("r+b") as weights:
+        weights.seek(-1, os.SEEK_END)
+        weights.write(b"\x01")
+    os.utime(base / "model.safetensors", ns=(before.st_atime_ns, before.st_mtime_ns))  # the same size and time
+    found = resolve("bases/mine")[0]["files"]
+    assert found == {"config.json": "0" * 64, "model.safetensors": sha256(base / "model.safetensors")}
+    memory.write_text("[1, {")
+    assert resolve("bases/mine")[0]["files"]["config.json"] == first[0]["files"]["config.json"]
+
+
+def test_a_file_changed_a_moment_ago_is_read_again(base: Path, project: Path) -> None:
+    (base / "config.json").touch()
+    resolve("bases/mine")
+    assert not (project / ".theta" / "digests.json").exists()
+
+
+def test_files_of_the_hubs_cache_are_named_by_their_digest(base: Path, project: Path) -> None:
+    blobs = project / "cache" / "blobs"
+    blobs.mkdir(parents=True)
+    name = "ab" * 32
+    (base / "model.safetensors").rename(blobs / name)
+    (base / "model.safetensors").symlink_to(blobs / name)
+    assert resolve("bases/mine")[0]["files"]["model.safetensors"] == name
+    (base / "model.safetensors").unlink()
+    (base / "model.safetensors").symlink_to((blobs / name).rename(blobs / "ab"))  # as small files of git are named
+    assert resolve("bases/mine")[0]["files"]["model.safetensors"] == sha256(blobs / "ab")
+
+
+def test_a_memory_that_cannot_be_written_costs_nothing_but_time(base: Path, project: Path) -> None:
+    (project / ".theta").write_text("a file in the place of the folder")
+    assert resolve("bases/mine")[0]["files"]["config.json"] == sha256(base / "config.json")
+
+
 @pytest.mark.parametrize("name", ["bases/nine", "./mine", "~/no/such", "/no/such/base", "a/b/c", "~nobody"])
 def test_a_missing_folder_is_not_asked_of_the_hub(base: Path, name: str) -> None:
     with pytest.raises(BaseModelError, match=rf"model.base '{name}': this folder does not exist"):
@@ -154,7 +243,7 @@ def test_cycles_are_refused(base: Path, project: Path) -> None:
     shutil.copytree(base, final)
     (project / "link").symlink_to(final)
     for spelling in ("models/theta_final", "./models/theta_final/", str(final), "link", "models/x/../theta_final/."):
-        with pytest.raises(BaseModelError, match=r"lies in models/theta_final.*theta release.*set model.base"):
+        with pytest.raises(BaseModelError, match=r"is in models/theta_final.*theta release.*set model.base"):
             resolve(spelling)
     shutil.copytree(base, project / "models" / "theta_enhanced_20261123" / "theta_final")
     assert resolve("models/theta_enhanced_20261123/theta_final")[0]["kind"] == "local"
@@ -165,9 +254,9 @@ def test_cycles_are_refused(base: Path, project: Path) -> None:
     [
         ('{"model_type": "llama"}', "is a model of type 'llama'; Theta trains type 'gpt2'"),
         ("{}", "is a model of type None"),
-        ("[]", "config.json holds no JSON object"),
+        ("[]", "config.json does not hold a JSON object"),
         ("{", "config.json is not valid JSON"),
-        ('{"model_type": "gpt2", "n_layer": "two"}', "n_layer in config.json is 'two', not a count"),
+        ('{"model_type": "gpt2", "n_layer": "two"}', "n_layer in config.json is 'two', expected a count"),
     ],
 )
 def test_config_of_another_kind(base: Path, config: str, message: str) -> None:
@@ -190,7 +279,7 @@ def test_damaged_folders(base: Path) -> None:
 
 
 def test_other_settings_that_cannot_be_met(base: Path) -> None:
-    with pytest.raises(BaseModelError, match="'scratch:huge' is no size of a new model; there are scratch:nano"):
+    with pytest.raises(BaseModelError, match="'scratch:huge' is not a preset; choose one of scratch:nano"):
         resolve("scratch:huge")
     for name in ("scratch:mini", "bases/mine"):
         with pytest.raises(BaseModelError, match=f"model.revision is 'main', but model.base '{name}' is not on a hub"):
@@ -246,6 +335,11 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
             r"train\.tokens_per_step is 300, must be at least tokenizer\.max_length, 512",
         ),
         ({"data__path": "nowhere"}, r"nowhere does not exist"),
+        ({"data__path": None}, r"data\.path is None, expected a valid string"),
+        ({"data__path": "~/chats"}, r"data\.path is '~/chats'; DVC.* does not expand '~': write /.*/chats\."),
+        ({"data__path": "/"}, r"data\.path is '/', which holds this whole project"),
+        ({"data__path": ".."}, r"data\.path is '\.\.', which holds this whole project"),
+        ({"data__path": "/proc/self"}, r"data\.path is '/proc/self', a folder of the system"),
         ({"model__bass": "gpt2"}, r"unknown key model\.bass \(did you mean 'base'\?\)"),
         (
             {

@@ -146,7 +146,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys: pytest.Captur
         ),
         (
             ("plan", "--model", "scratch:huge", "--vram", "12"),
-            "error: model.base 'scratch:huge' is no size of a new model",
+            "error: model.base 'scratch:huge' is not a preset",
         ),
         (("plan", "--vram", "0"), "error: --vram is 0, allowed is a memory above 0, in GiB."),
         (("models", "--vram", "-1"), "error: --vram is -1, allowed is a memory above 0, in GiB."),

@@ -189,7 +189,7 @@ def test_the_same_seed_gives_the_same_new_model() -> None:
 def test_mixing_in_the_base_leaves_alone_the_tokens_that_it_does_not_have(model: GPT2LMHeadModel) -> None:
     base = network.new(2, 2, 32, seed=2, vocabulary_size=VOCABULARY_SIZE - 5)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
-    network.mix_in(model, base, 0.25, VOCABULARY_SIZE)
+    network.mix_in(model, base, 0.25)
     theirs = dict(base.named_parameters())
     for name, ours in model.named_parameters():
         rows = len(theirs[name])

@@ -18,9 +18,9 @@ DIRECTION: dict[str, set[str]] = {
     "optim": {"kernels", "machine"},
     "memory": {"tokens", "bases", "machine", "optim"},
     "train": {"tokens", "kernels", "machine", "model", "optim", "memory"},
-    "generate": {"conversation", "tokens", "machine", "model"},
+    "generate": {"conversation", "tokens", "bases", "machine", "model"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
-    "export": {"conversation", "tokens", "model", "generate"},
+    "export": {"conversation", "tokens", "bases", "model", "generate"},
     "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
 }
 IMPORTABLE_BY_ALL = {"settings", "errors", "files"}

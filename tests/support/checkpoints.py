@@ -1,9 +1,11 @@
 """Small real checkpoints, saved as the hub holds them."""
 
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from theta.tokens.vocabulary import GPT2_FOLDER
 
@@ -29,9 +31,36 @@ def save_gpt2(folder: Path, width: int = 32, shard_size: str = "50GB") -> Path:
 
 
 def save_other_tokenizer(folder: Path) -> None:
+    byte_level().save(str(folder / "tokenizer.json"))
+
+
+def byte_level(
+    splitter: pre_tokenizers.PreTokenizer | None = None,
+    normalizer: normalizers.Normalizer | None = None,
+    special: Sequence[Any] = (),
+) -> Tokenizer:
+    """A byte-level BPE of 270 tokens."""
     tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.pre_tokenizer = splitter or pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    trainer = trainers.BpeTrainer(vocab_size=300, initial_alphabet=alphabet, show_progress=False)
-    tokenizer.train_from_iterator(["a stitch in time saves nine"] * 3, trainer)
+    trainer = trainers.BpeTrainer(
+        vocab_size=270, initial_alphabet=alphabet, special_tokens=list(special), show_progress=False
+    )
+    tokenizer.train_from_iterator(["a stitch in time 12 12 123 123 saves nine Saves Nine"] * 3, trainer)
+    if normalizer:
+        tokenizer.normalizer = normalizer
+    return tokenizer
+
+
+def save_base(folder: Path, tokenizer: Tokenizer, rows: int | None = None, **config: Any) -> Path:
+    """A model of 2 layers, width 16, with a tokenizer; `rows` of its embedding, by default one for each token."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    rows = rows or tokenizer.get_vocab_size(with_added_tokens=True)
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 16, "n_positions": 256, "vocab_size": rows}
+    GPT2LMHeadModel(GPT2Config(**{**sizes, **config})).save_pretrained(folder)
     tokenizer.save(str(folder / "tokenizer.json"))
+    return folder

@@ -1,37 +1,35 @@
 """The model that training starts from, as two small descriptors of content.
 
-    resolve("gpt2", ...) -> weights    kind, name, revision, sha256 of config.json and the weight files, shape
-                            tokenizer  kind, name, revision, sha256 of the tokenizer's files, positions
+    resolve("gpt2", ...) -> weights    kind, name, revision, SHA-256 of config.json and the weight files, shape, tokens
+                            tokenizer  kind, name, revision, SHA-256 of the tokenizer's files, positions
 
-Stages that depend on a descriptor rerun when the bytes of a base change, and only then. The tokenizer's says no more
-than that the vocabulary is GPT-2's where it is, so going from gpt2 to gpt2-medium tokenizes nothing again. No path of
-a machine stands in them: `locate_weights` and `locate_tokenizer` find the files where they lie today.
+Stages that depend on a descriptor rerun when the bytes of a base change, and only then. The tokenizer's descriptor is
+the same for every base that has GPT-2's vocabulary, so going from gpt2 to gpt2-medium tokenizes nothing again.
+Descriptors hold no path of a machine: `locate_weights` and `locate_tokenizer` find the files where they are today.
 """
 
-import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from theta.bases import local
+from theta.bases import local, weight_files
+from theta.bases.digests import Digests
 from theta.bases.hub import CONFIG, OWNER, Repository, cached_folders
-from theta.bases.presets import GPT2, POSITIONS, PRESETS, VOCABULARY_SIZE, Preset, preset
+from theta.bases.presets import GPT2, POSITIONS, PRESETS, VOCABULARY_SIZE, Preset, parameter_count, preset
+from theta.bases.source import Source
 from theta.errors import BaseModelError
 from theta.files import sha256
-from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
+from theta.tokens.vocabulary import GPT2_FILES, GPT2_FOLDER, TOKENIZER_JSON, base_size, shipped_size
 
 Descriptor = dict[str, Any]
 
 SCRATCH = "scratch:"
-INDEX = ".index.json"
-WEIGHTS = ("model.safetensors", f"model.safetensors{INDEX}", "pytorch_model.bin", f"pytorch_model.bin{INDEX}")
-"""In the order in which transformers prefers them."""
-TOKENIZERS = (("tokenizer.json",), ("vocab.json", "merges.txt"))
+TOKENIZERS = ((TOKENIZER_JSON,), GPT2_FILES)
 """In the order in which `Vocabulary.from_base` prefers them."""
 REHEARSAL = "rehearsal.jsonl"
 """Conversations that a local base may bring along, to be rehearsed while it is fine-tuned."""
-SHIPPED_FILES = ("vocab.json", "merges.txt")
+DIGESTS = Path(".theta/digests.json")
+"""Where a machine remembers the digests of files, in the project's folder; git ignores it."""
 SHAPE = {
     "positions": ("n_positions", POSITIONS),
     "layers": ("n_layer", 12),
@@ -39,16 +37,12 @@ SHAPE = {
     "width": ("n_embd", 768),
     "vocabulary_size": ("vocab_size", VOCABULARY_SIZE),
 }
-"""Facts of a descriptor: key in a GPT-2's config.json, and what GPT-2 has where the key is left out."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Source:
-    kind: str
-    name: str
-    revision: str | None
-    file: Callable[[str], Path | None]
-    """The path of a file of the base, None if it has none of that name."""
+"""Facts of a descriptor: the key in a GPT-2's config.json, and GPT-2's own value, for a config without the key."""
+LARGEST_SIZE = 2**31
+ACTIVATIONS = ("gelu_new", "gelu", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
+"""Names that a base's config.json may hold; all are known to transformers."""
+FRACTIONS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "layer_norm_epsilon")
+SWITCHES = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings")
 
 
 def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) -> tuple[Descriptor, Descriptor]:
@@ -61,8 +55,9 @@ def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) ->
         outs: folders that the pipeline writes; a base in one of them would depend on itself.
 
     Raises:
-        BaseModelError: the base cannot be had, is of another kind, or lies in one of `outs`.
-        DataError: its tokenizer is not of GPT-2's kind.
+        BaseModelError: the base is missing, cannot be fetched, is damaged, is not a model that Theta trains, or lies in
+            one of `outs`.
+        DataError: its tokenizer cannot be used.
     """
     if base.startswith(SCRATCH):
         _refuse_revision(base, revision)
@@ -72,10 +67,11 @@ def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) ->
     if not folders:
         local.refuse_missing(base)
         repository = Repository(base, revision)
-        return _describe(_Source("hub", base, repository.commit, repository.file))
+        return _describe(Source("hub", base, repository.commit, repository.file))
     _refuse_revision(base, revision)
     # A copy of the project may hold what git tracks of the folder, without the weights.
-    folder = next((each for each in folders if any((each / name).is_file() for name in WEIGHTS)), folders[0])
+    whole = (each for each in folders if any((each / name).is_file() for name in weight_files.WEIGHTS))
+    folder = next(whole, folders[0])
     return _describe(_local(local.portable_name(base, folder), folder))
 
 
@@ -98,7 +94,7 @@ def locate_tokenizer(descriptor: Descriptor) -> Path:
 
 
 def rehearsal(weights: Descriptor) -> bytes:
-    """The conversations that a local base brings along, as its file has them; empty where there are none.
+    """The bytes of the file of conversations that a local base brings along; empty for a base without one.
 
     Raises:
         BaseModelError: the files of the base are not on this machine.
@@ -121,21 +117,26 @@ def shape(base: str) -> dict[str, int]:
     if base.startswith(SCRATCH):
         return _shape_of(preset(base.removeprefix(SCRATCH)))
     if folders := local.folders(base):
-        return _shape(_local(base, folders[0]))
+        source = _local(base, folders[0])
+        return _shape(source, _config(source))
     if size := GPT2.get(base.removeprefix(OWNER)):
         return _shape_of(size)
     known = ", ".join([*GPT2, *(SCRATCH + name for name in PRESETS)])
     raise BaseModelError(f"The shape of '{base}' is not known here; give a folder with {CONFIG}, or one of {known}.")
 
 
-def parameters(weights: Descriptor) -> int:
+def parameters(weights: Mapping[str, Any]) -> int:
     """How many numbers a base of this shape learns (perceptrons four times as wide as the stream, as in GPT-2)."""
-    width, inner = weights["width"], 4 * weights["width"]
-    attention = width * 3 * width + 3 * width + width * width + width
-    perceptron = width * inner + inner + inner * width + width
-    block = attention + perceptron + 2 * 2 * width  # and two layer norms
-    embeddings = (weights["vocabulary_size"] + weights["positions"]) * width
-    return int(embeddings + weights["layers"] * block + 2 * width)
+    return parameter_count(weights["layers"], weights["width"], weights["vocabulary_size"], weights["positions"])
+
+
+def known_rows(weights: Mapping[str, Any]) -> int:
+    """How many rows of the base's embedding stand for a token, counted from the first.
+
+    Rows beyond the base's tokens are padding, such as nanoGPT's 47: they were never trained, but Theta's special tokens
+    take their place.
+    """
+    return int(min(weights["vocabulary_size"], weights["tokens"]))
 
 
 def _locate(descriptor: Descriptor) -> Path:
@@ -159,24 +160,36 @@ def _scratch(base: str, seed: int) -> Descriptor:
     name = base.removeprefix(SCRATCH)
     return {
         "kind": "scratch", "name": base, "revision": None, "files": {}, "preset": name, "seed": seed,
-        **_shape_of(preset(name)),
+        **_shape_of(preset(name)), "tokens": VOCABULARY_SIZE,
     }  # fmt: skip
 
 
-def _local(name: str, folder: Path) -> _Source:
-    return _Source("local", name, None, lambda file: path if (path := folder / file).is_file() else None)
+def _local(name: str, folder: Path) -> Source:
+    return Source("local", name, None, lambda file: path if (path := folder / file).is_file() else None)
 
 
-def _describe(source: _Source) -> tuple[Descriptor, Descriptor]:
-    shape = _shape(source)
-    origin = {"kind": source.kind, "name": source.name, "revision": source.revision}
-    weights = {**origin, **shape, "files": _digests(source, (CONFIG, *_weight_files(source)))}
-    names = next((names for names in TOKENIZERS if all(map(source.file, names))), None)
+def _describe(source: Source) -> tuple[Descriptor, Descriptor]:
+    config = _config(source)
+    shape = _shape(source, config)
+    files = weight_files.weight_files(source)
+    weight_files.check(source, files, {**config, **{key: shape[fact] for fact, (key, _) in SHAPE.items()}})
+    names = next((names for names in TOKENIZERS if all(map(source.find, names))), None)
     if names is None:
         raise BaseModelError(f"model.base '{source.name}' has neither tokenizer.json nor vocab.json with merges.txt.")
-    if _is_shipped(_file(source, names[0]).parent):
-        return weights, _shipped_tokenizer(shape["positions"])
-    return weights, {**origin, "positions": shape["positions"], "files": _digests(source, names)}
+    paths = [source.path(name) for name in names]
+    folder = paths[0].parent
+    shipped = shipped_size(folder)
+    digests = Digests(local.project() / DIGESTS)
+    origin = {"kind": source.kind, "name": source.name, "revision": source.revision}
+    weights = {
+        **origin, **shape, "tokens": shipped or base_size(folder),
+        "files": {name: digests.of(source.path(name)) for name in (CONFIG, *files)},
+    }  # fmt: skip
+    tokenizer = _shipped_tokenizer(shape["positions"]) if shipped else {
+        **origin, "positions": shape["positions"], "files": {path.name: digests.of(path) for path in paths},
+    }  # fmt: skip
+    digests.save()
+    return weights, tokenizer
 
 
 def _shape_of(size: Preset) -> dict[str, int]:
@@ -186,69 +199,52 @@ def _shape_of(size: Preset) -> dict[str, int]:
     }  # fmt: skip
 
 
-def _shape(source: _Source) -> dict[str, int]:
-    config = _json(source, CONFIG)
+def _config(source: Source) -> dict[str, Any]:
+    """The content of config.json.
+
+    Raises:
+        BaseModelError: it describes a model that Theta does not train.
+    """
+    config = source.json(CONFIG)
     if config.get("model_type") != "gpt2":
         raise BaseModelError(
             f"model.base '{source.name}' is a model of type {config.get('model_type')!r}; Theta trains type 'gpt2'."
         )
+    if config.get("add_cross_attention"):
+        raise BaseModelError(
+            f"model.base '{source.name}' has cross-attention to an encoder; Theta trains models without one."
+        )
+    if (activation := config.get("activation_function", ACTIVATIONS[0])) not in ACTIVATIONS:
+        raise _wrong_value(source, "activation_function", activation, f"one of {', '.join(ACTIVATIONS)}")
+    for key in FRACTIONS:
+        if type(value := config.get(key, 0)) not in (int, float) or not 0 <= value <= 1:
+            raise _wrong_value(source, key, value, "a number from 0 to 1")
+    for key in SWITCHES:
+        if type(value := config.get(key, True)) is not bool:
+            raise _wrong_value(source, key, value, "true or false")
+    return config
+
+
+def _shape(source: Source, config: Mapping[str, Any]) -> dict[str, int]:
     shape = {fact: config.get(key, usual) for fact, (key, usual) in SHAPE.items()}
-    for fact, value in shape.items():
-        if type(value) is not int or value < 1:
-            raise BaseModelError(f"model.base '{source.name}': {SHAPE[fact][0]} in {CONFIG} is {value!r}, not a count.")
+    sizes = {SHAPE[fact][0]: size for fact, size in shape.items()}
+    if config.get("n_inner") is not None:
+        sizes["n_inner"] = config["n_inner"]
+    for key, size in sizes.items():
+        if type(size) is not int or not 1 <= size < LARGEST_SIZE:
+            raise _wrong_value(source, key, size, f"a count below {LARGEST_SIZE:,}")
+    if shape["width"] % shape["heads"]:
+        raise BaseModelError(
+            f"model.base '{source.name}': n_embd {shape['width']} in {CONFIG} is not a multiple of n_head "
+            f"{shape['heads']}; copy the base again."
+        )
     return shape
 
 
-def _weight_files(source: _Source) -> list[str]:
-    for name in WEIGHTS:
-        if source.file(name) is None:
-            continue
-        if not name.endswith(INDEX):
-            return [name]
-        shards = _json(source, name).get("weight_map")
-        if not isinstance(shards, dict) or not shards:
-            raise BaseModelError(f"model.base '{source.name}': {name} lists no weight files; copy the base again.")
-        return [name, *sorted(set(shards.values()))]
-    raise BaseModelError(f"model.base '{source.name}' has no weights: none of {', '.join(WEIGHTS)}.")
-
-
-def _file(source: _Source, name: str) -> Path:
-    path = source.file(name)
-    if path is None:
-        raise BaseModelError(f"model.base '{source.name}' has no {name}; is it a folder that transformers saved?")
-    return path
-
-
-def _json(source: _Source, name: str) -> dict[str, Any]:
-    try:
-        value = json.loads(_file(source, name).read_text(encoding="utf-8"))
-    except ValueError as fault:
-        raise BaseModelError(f"model.base '{source.name}': {name} is not valid JSON ({fault}).") from None
-    if not isinstance(value, dict):
-        raise BaseModelError(f"model.base '{source.name}': {name} holds no JSON object; copy the base again.")
-    return value
-
-
-def _digests(source: _Source, names: Sequence[str]) -> dict[str, str]:
-    return {name: sha256(_file(source, name)) for name in names}
+def _wrong_value(source: Source, key: str, value: object, expected: str) -> BaseModelError:
+    return BaseModelError(f"model.base '{source.name}': {key} in {CONFIG} is {value!r}, expected {expected}.")
 
 
 def _shipped_tokenizer(positions: int) -> Descriptor:
-    files = {name: sha256(GPT2_FOLDER / name) for name in SHIPPED_FILES}
+    files = {name: sha256(GPT2_FOLDER / name) for name in GPT2_FILES}
     return {"kind": "shipped", "name": "gpt2", "revision": None, "files": files, "positions": positions}
-
-
-def _is_shipped(folder: Path) -> bool:
-    """Whether a base's vocabulary, with Theta's tokens added, gives the ids that the shipped one gives.
-
-    Files differ where ids do not: a folder that Theta exported has those tokens already.
-    """
-    return _ids(folder) == _ids(GPT2_FOLDER)
-
-
-def _ids(folder: Path) -> tuple[Any, ...]:
-    content = json.loads(Vocabulary.from_base(folder).tokenizer.to_str())
-    model, splitter = content["model"], content["pre_tokenizer"] or {}
-    splitter.pop("trim_offsets", None)  # moves offsets, not ids
-    added = {token["content"]: token["id"] for token in content["added_tokens"]}
-    return model["vocab"], model["merges"], added, content["normalizer"], splitter

@@ -12,40 +12,40 @@ from theta.errors import BaseModelError
 
 
 def folders(base: str) -> list[Path]:
-    """The folders that `base` may mean, in the order in which they are looked at; empty if there is none."""
+    """The existing folders that `base` may name, in order of preference."""
     return [folder for folder in _candidates(base) if folder.is_dir()]
 
 
 def portable_name(base: str, folder: Path) -> str:
-    """`folder` relative to the project, however `base` spelled it; `base` as given if it lies elsewhere."""
+    """`folder` relative to the project, however `base` spelled it; `base` as given if the folder is elsewhere."""
     root = next((root for root in _roots() if folder.is_relative_to(root)), None)
     return base if root is None else folder.relative_to(root).as_posix()
 
 
 def refuse_missing(base: str) -> None:
-    """Stop if `base`, which is no folder, can only be meant as one: a hub would be asked in vain.
+    """Refuse a `base` that is not a folder but can only mean one: the hub cannot have a model of that name.
 
     Raises:
-        BaseModelError: it is spelled as a path, or its first part is a folder.
+        BaseModelError: `base` is spelled as a path, or its first part is a folder.
     """
     first, _, rest = base.replace("\\", "/").partition("/")
     if base.startswith((".", "/", "~")) or "/" in rest or (rest and any((root / first).is_dir() for root in _roots())):
-        looked_in = " and ".join(dict.fromkeys(map(str, _roots())))
+        looked_in = " and ".join(map(str, _roots()))
         raise BaseModelError(f"model.base '{base}': this folder does not exist (looked in {looked_in}).")
 
 
 def refuse_cycle(base: str, outs: Sequence[Path]) -> None:
-    """Stop if `base` lies in a folder that the pipeline writes, through whatever links and spelling.
+    """Refuse a `base` inside a folder that the pipeline writes, however it is spelled or linked to.
 
     Raises:
-        BaseModelError: it does; the message tells how to continue from such a model.
+        BaseModelError: it is inside one; the message tells how to continue from such a model.
     """
     written = [(out, (root / out).resolve()) for root in _roots() for out in outs]
     for folder in _candidates(base):
         for out, path in written:
             if folder.resolve().is_relative_to(path):
                 raise BaseModelError(
-                    f"model.base '{base}' lies in {out.as_posix()}, which this pipeline writes from its base: a cycle. "
+                    f"model.base '{base}' is in {out.as_posix()}, which this pipeline writes from its base: a cycle. "
                     f"Run `theta release`, which copies the model to models/theta_enhanced_YYYYMMDD/theta_final, and "
                     f"set model.base to that folder."
                 )
@@ -56,6 +56,10 @@ def _candidates(base: str) -> list[Path]:
     return [root / path for root in _roots()]
 
 
+def project() -> Path:
+    """The folder of the project, also from a temporary copy of it."""
+    return Path(os.environ.get("DVC_ROOT") or Path.cwd())
+
+
 def _roots() -> list[Path]:
-    project = os.environ.get("DVC_ROOT")
-    return [Path.cwd(), Path(project)] if project else [Path.cwd()]
+    return list(dict.fromkeys([Path.cwd(), project()]))

@@ -41,14 +41,28 @@ def preset(name: str) -> Preset:
     """The preset of that name.
 
     Raises:
-        BaseModelError: there is none; the message lists those that there are.
+        BaseModelError: there is none; the message lists the presets.
     """
     if name not in PRESETS:
         known = ", ".join(f"scratch:{each}" for each in PRESETS)
-        raise BaseModelError(f"model.base 'scratch:{name}' is no size of a new model; there are {known}.")
+        raise BaseModelError(f"model.base 'scratch:{name}' is not a preset; choose one of {known}.")
     return PRESETS[name]
 
 
 def columns(vocabulary_size: int) -> int:
-    """Columns of the output matrix in training, for a vocabulary of so many tokens."""
+    """Columns of the output matrix in training, for a vocabulary of this size."""
     return -(-vocabulary_size // COLUMNS_MULTIPLE) * COLUMNS_MULTIPLE
+
+
+def parameter_count(layers: int, width: int, vocabulary_size: int, positions: int, inner: int | None = None) -> int:
+    """How many numbers a GPT-2 of this shape learns; its output matrix is its embedding.
+
+    Args:
+        vocabulary_size: rows of the embedding, padding included.
+        inner: width of the perceptrons; None for four times `width`, as in GPT-2.
+    """
+    inner = 4 * width if inner is None else inner
+    attention = width * 3 * width + 3 * width + width * width + width
+    perceptron = width * inner + inner + inner * width + width
+    layer_norm = 2 * width
+    return (vocabulary_size + positions) * width + layers * (attention + perceptron + 2 * layer_norm) + layer_norm

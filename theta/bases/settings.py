@@ -2,14 +2,18 @@
 
 from pydantic import Field
 
+from theta.bases.presets import PRESETS
 from theta.settings import Settings
 
 
 class ModelSettings(Settings):
     """Where training starts from."""
 
-    base: str = Field(min_length=1)
-    """A local folder, a name on the Hugging Face hub such as gpt2-medium, or scratch:NAME (nano, mini, small)."""
+    base: str = Field(
+        min_length=1,
+        description="A local folder, a name on the Hugging Face hub such as gpt2-medium, or scratch:NAME "
+        f"({', '.join(PRESETS)}).",
+    )
 
     revision: str | None
     """Commit, tag or branch of a hub base; a tag or branch stays at the commit that this machine fetched first. null

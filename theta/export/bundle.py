@@ -15,12 +15,12 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from theta.bases.weight_files import OUTPUT_MATRIX, PICKLED, SAFETENSORS
 from theta.errors import ExportError
 from theta.files import write_json, write_text
 from theta.generate.settings import GenerationSettings
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
-SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 FILES = (
     "config.json",
     PICKLED,
@@ -35,8 +35,6 @@ FILES = (
     "README.md",
 )
 """The first six were promised since the first release."""
-
-_OUTPUT_MATRIX = "lm_head.weight"
 
 
 def write(
@@ -90,7 +88,7 @@ def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
 def stored_tensors(model: GPT2LMHeadModel, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     """The tensors of the weight files and their names: contiguous, each alone in its memory, as both formats want."""
     for name, tensor in model.state_dict().items():
-        if name != _OUTPUT_MATRIX:
+        if name != OUTPUT_MATRIX:
             yield name, tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
 

@@ -6,16 +6,20 @@ are compared too, because a wrong config reads right weights wrongly.
 
 from pathlib import Path
 from pickle import UnpicklingError
+from tempfile import TemporaryDirectory
+from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, GPT2LMHeadModel
 
+from theta.bases.descriptors import locate_tokenizer
+from theta.bases.weight_files import PICKLED, SAFETENSORS
 from theta.conversation.messages import Message
 from theta.conversation.template import render_prompt
-from theta.errors import ExportError, reason
-from theta.export.bundle import FILES, PICKLED, SAFETENSORS, special_ids, stored_tensors
+from theta.errors import BaseModelError, ExportError, reason
+from theta.export.bundle import FILES, special_ids, stored_tensors
 from theta.tokens.vocabulary import Vocabulary
 
 FLOAT32_TOLERANCE = 1e-5
@@ -35,8 +39,14 @@ PROMPTS = (
         Message("assistant", "Very well, thank you!"),
         Message("user", " Write `def add(a, b):` with type hints.\n"),
     ),
+    (
+        Message("user", "Invoice 20231105: 12345 x 3.14 = ?\r\n\tItem\t007\n\n\n\t\tTotal 1,000,000  "),
+        Message("assistant", "38763.3\n"),
+        Message("user", "\t谢谢！1９ ½ ﬁ Ⅳ e\u0301 ＡＢＣ👩‍💻👍🏽\u200b "),
+    ),
 )
-"""Several turns, a system message, code, blanks at the ends, letters outside ASCII."""
+"""Several turns, a system message, code, numbers, tabs, line ends, blanks at the ends, letters outside ASCII, emoji,
+and characters that normalizers change."""
 
 
 def verify(folder: Path, model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: torch.dtype) -> float:
@@ -58,6 +68,28 @@ def verify(folder: Path, model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: 
     _check_generation(folder, vocabulary)
     wanted = [_logits(model, vocabulary, prompt) for prompt in PROMPTS]
     return max(_check_weights(folder, name, model, vocabulary, dtype, wanted) for name in (SAFETENSORS, PICKLED))
+
+
+def check_base_tokenizer(descriptor: dict[str, Any]) -> None:
+    """See, before any training, that transformers will read the exported tokenizer of a base as training reads it.
+
+    Args:
+        descriptor: `models/base/tokenizer.json`, made by the fetch stage.
+
+    Raises:
+        BaseModelError: it will not.
+        DataError: the tokenizer cannot be used at all.
+    """
+    vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
+    with TemporaryDirectory() as temporary:
+        vocabulary.save(Path(temporary) / "tokenizer", descriptor["positions"])
+        try:
+            _check_tokenizer(Path(temporary) / "tokenizer", vocabulary)
+        except ExportError as fault:
+            raise BaseModelError(
+                f"model.base '{descriptor['name']}' has a tokenizer that cannot be exported: {fault} "
+                "Choose another base."
+            ) from fault
 
 
 def _check_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:

@@ -3,9 +3,10 @@
 import json
 from pathlib import Path
 
+from theta.bases.weight_files import PICKLED, SAFETENSORS
 from theta.errors import GenerationError
 
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
+WEIGHTS = (SAFETENSORS, PICKLED)
 """Either will do; with both, readers take the first."""
 
 

@@ -4,18 +4,22 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from warnings import catch_warnings, simplefilter
+from zipfile import is_zipfile
 
 import torch
 from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
-from theta.bases.descriptors import locate_weights
+from theta.bases import weight_files
+from theta.bases.descriptors import SHAPE, known_rows, locate_weights
+from theta.bases.hub import CONFIG
 from theta.bases.presets import VOCABULARY_SIZE, columns, preset
 from theta.errors import BaseModelError, ExportError, reason
-from theta.files import replacing
-from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
+from theta.files import read_json, replacing
 
 
 def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadModel:
@@ -25,7 +29,7 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
         descriptor: `models/base/weights.json`, made by the fetch stage.
 
     Raises:
-        BaseModelError: its files are not on this machine, or cannot be read.
+        BaseModelError: its files are not on this machine, or are not those of a GPT-2 that Theta trains.
     """
     model = pretrained(descriptor)
     if model is None:
@@ -36,17 +40,21 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
 
 
 def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
-    """The base as it is stored, in float32, or None for a new model.
+    """The base in float32, without rows of its embedding that stand for no token; None for a new model.
 
     Raises:
-        BaseModelError: its files are not on this machine, or cannot be read.
+        BaseModelError: its files are not on this machine, or are not those of a GPT-2 that Theta trains.
     """
     folder = locate_weights(descriptor)
-    return load(folder) if folder else None
+    if folder is None:
+        return None
+    model = load(folder)
+    trim(model, known_rows(descriptor))
+    return model
 
 
 @torch.no_grad()
-def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float, vocabulary_size: int) -> None:
+def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
     """Move every weight this share of the way back to the base's; both models are in float32.
 
     What was learned stays for the most part, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
@@ -55,8 +63,7 @@ def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float, vocabula
     weights = dict(model.named_parameters())
     assert all(weight.dtype == torch.float32 for weight in weights.values()), "bfloat16 rounds the change away"
     for name, theirs in base.named_parameters():
-        rows = len(theirs) if name != "transformer.wte.weight" else known_rows(len(theirs), vocabulary_size)
-        weights[name][:rows].lerp_(theirs[:rows], share)
+        weights[name][: len(theirs)].lerp_(theirs, share)
 
 
 def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:
@@ -74,29 +81,86 @@ def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int 
 
 
 def load(folder: Path) -> GPT2LMHeadModel:
-    """A GPT-2 from a folder of Hugging Face's layout, in float32, whatever it is stored in.
+    """A GPT-2 from a folder of Hugging Face's layout, in float32, whatever format it is stored in.
 
     Raises:
-        BaseModelError: the weights cannot be read or are not those of its config.
+        BaseModelError: the weights cannot be read, are not those of its config, or the output matrix is not the
+            embedding.
     """
     logging.disable_progress_bar()  # one file, seconds at most
-    try:
-        model, report = GPT2LMHeadModel.from_pretrained(
-            folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
-        raise BaseModelError(f"{folder} cannot be loaded: {reason(fault)}") from fault
+    with _quiet():  # transformers describes what is wrong in twenty lines, and goes on; what it reports is read below
+        try:
+            model, report = GPT2LMHeadModel.from_pretrained(
+                folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
+            )
+        except Exception as fault:  # damaged files raise errors of a dozen kinds
+            raise BaseModelError(f"{folder} cannot be loaded: {reason(fault)}") from fault
     if missing := sorted(report["missing_keys"]):
         raise BaseModelError(f"{folder} lacks the weights {', '.join(missing[:3])}; fetch or copy it again.")
+    output, embedding = model.lm_head.weight, model.transformer.wte.weight
+    weight_files.check_tied(str(folder), output is embedding or torch.equal(output, embedding))
     return model
 
 
-def known_rows(base_rows: int, vocabulary_size: int) -> int:
-    """Rows of the base's embedding that belong to tokens which the base was trained on.
+def check_pickled(descriptor: dict[str, Any]) -> None:
+    """See that pickled weights are those of the GPT-2 that config.json describes; hardly any of them are read.
 
-    A base with more rows than tokens was padded: what is in the place of the special tokens was never trained.
+    Only tensors are unpickled, so a file that would run code is refused.
+
+    Args:
+        descriptor: of a base whose weights are pickled.
+
+    Raises:
+        BaseModelError: a file is damaged or dangerous, or the weights are of another model.
     """
-    return base_rows if base_rows <= vocabulary_size else vocabulary_size - SPECIAL_TOKENS_ADDED
+    folder = locate_weights(descriptor)
+    assert folder is not None
+    stored: dict[str, torch.Tensor] = {}
+    for name in descriptor["files"]:
+        if name.endswith(".bin"):
+            tensors = _unpickle(descriptor["name"], folder / name)
+            stored |= {weight_files.plain_name(key): tensor for key, tensor in tensors.items()}
+    config = {**read_json(folder / CONFIG), **{key: descriptor[fact] for fact, (key, _) in SHAPE.items()}}
+    formats = {key: (_FORMATS.get(each.dtype, str(each.dtype)), tuple(each.shape)) for key, each in stored.items()}
+    weight_files.check_shapes(descriptor["name"], formats, config)
+    embedding, output = (stored.get(key) for key in (weight_files.EMBEDDING, weight_files.OUTPUT_MATRIX))
+    if embedding is not None and output is not None:
+        weight_files.check_tied(descriptor["name"], torch.equal(embedding, output))
+
+
+_FORMATS = dict(zip((torch.float64, torch.float32, torch.float16, torch.bfloat16), weight_files.FLOATS, strict=True))
+
+
+def _unpickle(base: str, path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with catch_warnings():
+            simplefilter("ignore")  # of other ways to pickle, which are refused or read below
+            # Files of torch before 1.6 are not ZIP archives and cannot be mapped.
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except UnpicklingError:
+        raise BaseModelError(
+            f"model.base '{base}': {path.name} holds something other than tensors, which could run code when it is "
+            "read, or is damaged. Choose another base, or one with model.safetensors."
+        ) from None
+    except Exception as fault:  # damaged files raise errors of a dozen kinds
+        raise BaseModelError(
+            f"model.base '{base}': {path.name} is damaged ({reason(fault)}); copy or download it again."
+        ) from None
+    if not isinstance(found, dict) or not all(isinstance(tensor, torch.Tensor) for tensor in found.values()):
+        raise BaseModelError(
+            f"model.base '{base}': {path.name} is not a plain list of weights; save the model with `save_pretrained`."
+        )
+    return found
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    level = logging.get_verbosity()
+    logging.set_verbosity(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
 
 
 def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
@@ -104,9 +168,12 @@ def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
 
     New rows start at the mean of the old ones: random rows wreck gpt2 and gpt2-medium, which then say nothing but
     the new tokens. Padding rows are zero; the loss never lets them be chosen.
+
+    Args:
+        model: without padding rows, such as `pretrained` and `new` return.
     """
     old = model.transformer.wte.weight.data
-    known = known_rows(len(old), vocabulary_size)
+    known = min(vocabulary_size, old.shape[0])
     rows = old.new_zeros(columns(vocabulary_size), old.shape[1])
     rows[:known] = old[:known]
     rows[known:vocabulary_size] = old[:known].mean(dim=0)
@@ -114,17 +181,19 @@ def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
 
 
 def trim(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
-    """Take the padding rows away again."""
+    """Remove the rows of the embedding that stand for no token."""
     _set_embedding(model, model.transformer.wte.weight.data[:vocabulary_size].clone())
 
 
 def _set_embedding(model: GPT2LMHeadModel, rows: torch.Tensor) -> None:
+    """Make `rows` [tokens, width] the embedding and, as GPT-2 ties them, the output matrix."""
     embedding = model.transformer.wte
     embedding.weight = torch.nn.Parameter(rows)
     embedding.num_embeddings = rows.shape[0]
     model.lm_head.weight = embedding.weight
     model.lm_head.out_features = rows.shape[0]
     model.config.vocab_size = rows.shape[0]
+    model.config.tie_word_embeddings = True
 
 
 def set_dropout(model: GPT2LMHeadModel, dropout: float | str) -> None:

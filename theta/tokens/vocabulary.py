@@ -4,30 +4,55 @@ Works on the `tokenizers` library alone: loading takes a tenth of a second, tran
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
+from typing import Any
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, Span
-from theta.errors import DataError
+from theta.errors import DataError, reason
 from theta.files import replacing, write_json, write_text
 
 GPT2_FOLDER = Path(__file__).parent / "gpt2"
 """The vocabulary of OpenAI's GPT-2 (50,257 entries), shipped for bases that need no network."""
 
+TOKENIZER_JSON = "tokenizer.json"
+GPT2_FILES = ("vocab.json", "merges.txt")
+"""The files of `GPT2_FOLDER`, and of bases older than `TOKENIZER_JSON`."""
+GPT2_SIZE = 50_257
+
 END_OF_TEXT = "<|endoftext|>"
 
 SPECIAL_TOKENS_ADDED = len(SPECIAL_TOKENS)
+
+SAMPLES = (
+    "In 2024, item 48213 cost 3.50 + ½.",
+    "Two  blanks,\ta tab,\nlines\r\n\r\n    and indents ",
+    "Straße, ça, Ελλάδα, ﬁ, Ⅳ",
+    "你好，世界。こんにちは ｶﾅ",
+    "👋🏽 👩‍💻 €",
+    # Every byte that UTF-8 has: characters of one, two, three and four bytes.
+    *("|" + "".join(map(chr, characters)) for characters in (
+        range(0x80), range(0x80, 0x800, 29), (0x800, *range(0x1000, 0x10000, 0x1000)), range(0x10000, 0x110000, 0x30000)
+    )),
+)  # fmt: skip
+"""Texts that a usable tokenizer gives back unchanged. Normalizers, missing bytes and splits at blanks change some."""
+
+SPECIAL = {"special": True, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
+"""How a special token is found in a text: as it is, and without taking the blanks beside it."""
 
 
 class Vocabulary:
     """Encodes spans, decodes ids.
 
     Attributes:
-        tokenizer: the `tokenizers.Tokenizer` below it.
-        size: number of ids, special tokens included.
+        tokenizer: the `tokenizers.Tokenizer` that does the work.
+        size: number of ids, special tokens included; ids run from 0 to size - 1.
+        special_ids: the id of each of Theta's special tokens. They follow the ids of the base, except for those of the
+            tokens that the base had before.
         end_id: id of the token that ends a message.
         pad_id: id of the padding token; it is never learned and never equal to `end_id`.
     """
@@ -40,6 +65,7 @@ class Vocabulary:
         self.special_ids = {token: self._id(token) for token in SPECIAL_TOKENS}
         self.end_id = self.special_ids[END]
         self.pad_id = self.special_ids[PAD]
+        self._adds_blank = tokenizer.decode(tokenizer.encode("a", add_special_tokens=False).ids) == " a"
 
     @cached_property
     def break_ids(self) -> frozenset[int]:
@@ -57,14 +83,14 @@ class Vocabulary:
     def from_base(cls, folder: Path) -> "Vocabulary":
         """The vocabulary of a base folder (tokenizer.json, or vocab.json and merges.txt), special tokens appended.
 
+        Special tokens that the base has already keep their ids.
+
         Raises:
-            DataError: the folder holds no byte-level BPE vocabulary of GPT-2's kind.
+            DataError: the folder does not hold a BPE vocabulary, or one that loses characters of a text.
         """
-        tokenizer = _read_base(folder)
-        # GPT-2's own end of text must be special, or `encode_special_tokens` would not protect it.
-        specials = [END_OF_TEXT] if tokenizer.token_to_id(END_OF_TEXT) is not None else []
-        tokenizer.add_special_tokens([AddedToken(token, special=True) for token in (*specials, *SPECIAL_TOKENS)])
-        return cls(tokenizer)
+        vocabulary = cls(_with_special_tokens(_read_base(folder), folder))
+        vocabulary._refuse_losses(folder)
+        return vocabulary
 
     @classmethod
     def load(cls, folder: Path) -> "Vocabulary":
@@ -100,8 +126,19 @@ class Vocabulary:
         return ids, learned
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids`; special tokens are left out."""
-        return self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        """The text of `ids` without special tokens, and without the blank that some tokenizers put before a text."""
+        text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
+        return text.removeprefix(" ") if self._adds_blank else text
+
+    def _refuse_losses(self, folder: Path) -> None:
+        for sample in SAMPLES:
+            found = self.decode(self.tokenizer.encode(sample, add_special_tokens=False).ids)
+            # Two spellings of one letter are one text: a base may write é as one character or as two.
+            if unicodedata.normalize("NFC", found) != unicodedata.normalize("NFC", sample):
+                raise DataError(
+                    f"{folder}: the tokenizer of this base turns {sample!r} into {found!r}; Theta needs one that keeps "
+                    "every character, as GPT-2's byte-level BPE does. Choose another base."
+                )
 
     def save(self, folder: Path, max_length: int) -> None:
         """Write every tokenizer file that Hugging Face readers of today and of yesterday look for.
@@ -121,25 +158,104 @@ class Vocabulary:
             write_text(temporary / "chat_template.jinja", CHAT_TEMPLATE)
 
 
+def base_size(folder: Path) -> int:
+    """Number of ids of a base's tokenizer, before Theta's special tokens are added.
+
+    Raises:
+        DataError: as `Vocabulary.from_base`.
+    """
+    Vocabulary.from_base(folder)
+    return int(_read_base(folder).get_vocab_size(with_added_tokens=True))
+
+
+def shipped_size(folder: Path) -> int | None:
+    """`base_size` of a tokenizer for which the one in `GPT2_FOLDER` can stand; None for every other tokenizer.
+
+    Both give the same ids once Theta's special tokens are added. Files differ where ids do not: a folder that Theta
+    exported has those tokens already. Reads JSON alone, in a fifth of the time that two tokenizers would take.
+    """
+    try:
+        if not (folder / TOKENIZER_JSON).is_file():
+            return GPT2_SIZE if _read_files(folder) == _read_files(GPT2_FOLDER) else None
+        content = json.loads((folder / TOKENIZER_JSON).read_text(encoding="utf-8"))
+        model, added = content["model"], {token["content"]: token["id"] for token in content["added_tokens"]}
+        merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
+        is_gpt2s = _is_gpt2s(content) and (model["vocab"], merges) == _read_files(GPT2_FOLDER)
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return None  # `Vocabulary.from_base` says what is wrong with it
+    own = [token for token in SPECIAL_TOKENS if token in added]
+    ids = {END_OF_TEXT: GPT2_SIZE - 1} | {token: GPT2_SIZE + place for place, token in enumerate(SPECIAL_TOKENS)}
+    are_first = own == list(SPECIAL_TOKENS[: len(own)])
+    return GPT2_SIZE + len(own) if is_gpt2s and are_first and added.items() <= ids.items() else None
+
+
+def _is_gpt2s(content: dict[str, Any]) -> bool:
+    """Whether a tokenizer, as in tokenizer.json, cuts texts as GPT-2's does: the vocabulary may be another."""
+    model, splitter = content["model"], content["pre_tokenizer"] or {}
+    options = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
+    return (
+        content["normalizer"] is None
+        and splitter.get("type") == "ByteLevel"
+        and not splitter["add_prefix_space"]
+        and splitter.get("use_regex", True)
+        and not any(model.get(option) for option in options)
+    )
+
+
+def _with_special_tokens(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
+    # GPT-2's own end of text must be special, or `encode_special_tokens` would not protect it.
+    names = [*([END_OF_TEXT] if tokenizer.token_to_id(END_OF_TEXT) is not None else []), *SPECIAL_TOKENS]
+    tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
+    ids = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
+    if ids != list(range(len(ids))):
+        raise DataError(
+            f"{folder}: the ids of this base's vocabulary do not run from 0 without gaps, an id for each token; choose "
+            "another base."
+        )
+    content = json.loads(tokenizer.to_str())
+    own = [token for token in content["added_tokens"] if token["content"] in names]
+    if all(token.items() >= SPECIAL.items() for token in own):
+        return tokenizer
+    for token in own:  # the library keeps the flags of a token that the base has already
+        token.update(SPECIAL)
+    return Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
+
+
 def _read_base(folder: Path) -> Tokenizer:
-    if (folder / "tokenizer.json").is_file():
-        tokenizer = _read_json_tokenizer(folder / "tokenizer.json")
+    if (folder / TOKENIZER_JSON).is_file():
+        tokenizer = _read_json_tokenizer(folder / TOKENIZER_JSON)
         tokenizer.no_padding()
         tokenizer.no_truncation()
-    elif (folder / "vocab.json").is_file() and (folder / "merges.txt").is_file():
-        model = models.BPE.from_file(str(folder / "vocab.json"), str(folder / "merges.txt"))
-        tokenizer = Tokenizer(model)
-        tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-        tokenizer.decoder = decoders.ByteLevel()
-        tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    elif all((folder / name).is_file() for name in GPT2_FILES):
+        tokenizer = _byte_level(folder)
     else:
         raise DataError(f"{folder} holds neither tokenizer.json nor vocab.json with merges.txt; is it a GPT-2 model?")
-    if not isinstance(tokenizer.model, models.BPE) or tokenizer.get_vocab_size() < 256:
-        raise DataError(
-            f"{folder} holds a {type(tokenizer.model).__name__} vocabulary of "
-            f"{tokenizer.get_vocab_size()} entries; Theta needs GPT-2's byte-level BPE."
-        )
+    kind, size = type(tokenizer.model).__name__, tokenizer.get_vocab_size()
+    if not isinstance(tokenizer.model, models.BPE) or size < 256:
+        raise DataError(f"{folder} holds a {kind} vocabulary of {size} entries; Theta needs GPT-2's byte-level BPE.")
+    tokenizer.model.dropout = None  # it would give one text other ids each time
     return tokenizer
+
+
+def _byte_level(folder: Path) -> Tokenizer:
+    try:
+        model = models.BPE.from_file(*(str(folder / name) for name in GPT2_FILES))
+    except Exception as fault:  # the library raises nothing narrower
+        raise DataError(
+            f"{folder} holds vocab.json and merges.txt that cannot be read ({reason(fault)}); fetch them again."
+        ) from None
+    tokenizer = Tokenizer(model)
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
+    return tokenizer
+
+
+def _read_files(folder: Path) -> tuple[dict[str, int], list[list[str]]]:
+    """vocab.json and merges.txt."""
+    vocab, merges = ((folder / name).read_text(encoding="utf-8") for name in GPT2_FILES)
+    lines = [line for line in merges.split("\n") if line and not line.startswith("#version")]
+    return json.loads(vocab), [line.split(" ") for line in lines]
 
 
 def _read_json_tokenizer(path: Path) -> Tokenizer:
@@ -164,14 +280,17 @@ def _tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, obje
     special = _special_tokens_map(vocabulary)
     # Readers of transformers 4 know the first name, those of transformers 5 the second.
     extra = special.pop("additional_special_tokens")
-    added = json.loads(vocabulary.tokenizer.to_str())["added_tokens"]
+    content = json.loads(vocabulary.tokenizer.to_str())
+    # transformers 5 builds the splitter of a GPT2Tokenizer anew and drops the one in tokenizer.json, which the other
+    # class keeps.
+    is_gpt2s = _is_gpt2s(content)
     return {
         **special,
+        **({"add_prefix_space": False} if is_gpt2s else {}),
         "extra_special_tokens": extra,
-        "add_prefix_space": False,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
         "model_max_length": max_length,
-        "tokenizer_class": "GPT2Tokenizer",
-        "added_tokens_decoder": {str(token.pop("id")): token for token in added},
+        "tokenizer_class": "GPT2Tokenizer" if is_gpt2s else "PreTrainedTokenizerFast",
+        "added_tokens_decoder": {str(token.pop("id")): token for token in content["added_tokens"]},
     }

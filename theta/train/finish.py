@@ -52,7 +52,7 @@ def finish(run: Run, base: GPT2LMHeadModel | None) -> float:
         OutOfMemoryError: the device has too little memory for it.
     """
     if run.settings.base_share and base is not None:
-        network.mix_in(run.model, base, run.settings.base_share, run.compute.vocabulary_size)
+        network.mix_in(run.model, base, run.settings.base_share)
     compute = replace(run.compute, ranks=ALONE, compiled=False, shape=None)
     with memory_remedy(compute.device, "close what else uses it, or lower machine.tokens_per_microbatch"):
         return _loss_elsewhere(run, compute) if compute.device.type == "cuda" else _loss(run.model, compute, run)
