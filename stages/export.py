@@ -41,7 +41,7 @@ def export(
     model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
     measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
     text = _card(model, settings, generation, measured)
-    with network.writing(final), files.replacing(final) as folder:
+    with files.replacing_folder(final) as folder:
         bundle.write(folder, model, vocabulary, generation, dtype=dtype, card=text)
         difference = verification.verify(folder, model, vocabulary, dtype)
         megabytes = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 1)

@@ -10,7 +10,7 @@ import typer
 from theta.bases.descriptors import parameters, rehearsal, resolve
 from theta.corpus.readers import find
 from theta.errors import SettingsError
-from theta.files import replacing, write_json
+from theta.files import replacing_file, write_json
 from theta.params import load_whole
 from theta.train.settings import check_options
 
@@ -48,8 +48,8 @@ def fetch(
     check_options(sections.train, base["layers"])
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
-    with replacing(rehearsed) as temporary:
-        temporary.write_bytes(rehearsal(base))
+    with replacing_file(rehearsed) as temporary:
+        temporary.write_bytes(rehearsal(base) or b"\n")  # DVC warns of empty files
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
     if base["kind"] != "scratch" and learning_rate > HIGH_LEARNING_RATE:
         typer.echo(

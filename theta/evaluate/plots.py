@@ -17,7 +17,7 @@ from matplotlib.figure import Figure
 
 from theta.errors import DataError
 from theta.evaluate.likelihood import Figures
-from theta.files import replacing
+from theta.files import replacing_file
 from theta.tokens.report import TOKENS_PER_BIN
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _axes(path: Path, *, width: float, height: float) -> Iterator["Axes"]:
         mpl.rcParams.update(_STYLE)
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure.add_subplot()
-        with replacing(path) as temporary:
+        with replacing_file(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 

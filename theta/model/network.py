@@ -1,8 +1,6 @@
 """transformers' own GPT-2: made, loaded, resized for Theta's vocabulary, saved."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +11,8 @@ from transformers.utils import logging
 
 from theta.bases.descriptors import locate_weights
 from theta.bases.presets import VOCABULARY_SIZE, columns, preset
-from theta.errors import BaseModelError, ExportError, reason
-from theta.files import replacing
+from theta.errors import BaseModelError, reason
+from theta.files import replacing_folder, writing
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
 
 
@@ -146,29 +144,15 @@ def fuse_activation(model: GPT2LMHeadModel) -> None:
             block.mlp.act = torch.nn.GELU(approximate="tanh")
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what safetensors and torch say of a full disk into one line.
-
-    Raises:
-        ExportError: a file below `path` cannot be written.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as fault:
-        raise ExportError(
-            f"{path} cannot be written ({reason(fault)}); make room on the disk and run again."
-        ) from fault
-
-
 def save(model: GPT2LMHeadModel, folder: Path) -> None:
     """Write config.json and model.safetensors.
 
     Raises:
-        ExportError: the disk is full or cannot be written.
+        StorageError: the folder cannot be written, or holds other files.
     """
     logging.disable_progress_bar()
-    with writing(folder), replacing(folder) as temporary:
-        model.save_pretrained(temporary)
+    with replacing_folder(folder) as temporary:
+        with writing(temporary / "model.safetensors"):
+            model.save_pretrained(temporary)
         # safetensors lets nobody but the owner read its file; the config has the mode that the user wants.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")

@@ -12,7 +12,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, Span
 from theta.errors import DataError
-from theta.files import replacing, write_json, write_text
+from theta.files import replacing_folder, write_json, write_text
 
 GPT2_FOLDER = Path(__file__).parent / "gpt2"
 """The vocabulary of OpenAI's GPT-2 (50,257 entries), shipped for bases that need no network."""
@@ -112,7 +112,7 @@ class Vocabulary:
         Args:
             max_length: positions of the model, for `model_max_length`.
         """
-        with replacing(folder) as temporary:
+        with replacing_folder(folder) as temporary:
             temporary.mkdir()
             self.tokenizer.save(str(temporary / "tokenizer.json"))
             self.tokenizer.model.save(str(temporary))

@@ -23,8 +23,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theta.errors import TrainingError, reason
-from theta.files import digest, read_json, remove, replacing, sha256, write_json
+from theta.errors import StorageError, TrainingError, reason
+from theta.files import digest, read_json, remove, replacing_file, sha256, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -210,22 +210,13 @@ def load_best(folder: Path) -> dict[str, "Tensor"]:
 
 def _write(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) -> None:
     """Write a file whose name holds its digest, then remove its predecessors."""
-    from safetensors import SafetensorError
-
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}.partial"
+    written = folder / f"{name}{suffix}"
     try:
-        with replacing(temporary) as partial:
-            write(partial)
-        target = folder / f"{name}.{sha256(temporary)[:16]}{suffix}"
-        temporary.replace(target)
-    except (OSError, RuntimeError, SafetensorError) as fault:
-        raise TrainingError(
-            f"{folder / (name + suffix)} cannot be written ({reason(fault)}); make room on the disk and run "
-            "`dvc repro`: it goes on from the last state that was written."
-        ) from fault
-    finally:
-        remove(temporary)
+        with replacing_file(written) as temporary:
+            write(temporary)
+    except StorageError as fault:
+        raise TrainingError(f"{fault} Training then goes on from the last state that was written, if any.") from fault
+    target = written.replace(folder / f"{name}.{sha256(written)[:16]}{suffix}")
     for older in folder.glob(f"{name}.*{suffix}"):
         if older != target:
             remove(older)
