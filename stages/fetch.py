@@ -10,7 +10,7 @@ import typer
 from theta.bases.descriptors import parameters, rehearsal, resolve
 from theta.corpus.readers import find
 from theta.errors import SettingsError
-from theta.files import replacing_file, write_json
+from theta.files import native, replacing_file, write_json
 from theta.params import load_whole
 from theta.train.settings import check_options
 
@@ -38,7 +38,7 @@ def fetch(
     """
     sections = load_whole(params)
     model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
-    find(Path(sections.data.path), sections.data.include)
+    find(native(sections.data.path), sections.data.include)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
         raise SettingsError(

@@ -295,6 +295,11 @@ def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], T]) -> T:
         ) from None
 
 
+def native(path: str) -> Path:
+    """A path as written in a UTF-8 file such as params.yaml: the same file under every locale."""
+    return Path(os.fsdecode(path.encode()))
+
+
 def sha256(path: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with path.open("rb") as content:

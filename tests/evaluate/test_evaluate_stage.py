@@ -60,7 +60,7 @@ def test_plain_texts_are_measured_and_not_asked(
     figures = json.loads(Path("metrics/evaluate.json").read_text())
     assert figures["test"]["documents"] == 3
     assert figures["replies"] == {"replies": 0}
-    assert Path("metrics/replies.jsonl").read_text() == ""
+    assert Path("metrics/replies.jsonl").read_text() == "\n"
     assert "no replies, as the test split holds plain texts only" in capsys.readouterr().out
 
 

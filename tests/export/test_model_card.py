@@ -38,6 +38,19 @@ def test_front_matter_is_yaml() -> None:
     assert "license" not in front
 
 
+@pytest.mark.parametrize("name", ["Rocket 🚀", "家", 'a "quoted" \\ name: #1', "- yes", "é"])
+def test_any_name_is_read_back_from_the_front_matter(name: str) -> None:
+    base = {**BASE, "name": name}
+    text = card(dataclasses.replace(FACTS, name=name, provenance={"base": base}))
+    front = yaml.safe_load(text.encode().decode().split("---\n")[1])
+    assert (front["model_name"], front["base_model"]) == (name, name)
+
+
+def test_the_card_claims_no_language() -> None:
+    """The conversations may be in any."""
+    assert "language" not in yaml.safe_load(card(FACTS).split("---\n")[1])
+
+
 @pytest.mark.parametrize(
     "line",
     [

@@ -59,7 +59,11 @@ def write(path: Path, documents: Iterable[Document]) -> None:
         for document in documents
     ]
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-    with replacing_file(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as out:
+    with (
+        replacing_file(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, _SCHEMA) as out,
+    ):
         out.write_table(table)
 
 
@@ -118,8 +122,8 @@ def _table(path: Path) -> pa.Table:
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
         table.validate(full=True)  # offsets out of their range would read foreign memory
-    except (OSError, pa.ArrowException) as fault:
+        if table.column_names != _SCHEMA.names or table.schema != _SCHEMA:
+            raise ValueError("its columns are not those of documents")
+    except (OSError, ValueError, pa.ArrowException) as fault:
         raise DataError(f"{path} is damaged ({reason(fault)}); `dvc repro tokenize` makes it again.") from None
-    if not table.schema.equals(_SCHEMA):
-        raise DataError(f"{path} is not a file of documents; `dvc repro tokenize` makes it again.")
     return table
