@@ -18,11 +18,9 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from theta.errors import DataError, StorageError, reason
-
-T = TypeVar("T")
 
 
 @contextmanager
@@ -260,16 +258,13 @@ def read_json(path: Path, *keys: str) -> Any:
     return value
 
 
-def _as_it_is(value: Any) -> Any:
-    return value
-
-
-def read_json_lines(path: Path, parse: Callable[[Any], T] = _as_it_is) -> Iterator[T]:
+def read_json_lines(path: Path, parse: Callable[[Any], Any] | None = None) -> Iterator[Any]:
     """Read a file that `write_json_lines` wrote, one value at a time.
 
     Args:
         path: the file.
-        parse: makes of each value what is yielded; ValueError, KeyError and TypeError mean that it cannot.
+        parse: makes of each value what is yielded, without it the value itself; ValueError, KeyError and TypeError mean
+            that it cannot.
 
     Raises:
         DataError: the file is missing, or a line is not what it should be.
@@ -285,9 +280,10 @@ def read_json_lines(path: Path, parse: Callable[[Any], T] = _as_it_is) -> Iterat
         raise DataError(f"{path} is not UTF-8 text ({fault.reason}); `dvc repro` makes it again.") from None
 
 
-def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], T]) -> T:
+def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], Any] | None) -> Any:
     try:
-        return parse(json.loads(line))
+        value = json.loads(line)
+        return parse(value) if parse else value
     except (ValueError, KeyError, TypeError, RecursionError) as fault:
         raise DataError(
             f"{path}, line {number}, is not what Theta wrote ({type(fault).__name__}: {reason(fault)}); "

@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import typer
+from rich.console import Console
 
+from theta.cli.chat import _show
 from theta.cli.errors import fail, one_line, run
 from theta.cli.text import visible
 from theta.errors import DataError
@@ -98,6 +99,12 @@ def test_errors_show_control_characters(capsys: pytest.CaptureFixture[str]) -> N
     assert not set(written) & set("\x1b\x07\x9b\r\u202e\udce9\x00")
 
 
+def test_replies_show_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    """Also those of which a piece holds only a part."""
+    _show(Console(highlight=False), ["two\nlines ", "\x1b", "[31m red", "\x07"])
+    assert capsys.readouterr().out == "two\nlines \\x1b[31m red\\x07\n"
+
+
 # The real commands.
 
 
@@ -121,7 +128,7 @@ def test_without_the_environment_it_says_how_to_activate_it() -> None:
 
 
 @pytest.fixture
-def pipe(tmp_path: Path) -> Iterator[Path]:
+def pipe(tmp_path: Path) -> Path:
     """A file that nobody writes: who opens it waits."""
     path = tmp_path / "params.yaml"
     os.mkfifo(path)

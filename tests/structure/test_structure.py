@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from tests.support.imports import ROOT, closure, imported_modules
+from theta import settings
 
 # Who may import whom inside theta; modules beside the packages (settings, errors, files) may be imported by all.
 DIRECTION: dict[str, set[str]] = {
@@ -33,7 +33,7 @@ WHOLE = {"params"}
 """What knows every section of params.yaml; for fetch, commands and benchmarks."""
 NO_TORCH = {"conversation", "corpus", "tokens", "bases"}
 
-PIPELINE = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = settings.read(ROOT / "dvc.yaml")["stages"]
 # The vocabulary that tokenize reads is data of the package, which no import shows.
 PACKAGE_DATA = {"tokenize": {"theta/tokens/gpt2"}}
 
@@ -104,7 +104,7 @@ def test_params_equal_the_sections_read(stage: str) -> None:
     ]
     read = {args[1].value for name, args in calls if name == "load" and isinstance(args[1], ast.Constant)}
     if any(name == "load_whole" for name, _ in calls):
-        read |= set(yaml.safe_load((ROOT / "params.yaml").read_text()))
+        read |= set(settings.read(ROOT / "params.yaml"))
     assert read == set(PIPELINE[stage]["params"]), stage
 
 
