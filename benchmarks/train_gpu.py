@@ -157,7 +157,7 @@ class Task:
 
 
 def lengths_task(model: str, case: str, folder: Path, steps: int, ranks: Any) -> Task:
-    """Random tokens of the lengths of real conversations, for this many full steps and part of another, in one epoch."""
+    """Random tokens of the lengths of real conversations, for this many full steps and a part of one, in an epoch."""
     import numpy as np
 
     from theta.tokens.store import Document, Store, write

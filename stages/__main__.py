@@ -1,14 +1,16 @@
 """`python -m stages NAME`: the command of each stage in dvc.yaml."""
 
-import typer
+from theta.cli.errors import one_line, run
 
-from stages.evaluate import evaluate
-from stages.export import export
-from stages.fetch import fetch
-from stages.prepare import prepare
-from stages.tokenize import tokenize
-from stages.train import train
-from theta.cli.errors import run
+with one_line():
+    import typer
+
+    from stages.evaluate import evaluate
+    from stages.export import export
+    from stages.fetch import fetch
+    from stages.prepare import prepare
+    from stages.tokenize import tokenize
+    from stages.train import train
 
 app = typer.Typer(
     no_args_is_help=True,

@@ -98,7 +98,7 @@ def _measure(
         after = measure(model, store, vocabulary.size, tokens, device)
         answers = answer(
             ThetaModel(model, vocabulary, generation),
-            map(Conversation.from_json, files.read_json_lines(conversations)),
+            files.read_json_lines(conversations, Conversation.from_json),
             replies=settings.replies,
             batch_size=settings.prompts_per_batch,
             seed=settings.seed,

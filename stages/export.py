@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from theta import files
-from theta.errors import DataError
+from theta.errors import DataError, reason
 from theta.export.settings import ExportSettings
 from theta.generate.settings import GenerationSettings
 from theta.settings import load
@@ -41,7 +41,7 @@ def export(
     model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
     measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
     text = _card(model, settings, generation, measured)
-    with network.writing(final), files.replacing(final) as folder:
+    with files.replacing_folder(final) as folder:
         bundle.write(folder, model, vocabulary, generation, dtype=dtype, card=text)
         difference = verification.verify(folder, model, vocabulary, dtype)
         megabytes = round(sum(path.stat().st_size for path in folder.iterdir()) / 1e6, 1)
@@ -56,21 +56,34 @@ def _card(
     """The model card; files of `measured` that do not exist count as not measured."""
     from theta.export.model_card import Facts, card, git_revision
 
-    prepared, tokenized, trained, evaluated, provenance = (
-        files.read_json(path) if path.is_file() else None for path in measured
+    prepared, tokenized, trained, evaluated, provenance = map(_figures, measured)
+    facts = Facts(
+        name=settings.model_name,
+        parameters=model.num_parameters(),
+        config=model.config.to_dict(),
+        dtype=settings.dtype,
+        generation=generation,
+        revision=git_revision(Path()),
+        prepare=prepared,
+        tokenize=tokenized,
+        train=trained,
+        evaluate=evaluated,
+        provenance=provenance,
     )
-    return card(
-        Facts(
-            name=settings.model_name,
-            parameters=model.num_parameters(),
-            config=model.config.to_dict(),
-            dtype=settings.dtype,
-            generation=generation,
-            revision=git_revision(Path()),
-            prepare=prepared,
-            tokenize=tokenized,
-            train=trained,
-            evaluate=evaluated,
-            provenance=provenance,
-        )
-    )
+    try:
+        return card(facts)
+    except (AttributeError, LookupError, TypeError, ValueError) as fault:  # figures of another shape
+        raise DataError(
+            f"One of {', '.join(path.as_posix() for path in measured)} is not what its stage writes "
+            f"({type(fault).__name__}: {reason(fault)}); `dvc repro` makes it again."
+        ) from fault
+
+
+def _figures(path: Path) -> dict[str, Any] | None:
+    """The figures in a JSON file, or None if it does not exist."""
+    if not path.is_file():
+        return None
+    value = files.read_json(path)
+    if not isinstance(value, dict):
+        raise DataError(f"{path} holds a {type(value).__name__}, not an object; `dvc repro` makes it again.")
+    return value

@@ -5,6 +5,7 @@ Weights are never copied.
 """
 
 import os
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,8 +15,10 @@ import typer
 from theta.bases.descriptors import parameters, rehearsal, resolve
 from theta.corpus.readers import find
 from theta.errors import SettingsError
-from theta.files import digest, read_json, replacing, write_json
+from theta.files import digest, native, read_json, replacing_file, write_json
+from theta.machine.settings import MachineSettings
 from theta.params import load_whole
+from theta.train.resume_state import forget_finished
 from theta.train.settings import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
@@ -25,6 +28,10 @@ SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 
 CHECKED = Path(".theta/checked_base.json")
 """Which base was checked in full; git ignores it."""
+
+BYTES_PER_PARAMETER = 44
+"""What a run writes at most: weights in float32 as checkpoint (4), as best so far (4) and in both files of the export (8);
+DVC's copies of checkpoint and export (12); and a resume state (12) with its predecessor's weights (4)."""
 
 HIGH_LEARNING_RATE = 1e-3
 """Above this a pretrained GPT-2 unlearns its language within a few steps."""
@@ -47,7 +54,7 @@ def fetch(
     sections = load_whole(params)
     model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
     _check_data_path(sections.data.path)
-    find(Path(sections.data.path), sections.data.include)
+    find(native(sections.data.path), sections.data.include)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
         raise SettingsError(
@@ -55,11 +62,12 @@ def fetch(
             f"positions; set it to {base['positions']} or less."
         )
     check_options(sections.train, base["layers"])
+    _check_machine(sections.machine)
     _check_in_full(base, vocabulary)
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
-    with replacing(rehearsed) as temporary:
-        temporary.write_bytes(rehearsal(base))
+    with replacing_file(rehearsed) as temporary:
+        temporary.write_bytes(rehearsal(base) or b"\n")  # DVC warns of empty files
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
     if base["kind"] != "scratch" and learning_rate > HIGH_LEARNING_RATE:
         typer.echo(
@@ -67,7 +75,29 @@ def fetch(
             "knows, 5e-5 is usual.",
             err=True,
         )
+    _warn_of_small_disk(base)
+    forget_finished()
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
+
+
+def _check_machine(machine: MachineSettings) -> None:
+    """Refuse what this machine does not have. torch takes seconds to import, so auto is left to the stages."""
+    if machine.device == "cuda" or machine.devices != "auto":
+        from theta.train.choose import choose_processes
+
+        choose_processes(machine)
+
+
+def _warn_of_small_disk(base: dict[str, Any]) -> None:
+    """Say before training if what a run writes may not fit on the disk."""
+    needed = BYTES_PER_PARAMETER * parameters(base)
+    free = shutil.disk_usage(Path.cwd()).free
+    if free < needed:
+        typer.echo(
+            f"Warning: a run writes up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on this disk; make "
+            "room, or `dvc gc -w` removes results that no commit uses.",
+            err=True,
+        )
 
 
 def _check_data_path(path: str) -> None:

@@ -29,7 +29,9 @@ def prepare(
     settings = load(params, "data", DataSettings)
     rejected = prepared / "rejected.jsonl"
     try:
-        corpus = build(Path(settings.path), settings.include, settings.validation_fraction, settings.test_fraction)
+        corpus = build(
+            files.native(settings.path), settings.include, settings.validation_fraction, settings.test_fraction
+        )
     except UnusableCorpusError as fault:
         _write_rejects(rejected, fault.rejects)
         see = f" The rejected items are in {rejected.as_posix()}." if fault.rejects else ""

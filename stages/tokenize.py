@@ -1,6 +1,5 @@
 """tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test,rehearsal}.arrow and tokenizer, its metrics."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import typer
@@ -26,13 +25,13 @@ def tokenize(
 ) -> None:
     """Render each conversation and encode it, with labels for what is learned."""
     settings = load(params, "tokenizer", TokenizerSettings)
-    descriptor = files.read_json(base)
+    descriptor = files.read_json(base, "kind", "positions")
     vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
     vocabulary.save(tokens / "tokenizer", descriptor["positions"])
     counts = {}
     for split in ("train", "validation", "test", "rehearsal"):
         counts[split] = Encoding()
-        conversations = _conversations(prepared / f"{split}.jsonl")
+        conversations = files.read_json_lines(prepared / f"{split}.jsonl", Conversation.from_json)
         encoded = documents(conversations, vocabulary, settings.max_length, counts[split])
         store.write(tokens / f"{split}.arrow", encoded)
     rehearsed = sum(counts.pop("rehearsal").lengths.values())  # the figures are those of the data
@@ -41,7 +40,3 @@ def tokenize(
     total = sum(counts["train"].lengths.values())
     also = f", and {rehearsed:,} for rehearsal" if rehearsed else ""
     typer.echo(f"encoded {total:,} training documents with {vocabulary.size:,} token ids{also}")
-
-
-def _conversations(path: Path) -> Iterator[Conversation]:
-    return map(Conversation.from_json, files.read_json_lines(path))

@@ -95,10 +95,11 @@ def _train(
         records = list(show(log_curves(loop.train(run), curves)))
         loss = finish(run, network.pretrained(base))
         network.trim(model, vocabulary.size)
-        network.save(model, checkpoint)
-        files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
         made_by = provenance(settings.model_dump(), base, machine.model_dump(), computed)
-        files.write_json(checkpoint / "provenance.json", made_by)
+        with files.replacing_folder(checkpoint) as folder:
+            network.save(model, folder)
+            files.write_json(folder / "provenance.json", made_by)
+        files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
         resume_state.finish(resume, checkpoint / "model.safetensors")
 
 

@@ -3,7 +3,8 @@
 ThetaError
 ├── SettingsError     params.yaml, or a parameter of a call, is wrong
 ├── DataError         the conversations, or a file made from them, cannot be used
-├── BaseModelError    the base model cannot be had or is of another kind
+├── StorageError      a file or folder cannot be written where it should be
+├── BaseModelError    the base model cannot be found, fetched or used
 ├── TrainingError     training cannot start or had to stop
 │   └── TrainingInterruptedError   stopped from outside; the state is kept and the next run goes on
 ├── OutOfMemoryError  the GPU or the machine has too little memory
@@ -22,6 +23,10 @@ class SettingsError(ThetaError):
 
 class DataError(ThetaError):
     """Conversations, or a file made from them, cannot be used."""
+
+
+class StorageError(ThetaError):
+    """A file or folder cannot be written: the disk is full, it is not allowed, or something else is in its place."""
 
 
 class BaseModelError(ThetaError):

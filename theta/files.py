@@ -1,35 +1,156 @@
-"""Files that are whole or absent, and the same bytes for the same content on every machine.
+"""Files and folders that are whole or absent, with the same bytes for the same content on every machine.
 
-DVC compares outs by their bytes: JSON has sorted keys, lines end in "\\n", nothing holds a clock time.
+DVC compares outs by their bytes: JSON has sorted keys, lines end in "\\n", and nothing holds a clock time.
+
+Everything is written beside its place, as `.NAME.PID.partial`, and renamed when it is whole. A file only takes the
+place of a file. A folder only takes the place of a folder of which nothing is lost: one whose files the new folder has
+too. What a killed process leaves behind is removed by the next one that writes the same name; git ignores it.
 """
 
+import ctypes
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
-from collections.abc import Iterable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from theta.errors import DataError
+from theta.errors import DataError, StorageError, reason
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A temporary path beside `path` (file or folder) that takes its place when the block ends well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    remove(temporary)
-    try:
+def replacing_file(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a file that takes the place of `path` when the block ends well.
+
+    A link to a file is replaced, not followed: DVC may keep its outs as links into its cache.
+
+    Raises:
+        StorageError: `path` is a folder, or cannot be written.
+    """
+    with _beside(path) as temporary:
+        if path.is_dir():
+            raise StorageError(f"{path} is a folder, which a file must not replace; name a file, or move the folder.")
         yield temporary
-        for file in temporary.rglob("*") if temporary.is_dir() else [temporary]:
+        _to_disk(temporary)
+        temporary.replace(path)
+
+
+@contextmanager
+def replacing_folder(path: Path) -> Iterator[Path]:
+    """Yield a temporary path for a folder that takes the place of `path` when the block ends well.
+
+    Where the system can swap two folders, there is always one at `path`.
+
+    Raises:
+        StorageError: `path` is a file or a link, it holds a file that the new folder lacks, or it cannot be written.
+    """
+    with _beside(path) as temporary:
+        if path.is_symlink() or path.is_file():
+            kind = "link" if path.is_symlink() else "file"
+            raise StorageError(f"{path} is a {kind}, which a folder must not replace; move it, or name another place.")
+        yield temporary
+        for file in temporary.rglob("*"):
             _to_disk(file)
         if path.is_dir():
-            remove(path)
-        temporary.replace(path)
-    finally:
+            _check_nothing_is_lost(path, temporary)
+            _swap(temporary, path)  # the old folder is now the temporary one, which is removed
+        else:
+            temporary.rename(path)
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Turn what any library says of a disk that takes no more into one line that names `path` and the remedy.
+
+    Raises:
+        StorageError: the block could not write `path`, or a file in the same folder.
+    """
+    try:
+        yield
+    except Exception as fault:
+        if is_disk_full(fault):
+            raise StorageError(
+                f"{path} cannot be written ({_full_words(fault)}); make room on the disk and run the command again."
+            ) from fault
+        if isinstance(fault, OSError) and isinstance(fault.filename, str) and _is_of(Path(fault.filename), path):
+            words = "a file is in the place of its folder" if isinstance(fault, FileExistsError) else fault.strerror
+            raise StorageError(f"{path} cannot be written ({words}); allow it, or name another place.") from fault
+        raise
+
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_FULL_IN_RUST = re.compile(rf"\(os error ({'|'.join(map(str, _FULL))})\)")  # safetensors, tokenizers
+_FULL_IN_TORCH = ("PytorchStreamWriter failed", "inline_container.cc")  # it does not say why it could not write
+
+
+def is_disk_full(fault: BaseException) -> bool:
+    """Whether a fault says that the disk, a quota or a limit of a file's size is reached, in any library's words."""
+    if isinstance(fault, OSError) and fault.errno in _FULL:
+        return True
+    words = str(fault)
+    return bool(_FULL_IN_RUST.search(words)) or any(mark in words for mark in _FULL_IN_TORCH)
+
+
+def _full_words(fault: BaseException) -> str:
+    number = fault.errno if isinstance(fault, OSError) else None
+    if found := _FULL_IN_RUST.search(str(fault)):
+        number = int(found[1])
+    return os.strerror(number) if number else "the disk is full, or the file too large for it"
+
+
+def _is_of(place: Path, path: Path) -> bool:
+    """Whether `place` is `path`, a folder that leads to it, or of its temporary."""
+    return place == path or place in path.parents or _temporary(path).name in place.parts
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+@contextmanager
+def _beside(path: Path) -> Iterator[Path]:
+    """A temporary path in the folder of `path`; whatever is there at the end is removed."""
+    temporary = _temporary(path)
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        _sweep(path)
         remove(temporary)
+        try:
+            yield temporary
+        except StorageError as fault:  # of a file within a temporary folder
+            raise StorageError(str(fault).replace(str(temporary), str(path))) from fault
+        finally:
+            remove(temporary)
+
+
+def _sweep(path: Path) -> None:
+    """Remove what killed processes left beside `path`; a folder that one of them had set aside is put back first."""
+    pattern = re.compile(rf"\.+{re.escape(path.name)}((?:\.\d+\.(?:partial|aside))+)")
+    for left in sorted(path.parent.iterdir()):
+        found = pattern.fullmatch(left.name)
+        if found and not any(_is_running(int(pid)) for pid in re.findall(r"\d+", found[1])):
+            if left.name.endswith(".aside") and not os.path.lexists(path):
+                left.rename(path)
+            else:
+                remove(left)
+
+
+def _is_running(pid: int) -> bool:
+    """Whether the process exists; taken for granted where asking is not safe."""
+    if os.name != "posix":  # Windows would end it
+        return True
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except (PermissionError, OverflowError):
+        return True
+    return True
 
 
 def _to_disk(file: Path) -> None:
@@ -39,8 +160,44 @@ def _to_disk(file: Path) -> None:
             os.fsync(written.fileno())
 
 
+def _check_nothing_is_lost(old: Path, new: Path) -> None:
+    """Refuse to replace a folder that holds anything that Theta would not write there."""
+    for place in old.rglob("*"):
+        name = place.relative_to(old)
+        if not (new / name).exists():
+            raise StorageError(
+                f"{old} holds {name.as_posix()}, which Theta did not write there; nothing was replaced. "
+                "Move it, or name another folder."
+            )
+
+
+def _swap(new: Path, old: Path) -> None:
+    """Exchange two folders: in one step where the system can, else by setting the old one aside for a moment."""
+    if _exchange(new, old):
+        return
+    aside = old.with_name(f".{old.name}.{os.getpid()}.aside")
+    old.rename(aside)
+    try:
+        new.rename(old)
+    except BaseException:
+        aside.rename(old)
+        raise
+    aside.rename(new)
+
+
+_AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h and linux/fs.h
+
+
+def _exchange(one: Path, other: Path) -> bool:
+    """Swap two paths by renameat2; False where the system or its file system does not have it."""
+    if sys.platform != "linux":
+        return False
+    swap = getattr(ctypes.CDLL(None), "renameat2", None)
+    return swap is not None and swap(_AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE) == 0
+
+
 def remove(path: Path) -> None:
-    """Remove a file or a folder; nothing happens if it is absent."""
+    """Remove a file, a link or a folder; nothing happens if it is absent."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -48,45 +205,95 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with "\\n" line ends."""
-    with replacing(path) as temporary:
+    """Write UTF-8 text with "\\n" line ends.
+
+    Raises:
+        StorageError: as `replacing_file`.
+    """
+    with replacing_file(path) as temporary:
         temporary.write_text(text, encoding="utf-8", newline="\n")
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys; NaN and infinity are refused (no JSON reader takes them)."""
+    """Write `value` as indented JSON with sorted keys; NaN and infinity are refused (no JSON reader takes them).
+
+    Raises:
+        StorageError: as `replacing_file`.
+    """
     write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line, keys in the order given."""
-    with replacing(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
-        for row in rows:
-            out.write(json.dumps(row, ensure_ascii=False) + "\n")
-
-
-def read_json(path: Path) -> Any:
-    """Read a JSON file that Theta wrote.
+    """Write one JSON value a line, keys in the order given; without rows, a blank line: DVC warns of empty files.
 
     Raises:
-        DataError: it is missing or not JSON.
+        StorageError: as `replacing_file`.
+    """
+    with replacing_file(path) as temporary, temporary.open("w", encoding="utf-8", newline="\n") as out:
+        for row in rows:
+            out.write(json.dumps(row, ensure_ascii=False) + "\n")
+        if not out.tell():
+            out.write("\n")
+
+
+def read_json(path: Path, *keys: str) -> Any:
+    """Read a JSON file that Theta wrote.
+
+    Args:
+        path: the file.
+        keys: what the object in it must have.
+
+    Raises:
+        DataError: the file is missing, is not JSON, or is not an object with these keys.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; `dvc repro` makes it.") from None
-    except ValueError as fault:
+    except (ValueError, RecursionError) as fault:
         raise DataError(f"{path} is not valid JSON ({fault}); `dvc repro` makes it again.") from None
+    absent = [key for key in keys if not isinstance(value, dict) or key not in value]
+    if absent:
+        raise DataError(f"{path} has no {' and no '.join(absent)}; `dvc repro` makes it again.")
+    return value
 
 
-def read_json_lines(path: Path) -> Iterator[Any]:
-    """Read a file that `write_json_lines` wrote, one value at a time."""
+def read_json_lines(path: Path, parse: Callable[[Any], Any] | None = None) -> Iterator[Any]:
+    """Read a file that `write_json_lines` wrote, one value at a time.
+
+    Args:
+        path: the file.
+        parse: makes of each value what is yielded, without it the value itself; ValueError, KeyError and TypeError mean
+            that it cannot.
+
+    Raises:
+        DataError: the file is missing, or a line is not what it should be.
+    """
     try:
         with path.open(encoding="utf-8") as lines:
-            for line in lines:
-                yield json.loads(line)
+            for number, line in enumerate(lines, start=1):
+                if line.strip():
+                    yield _parsed(path, number, line, parse)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; `dvc repro` makes it.") from None
+    except UnicodeDecodeError as fault:
+        raise DataError(f"{path} is not UTF-8 text ({fault.reason}); `dvc repro` makes it again.") from None
+
+
+def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], Any] | None) -> Any:
+    try:
+        value = json.loads(line)
+        return parse(value) if parse else value
+    except (ValueError, KeyError, TypeError, RecursionError) as fault:
+        raise DataError(
+            f"{path}, line {number}, is not what Theta wrote ({type(fault).__name__}: {reason(fault)}); "
+            "`dvc repro` makes the file again."
+        ) from None
+
+
+def native(path: str) -> Path:
+    """A path as written in a UTF-8 file such as params.yaml: the same file under every locale."""
+    return Path(os.fsdecode(path.encode()))
 
 
 def sha256(path: Path) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from ruamel.yaml import YAML
+from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
-from theta.errors import SettingsError
+from theta.errors import SettingsError, reason
 
 
 class Settings(BaseModel):
@@ -24,48 +25,42 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _no_truth_value(cls, value: Any) -> Any:
-        """YAML's true would pass as the number 1; no setting is a truth value."""
+    def _number_or_plain_text(cls, value: Any) -> Any:
+        """Refuse truth values, which would pass as the numbers 0 and 1, and texts that no file or terminal can take."""
         if isinstance(value, bool):
             raise ValueError("a number or a text")
+        if any(isinstance(text, str) and _CONTROL.search(text) for text in [value, *_items(value)]):
+            raise ValueError("a text without control characters")
         return value
 
 
 S = TypeVar("S", bound=Settings)
 
-
-class _Loader(yaml.SafeLoader):
-    """YAML 1.2 numbers: PyYAML alone reads `1e-05`, which `dvc exp run -S` writes, as a string."""
+_CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
-def _mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> dict[Any, Any]:
-    """A mapping whose keys are written once; PyYAML alone lets the last one win without a word."""
-    keys = [key.value for key, _ in node.value]
-    if twice := [key for key in dict.fromkeys(keys) if keys.count(key) > 1]:
-        raise yaml.YAMLError(f"'{twice[0]}' is written twice{node.start_mark}")
-    return loader.construct_mapping(node, deep=True)
-
-
-_Loader.add_constructor("tag:yaml.org,2002:map", _mapping)
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"^[-+]?(\d+\.?\d*|\.\d+)[eE][-+]?\d+$"), list("-+0123456789.")
-)
+def _items(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The whole file as plain values.
+    """The whole file as plain values, by the rules of YAML 1.2.
 
     Raises:
         SettingsError: the file is missing, is not YAML, or is not a mapping of sections.
     """
     try:
-        values = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # a SafeLoader
-    except UnicodeDecodeError as fault:
-        raise SettingsError(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from None
+        values = YAML(typ="safe", pure=True).load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         raise SettingsError(f"{path} does not exist; run this in the project's folder.") from None
-    except yaml.YAMLError as fault:
-        raise SettingsError(f"{path} is not valid YAML: {' '.join(str(fault).split())}") from None
+    except UnicodeDecodeError as fault:
+        raise SettingsError(f"{path} is not UTF-8 (byte {fault.start}); save it as UTF-8.") from None
+    except MarkedYAMLError as fault:
+        place = f", line {fault.problem_mark.line + 1}," if fault.problem_mark else ""
+        words = " ".join(filter(None, [fault.context, fault.problem])).partition(" with value")[0]
+        raise SettingsError(f"{path}{place} is not valid YAML: {words}; correct it there.") from None
+    except (YAMLError, ValueError, RecursionError) as fault:  # ValueError: a date such as 2026-13-01
+        raise SettingsError(f"{path} is not valid YAML: {reason(fault)}; correct it there.") from None
     if not isinstance(values, dict):
         raise SettingsError(f"{path} must hold sections (model:, data:, ...); it holds {type(values).__name__}.")
     return values
@@ -90,21 +85,17 @@ def load_all(path: Path, sections: Mapping[str, type[Settings]], *, whole_file: 
         SettingsError: naming every fault of every section, in one line.
     """
     values = read(path)
-    faults: list[str] = []
+    found: list[str] = []
     loaded: dict[str, Settings] = {}
     for section, settings in sections.items():
         try:
             loaded[section] = settings.model_validate(values.get(section))
         except ValidationError as error:
-            # A value that may be of several types has an error for each: the same place, said once.
-            by_place: dict[Any, list[Mapping[str, Any]]] = {}
-            for entry in error.errors():
-                by_place.setdefault(_place(entry["loc"]), []).append(dict(entry))
-            faults += [_fault(section, settings, entries) for entries in by_place.values()]
+            found += faults(error, settings, section)
     if whole_file:
-        faults += [f"unknown section '{name}'{_nearest(name, sections)}" for name in values if name not in sections]
-    if faults:
-        raise SettingsError(f"{path}: {'; '.join(faults)}.")
+        found += [f"unknown section '{name}'{_nearest(name, sections)}" for name in values if name not in sections]
+    if found:
+        raise SettingsError(f"{path}: {'; '.join(found)}.")
     return loaded
 
 
@@ -121,6 +112,21 @@ def schema(sections: Mapping[str, type[Settings]]) -> dict[str, Any]:
     }
 
 
+def faults(error: ValidationError, settings: type[Settings], section: str = "") -> list[str]:
+    """Every fault of some settings as words: the name, the value, what is allowed.
+
+    Args:
+        error: what pydantic says of the values.
+        settings: the settings that were asked for.
+        section: where they stand in params.yaml; without it they are the parameters of a call.
+    """
+    # A value that may be of several types has an error for each of them, all of the same place.
+    by_place: dict[Any, list[Mapping[str, Any]]] = {}
+    for entry in error.errors():
+        by_place.setdefault(_place(entry["loc"]), []).append(dict(entry))
+    return [_fault(section, settings, entries) for entries in by_place.values()]
+
+
 _COMPARISONS = {
     "greater_than_equal": ("ge", "at least {}"),
     "greater_than": ("gt", "above {}"),
@@ -135,28 +141,30 @@ def _place(location: Sequence[Any]) -> tuple[Any, ...]:
 
 
 def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str, Any]]) -> str:
-    """The errors of one place as words: key, value, what is allowed."""
+    """The errors of one place as words."""
     entry = entries[0]
-    name = ".".join([section, *map(str, _place(entry["loc"]))])
-    if len(entries) > 1:
-        return f"{name} is {entry['input']!r}, expected {' or '.join(map(_expectation, entries))}"
+    name = ".".join(filter(None, [section, *map(str, _place(entry["loc"]))]))
     kind, context = entry["type"], entry.get("ctx", {})
     if kind == "missing":
         return f"{name} is missing"
     if kind == "extra_forbidden":
-        return f"unknown key {name}{_nearest(str(entry['loc'][-1]), settings.model_fields)}"
+        what = "key" if section else "parameter"
+        return f"unknown {what} {name}{_nearest(entry['loc'][-1], settings.model_fields)}"
     if kind in ("model_type", "model_attributes_type"):
-        return f"section '{section}' is missing or empty"
-    if kind in _COMPARISONS:
-        allowed = allowed_range(settings, str(entry["loc"][0])) or _COMPARISONS[kind][1].format(
-            context[_COMPARISONS[kind][0]]
-        )
-        return f"{name} is {entry['input']!r}, allowed is {allowed}"
-    return f"{name} is {entry['input']!r}, expected {_expectation(entry)}"
+        value = entry["input"]
+        return f"section '{section}' " + ("is missing or empty" if value is None else f"is {value!r}, expected keys")
+    if kind == "invalid_key":
+        return f"{section or 'the call'} has the key {entry['input']!r}, expected a text"
+    allowed = allowed_range(settings, str(entry["loc"][0]))
+    if len(entries) > 1 or (kind not in _COMPARISONS and not (kind == "finite_number" and allowed)):
+        return f"{name} is {entry['input']!r}, expected {' or '.join(map(_expectation, entries))}"
+    allowed = allowed or _COMPARISONS[kind][1].format(context[_COMPARISONS[kind][0]])
+    return f"{name} is {entry['input']!r}, allowed is {allowed}"
 
 
 def _expectation(entry: Mapping[str, Any]) -> str:
-    return str(entry["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    words = str(entry["msg"]).removeprefix("Value error, ").removeprefix("Input should be ")
+    return words.partition(", unable to parse")[0]
 
 
 def allowed_range(settings: type[Settings], field: str) -> str:
@@ -169,6 +177,6 @@ def allowed_range(settings: type[Settings], field: str) -> str:
     return " and ".join(words.format(bounds[key]) for key, words in _COMPARISONS.values() if key in bounds)
 
 
-def _nearest(name: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
+def _nearest(name: Any, known: Mapping[str, Any]) -> str:
+    close = difflib.get_close_matches(str(name), known, n=1)
     return f" (did you mean '{close[0]}'?)" if close else ""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-import yaml
+from ruamel.yaml import YAML
 
 from recipes.starter.wording import Exchange, is_answer, raised
 
@@ -18,7 +18,7 @@ _ALTERNATIVES = frozenset(
 
 def conversations(name: str, content: bytes) -> Iterator[list[Exchange]]:
     """The conversations of one file; answers may be short here, as small talk is."""
-    for lines in yaml.safe_load(content)["conversations"]:
+    for lines in YAML(typ="safe", pure=True).load(content)["conversations"]:
         said = [_said(line) for line in lines]
         if len(said) < 2 or not all(said):
             continue

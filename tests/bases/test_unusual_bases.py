@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file, save_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import GPT2LMHeadModel
@@ -25,6 +24,7 @@ from theta.export import bundle, verification
 from theta.files import read_json
 from theta.generate.settings import GenerationSettings
 from theta.model import network
+from theta.settings import read
 from theta.tokens.vocabulary import SAMPLES, Vocabulary
 
 ROOT = Path(__file__).parents[2]
@@ -37,11 +37,11 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project whose params.yaml names the base `BASE`."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    values = read(ROOT / "params.yaml")
     values["model"].update(base=BASE.as_posix(), revision=None)
     values["tokenizer"]["max_length"] = 128
     values["data"]["path"] = str(ROOT / "Datasets" / "conversations")
-    Path("params.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    Path("params.yaml").write_text(json.dumps(values), encoding="utf-8")
     return tmp_path
 
 
@@ -450,9 +450,9 @@ assert not {"torch", "transformers"} & set(sys.modules)
 def test_the_starter_needs_no_torch_and_an_unusual_base_is_checked_once() -> None:
     save_base(BASE, byte_level(SPLITTERS["digits"]))
     fetch()
-    values = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    values = read(Path("params.yaml"))
     values["model"]["base"] = str(ROOT / "models" / "starter")
-    Path("starter.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    Path("starter.yaml").write_text(json.dumps(values), encoding="utf-8")
     command = [sys.executable, "-c", SCRIPT, "params.yaml", "starter.yaml"]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
     tokenizer = byte_level(special=["Invoice"])  # which transformers would read otherwise

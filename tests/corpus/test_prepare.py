@@ -1,6 +1,9 @@
 """From a folder of files to the stage's outputs."""
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +16,8 @@ from theta.corpus.build import UnusableCorpusError, build
 from theta.corpus.settings import DataSettings
 from theta.errors import DataError, SettingsError
 from theta.settings import load
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def pairs(count: int, about: str = "thing") -> list[dict[str, str]]:
@@ -139,9 +144,10 @@ def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(
     assert metrics == {**files.read_json(raw / "out/metrics.json"), "rehearsal_conversations": 2}
 
 
-def test_without_rehearsal_its_file_is_empty(raw: Path) -> None:
+def test_without_rehearsal_its_file_holds_a_blank_line(raw: Path) -> None:
+    """DVC warns of a file of no bytes."""
     out = run(raw)
-    assert (out / "prepared/rehearsal.jsonl").read_bytes() == b""
+    assert (out / "prepared/rehearsal.jsonl").read_bytes() == b"\n"
     assert files.read_json(out / "metrics.json")["rehearsal_conversations"] == 0
 
 
@@ -206,3 +212,50 @@ def test_files_without_items_are_an_error(tmp_path: Path) -> None:
 def test_settings_out_of_range_are_refused(tmp_path: Path, values: dict[str, Any], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         load(write_params(tmp_path, **values), "data", DataSettings)
+
+
+LOCALES = {
+    "UTF-8": {"LC_ALL": "C.UTF-8"},
+    "C": {"LC_ALL": "C"},
+    "POSIX without coercion": {"LC_ALL": "POSIX", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+    "C without coercion": {"LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"},
+}
+
+
+def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> None:
+    """Names in UTF-8, in Latin-1, and of signs that UTF-8 and UTF-16 order differently; a domain is a file's name."""
+    folder = os.fsencode(tmp_path) + "/Gespräche".encode()
+    os.mkdir(folder)  # noqa: PTH102
+    names = [
+        "é.json".encode(),
+        b"caf\xe9.json",
+        "家.json".encode(),
+        "\ufffd.json".encode(),
+        "🚀.json".encode(),
+        b"z.json",
+    ]
+    for name in names:
+        with open(folder + b"/" + name, "w") as out:  # noqa: PTH123
+            json.dump(pairs(10, name.hex()), out)
+    (tmp_path / "base.jsonl").write_text("\n")
+    data = {"path": "Gespräche", "include": ["é.json", "*"], "validation_fraction": 0.1, "test_fraction": 0.1}
+    (tmp_path / "params.yaml").write_text(json.dumps({"data": data}, ensure_ascii=False), encoding="utf-8")
+    outs = []
+    for number, environment in enumerate(LOCALES.values()):
+        arguments = ("--base", "base.jsonl", "--prepared", f"out{number}", "--metrics", f"out{number}/metrics.json")
+        done = subprocess.run(
+            [sys.executable, "-m", "stages", "prepare", *arguments],
+            cwd=tmp_path,
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
+            capture_output=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        outs.append(digests(tmp_path / f"out{number}"))
+    assert outs == [outs[0]] * len(LOCALES)
+    metrics = files.read_json(tmp_path / "out0/metrics.json")
+    assert set(metrics["domains"]) == {"é", "caf\ufffd", "家", "\ufffd", "🚀", "z"}
+    with (tmp_path / "out0/train.jsonl").open(encoding="utf-8") as lines:
+        sources = list(dict.fromkeys(json.loads(line)["source"].partition("#")[0] for line in lines))
+    # By the bytes of the names.
+    assert sources == [f"Gespräche/{name}.json" for name in ("caf\ufffd", "z", "é", "家", "\ufffd", "🚀")]

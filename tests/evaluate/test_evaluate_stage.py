@@ -64,11 +64,11 @@ def test_plain_texts_are_measured_and_not_asked(
 
 
 def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import yaml
+    import json
 
     from tests.support.tiny import PARAMS
 
     monkeypatch.chdir(tmp_path)
-    Path("params.yaml").write_text(yaml.safe_dump(PARAMS))
+    Path("params.yaml").write_text(json.dumps(PARAMS))
     with pytest.raises(DataError, match="models/checkpoint does not exist; `dvc repro train` makes it"):
         evaluate()

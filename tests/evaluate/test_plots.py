@@ -47,6 +47,16 @@ def test_images_are_svg_with_their_text(tmp_path: Path) -> None:
         assert wanted[name] in texts
 
 
+def test_long_names_of_domains_stay_recognizable(tmp_path: Path) -> None:
+    """The default domain is the name of a file, which may be one long word."""
+    names = [f"support_conversations_of_the_whole_year_{year}" for year in (2024, 2025)]
+    plots.domain_bars(tmp_path / "domains.svg", dict.fromkeys(names, DOMAINS["linux"]))
+    texts = {"".join(each.itertext()) for each in ElementTree.parse(tmp_path / "domains.svg").iter()}
+    for year in ("2024", "2025"):
+        [label] = [text for text in texts if text.startswith("support_conver") and text.endswith(year)]
+        assert len(label) <= plots.LABEL_LETTERS
+
+
 @pytest.mark.parametrize("content", ["step\tother\n1\t2\n", "step\tloss\n1\tx\n", "step\tloss\n1\n"])
 def test_a_table_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "loss.tsv").write_text(content)

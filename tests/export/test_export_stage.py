@@ -1,5 +1,6 @@
 import json
 import re
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -10,7 +11,7 @@ from stages.export import export
 from tests.support.tiny import save_project
 from theta.conversation.messages import Message
 from theta.conversation.template import render_prompt
-from theta.errors import DataError, ExportError
+from theta.errors import DataError, ExportError, StorageError
 from theta.export import verification
 from theta.files import sha256
 from theta.tokens.vocabulary import Vocabulary
@@ -35,7 +36,6 @@ def digests() -> dict[str, str]:
 def test_the_stage_writes_the_same_bytes_twice(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     export()
     first = digests()
-    (FINAL / "left over from before").touch()
     export()
     assert digests() == first
     found = json.loads(Path("metrics/export.json").read_text())
@@ -71,6 +71,62 @@ def test_a_stranger_runs_the_code_of_the_card(project: Path, vocabulary: Vocabul
     assert done.stderr == ""
     prompt = render_prompt([Message("user", "What is machine learning?")])
     assert f"IDS {vocabulary.encode(list(prompt))[0]}" in done.stdout
+
+
+def test_what_theta_did_not_write_is_never_deleted(project: Path) -> None:
+    export()
+    before = digests()
+    (FINAL / "theta.gguf").write_text("made by the user")
+    with pytest.raises(StorageError, match=r"theta_final holds theta\.gguf, which Theta did not write there"):
+        export()
+    assert (FINAL / "theta.gguf").read_text() == "made by the user"
+    (FINAL / "theta.gguf").unlink()
+    assert digests() == before
+
+
+@pytest.mark.parametrize(("largest_file_bytes", "name"), [(10_000, "tokenizer.json"), (5_000_000, "model.safetensors")])
+def test_a_full_disk_is_one_line_that_names_the_file(project: Path, largest_file_bytes: int, name: str) -> None:
+    """A limit on the size of files stands for the full disk."""
+    export()
+    before = digests()
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (largest_file_bytes, hard))
+    expected = rf"^models/theta_final/{name} cannot be written \(File too large\); make room on the disk and run the"
+    try:
+        with pytest.raises(StorageError, match=expected):
+            export()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+    assert digests() == before
+
+
+def test_torch_on_a_full_disk_is_one_line_that_names_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A device that is always full stands in the place of the file."""
+    save = Vocabulary.save
+
+    def save_and_fill(self: Vocabulary, folder: Path, max_length: int) -> None:
+        save(self, folder, max_length)
+        (folder / "pytorch_model.bin").symlink_to("/dev/full")
+
+    monkeypatch.setattr(Vocabulary, "save", save_and_fill)
+    with pytest.raises(StorageError, match=r"^models/theta_final/pytorch_model\.bin cannot be written \(.+\); make"):
+        export()
+    assert not FINAL.exists()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("train", "[1, 2]", "metrics/train.json holds a list, not an object; `dvc repro` makes it again"),
+        ("evaluate", "{}", r"evaluate\.json.* is not what its stage writes \(KeyError.*; `dvc repro` makes it again"),
+        ("tokenize", '{"train": 3}', r"tokenize\.json.* is not what its stage writes \(TypeError"),
+        ("prepare", "{", r"metrics/prepare\.json is not valid JSON .*; `dvc repro` makes it again"),
+    ],
+)
+def test_damaged_metrics_are_named(project: Path, name: str, content: str, words: str) -> None:
+    Path(f"metrics/{name}.json").write_text(content)
+    with pytest.raises(DataError, match=words):
+        export()
 
 
 def test_a_folder_that_fails_leaves_the_old_one(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,7 +3,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
-import yaml
+from huggingface_hub import ModelCard
 
 from theta.export.model_card import Facts, card, git_revision
 from theta.generate.settings import GenerationSettings
@@ -31,11 +31,24 @@ FACTS = Facts(
 
 
 def test_front_matter_is_yaml() -> None:
-    front = yaml.safe_load(card(FACTS).split("---\n")[1])
+    front = ModelCard(card(FACTS)).data.to_dict()
     assert front["model_name"] == "tiny | `one`"
     assert front["pipeline_tag"] == "text-generation"
     assert front["base_model"] == "openai-community/gpt2"
     assert "license" not in front
+
+
+@pytest.mark.parametrize("name", ["Rocket 🚀", "家", 'a "quoted" \\ name: #1', "- yes", "é"])
+def test_any_name_is_read_back_from_the_front_matter(name: str) -> None:
+    base = {**BASE, "name": name}
+    text = card(dataclasses.replace(FACTS, name=name, provenance={"base": base}))
+    front = ModelCard(text.encode().decode()).data.to_dict()
+    assert (front["model_name"], front["base_model"]) == (name, name)
+
+
+def test_the_card_claims_no_language() -> None:
+    """The conversations may be in any."""
+    assert "language" not in ModelCard(card(FACTS)).data.to_dict()
 
 
 @pytest.mark.parametrize(

@@ -120,6 +120,45 @@ def test_generate_batch_counts_tokens_without_the_end(model: ThetaModel) -> None
         model.generate_batch([QUESTION], batch_size=0)
 
 
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (lambda model: model.generate(prompt=3), r"The prompt is 3, expected a text or a list of messages"),
+        (lambda model: model.generate(None), r"The prompt is None, expected a text or a list of messages"),
+        (
+            lambda model: model.chat({"role": "user", "content": "Hi"}),
+            r"The prompt is \{.*\}, expected a text or a list",
+        ),
+        (lambda model: model.chat([3]), r"Message 1 is 3, expected"),
+        (lambda model: model.generate("Hi", temperature="hot"), r"temperature is 'hot', expected a valid number\.$"),
+        (lambda model: model.generate("Hi", top_k=True), r"top_k is True, expected a number or a text"),
+        (lambda model: model.generate("Hi", max_length=[5]), r"max_length is \[5\], expected a valid integer"),
+        (lambda model: model.generate("Hi", seed="a"), r"seed is 'a', allowed is a whole number from 0 to"),
+        (lambda model: model.generate("Hi", seed=1.5), r"seed is 1\.5, allowed is a whole number from 0 to"),
+        (lambda model: model.generate_batch(["Hi"], batch_size="many"), r"batch_size is 'many', allowed is a whole"),
+        (lambda model: model.generate_batch("Hi"), r"The prompts are 'Hi', expected a list of them"),
+        (lambda model: model.generate_batch(7), r"The prompts are 7, expected a list of them"),
+    ],
+)
+def test_an_argument_of_another_type_is_one_clear_line(
+    model: ThetaModel, call: Callable[[Any], object], words: str
+) -> None:
+    with pytest.raises((GenerationError, SettingsError), match=words) as caught:
+        call(model)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("folder", [3, None, b"models"])
+def test_a_folder_of_another_type_is_one_clear_line(folder: Any) -> None:
+    with pytest.raises(GenerationError, match=rf"The folder of the model is {folder!r}, expected a text or a path"):
+        ThetaModel.load(folder)
+
+
+def test_a_device_of_another_type_is_one_clear_line(tiny_folder: Path) -> None:
+    with pytest.raises(GenerationError, match="The device is 3, expected a text such as 'auto'"):
+        ThetaModel.load(tiny_folder, device=3)  # type: ignore[arg-type]
+
+
 def test_a_reply_that_ends_at_once_is_empty(model: ThetaModel, vocabulary: Vocabulary) -> None:
     allowed = {vocabulary.end_id}
     short = ThetaModel(model.model, vocabulary)

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
 from recipes.starter import corpus, figures, shipped
 from recipes.starter.extract import Conversation, Extract
@@ -13,6 +12,7 @@ from recipes.starter.sources import Sources, read
 from recipes.starter.table import table
 from recipes.starter.wording import Exchange
 from tests.support.imports import ROOT, closure, missing, superfluous
+from theta import settings
 from theta.errors import SettingsError
 from theta.files import write_text
 from theta.params import load_whole
@@ -20,8 +20,8 @@ from theta.settings import load
 from theta.tokens.vocabulary import Vocabulary
 
 STARTER = ROOT / "recipes" / "starter"
-PIPELINE = yaml.safe_load((STARTER / "dvc.yaml").read_text())["stages"]
-THETA = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+PIPELINE = settings.read(STARTER / "dvc.yaml")["stages"]
+THETA = settings.read(ROOT / "dvc.yaml")["stages"]
 
 
 def code(deps: list[str]) -> list[str]:
@@ -47,7 +47,7 @@ def test_the_links_lead_to_the_code() -> None:
 
 
 def test_the_lock_records_every_stage_as_it_is_declared() -> None:
-    recorded = yaml.safe_load((STARTER / "dvc.lock").read_text())["stages"]
+    recorded = settings.read(STARTER / "dvc.lock")["stages"]
     data = load_whole(STARTER / "params.yaml").data.path
     assert set(recorded) == set(PIPELINE)
     for stage, entry in PIPELINE.items():

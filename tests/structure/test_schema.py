@@ -5,11 +5,10 @@ import re
 from pathlib import Path
 
 import pytest
-import yaml
 
 from theta.errors import SettingsError
 from theta.params import SECTIONS
-from theta.settings import load, load_all, schema
+from theta.settings import load, load_all, read, schema
 from theta.train.settings import TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -17,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def write(folder: Path, **changes: object) -> Path:
     """A copy of the shipped params.yaml with changes, written as `section__key=value`."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = read(ROOT / "params.yaml")
     for name, value in changes.items():
         section, key = name.split("__")
         values[section][key] = value
     path = folder / "params.yaml"
-    path.write_text(yaml.safe_dump(values))
+    path.write_text(json.dumps(values))
     return path
 
 
@@ -64,10 +63,10 @@ def test_all_faults_stand_in_one_message(tmp_path: Path) -> None:
 
 
 def test_missing_keys_and_sections_are_named(tmp_path: Path) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = read(ROOT / "params.yaml")
     del values["train"]["seed"], values["export"]
     values["trian"] = {}
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "params.yaml").write_text(json.dumps(values))
     with pytest.raises(SettingsError) as caught:
         load_all(tmp_path / "params.yaml", SECTIONS, whole_file=True)
     assert "train.seed is missing" in str(caught.value)

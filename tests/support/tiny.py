@@ -1,8 +1,7 @@
 """A project after training, as small as it can be: a tiny checkpoint, a few conversations, their tokens and curves."""
 
+import json
 from pathlib import Path
-
-import yaml
 
 from theta.bases import descriptors
 from theta.conversation.messages import Conversation, Message
@@ -73,7 +72,7 @@ def save_checkpoint(folder: Path, vocabulary: Vocabulary) -> None:
 
 def save_project(root: Path, vocabulary: Vocabulary) -> None:
     """All that the stages evaluate and export read, where they look for it."""
-    write_text(root / "params.yaml", yaml.safe_dump(PARAMS))
+    write_text(root / "params.yaml", json.dumps(PARAMS))
     save_checkpoint(root / "models/checkpoint", vocabulary)
     write_json(root / "models/base/weights.json", descriptors.resolve("scratch:nano", None, 0, ())[0])
     vocabulary.save(root / "Datasets/tokens/tokenizer", 1024)

@@ -68,5 +68,38 @@ def test_missing_and_empty_files_are_one_clear_line(tmp_path: Path) -> None:
         Store(tmp_path / "train.arrow")
     write(tmp_path / "train.arrow", [])
     write(tmp_path / "rehearsal.arrow", DOCUMENTS)
-    with pytest.raises(DataError, match=r"train\.arrow holds no document"):
+    with pytest.raises(DataError, match=r"train\.arrow holds no documents"):
         Store(tmp_path / "train.arrow", tmp_path / "rehearsal.arrow")
+
+
+@pytest.mark.parametrize("kept", [0, 10, 300, -1])
+def test_half_a_file_is_one_clear_line(tmp_path: Path, kept: int) -> None:
+    path = tmp_path / "train.arrow"
+    write(path, DOCUMENTS)
+    path.write_bytes(path.read_bytes()[:kept])
+    with pytest.raises(DataError, match=r"train\.arrow is damaged \(.+\); `dvc repro tokenize` makes it again\.$"):
+        Store(path)
+
+
+def test_a_table_of_something_else_is_one_clear_line(tmp_path: Path) -> None:
+    pandas = pytest.importorskip("pandas")
+    pandas.DataFrame({"a": [1]}).to_feather(tmp_path / "train.arrow")
+    with pytest.raises(DataError, match=r"train\.arrow is damaged \(its columns are not those of documents\)"):
+        Store(tmp_path / "train.arrow")
+
+
+def test_no_damage_reads_foreign_memory(tmp_path: Path) -> None:
+    """Each of 300 bytes flipped in turn: the file is refused, or every document can be read."""
+    path = tmp_path / "train.arrow"
+    write(path, DOCUMENTS)
+    whole = path.read_bytes()
+    refused = 0
+    for place in range(0, len(whole), len(whole) // 300):
+        path.write_bytes(whole[:place] + bytes([whole[place] ^ 0xFF]) + whole[place + 1 :])
+        try:
+            store = Store(path)
+        except DataError:
+            refused += 1
+        else:
+            assert [len(store[index][0]) for index in range(len(store))] == store.lengths.tolist()
+    assert refused

@@ -1,12 +1,12 @@
 """Each option of training does what it says, goes on to the bit after an interruption, and leaves a plain GPT-2."""
 
+import json
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import yaml
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 from transformers import GPT2LMHeadModel
@@ -30,6 +30,7 @@ from theta.model.forward import Passes, draws, hidden_states
 from theta.model.trainable import freeze, to_plain_gpt2
 from theta.optim.adamw import adamw, apply, begin
 from theta.optim.ema import EMA
+from theta.settings import read
 from theta.tokens.store import IGNORED
 from theta.tokens.vocabulary import SPECIAL_TOKENS_ADDED
 from theta.train.batches import steps_of
@@ -248,11 +249,11 @@ def test_more_frozen_layers_than_there_are_is_one_clear_line(
 
 
 def test_fetch_finds_it_before_anything_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = read(ROOT / "params.yaml")
     values["model"]["base"] = "scratch:nano"  # which has two
     values["train"]["frozen_layers"] = 3
     values["data"]["path"] = str(ROOT / "Datasets" / "conversations")
-    (tmp_path / "params.yaml").write_text(yaml.safe_dump(values))
+    (tmp_path / "params.yaml").write_text(json.dumps(values))
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SettingsError, match=r"train\.frozen_layers is 3"):
         fetch()

@@ -1,6 +1,7 @@
 """The train stage as DVC runs it: killed, orphaned, and run twice."""
 
 import hashlib
+import json
 import os
 import shutil
 import signal
@@ -13,7 +14,6 @@ from typing import Any
 
 import pytest
 import torch
-import yaml
 from safetensors.torch import load_file
 
 from stages.fetch import fetch
@@ -23,6 +23,7 @@ from stages.train import train
 from theta.errors import TrainingError
 from theta.files import read_json, sha256, write_json, write_json_lines
 from theta.model import network
+from theta.settings import read
 from theta.tokens.store import Store
 from theta.train import resume_state
 from theta.train.resume_state import folder_of
@@ -33,19 +34,26 @@ ROOT = Path(__file__).resolve().parents[2]
 STATE = "state.*.pt"
 
 
+@pytest.fixture(autouse=True)
+def no_state_of_other_tests(request: pytest.FixtureRequest) -> None:
+    """Each test begins without a resume state."""
+    if "project" in request.fixturenames:
+        shutil.rmtree(request.getfixturevalue("project") / ".theta" / "train", ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder in which everything before training is done, for thirty short conversations."""
     folder = tmp_path_factory.mktemp("project")
     items = [{"question": f"What is {i} plus one?", "answer": f"It is {i + 1}, {i + 1}."} for i in range(30)]
     write_json(folder / "Datasets" / "mine" / "sums.json", items)
-    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values = read(ROOT / "params.yaml")
     values["model"]["base"] = "scratch:nano"
     values["data"] |= {"path": "Datasets/mine", "validation_fraction": 0.1, "test_fraction": 0.1}
     values["tokenizer"]["max_length"] = 64
     values["train"] |= {"epochs": 6, "tokens_per_step": 128}
     values["machine"] |= {"threads": 1, "precision": "float32", "steps_per_checkpoint": 2}
-    (folder / "params.yaml").write_text(yaml.safe_dump(values))
+    (folder / "params.yaml").write_text(json.dumps(values))
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(folder)
         fetch()
@@ -68,11 +76,11 @@ def pretrained(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def change(**changes: object) -> None:
     """Change settings of params.yaml, written as `section__key=value`."""
-    values = yaml.safe_load(Path("params.yaml").read_text())
+    values = read(Path("params.yaml"))
     for name, value in changes.items():
         section, key = name.split("__")
         values[section][key] = value
-    Path("params.yaml").write_text(yaml.safe_dump(values))
+    Path("params.yaml").write_text(json.dumps(values))
 
 
 @pytest.fixture(scope="module")
@@ -250,11 +258,11 @@ TWO_RANKS = ("--params", "two_ranks.yaml", *TO_TWO)
 @pytest.fixture(scope="module")
 def two_ranks(project: Path, uninterrupted: str) -> Path:
     """The project with settings for two processes, which talk over gloo; nothing else differs."""
-    values = yaml.safe_load((project / "params.yaml").read_text())
+    values = read(project / "params.yaml")
     values["machine"] |= {"device": "cpu", "devices": 2}
-    (project / "two_ranks.yaml").write_text(yaml.safe_dump(values))
+    (project / "two_ranks.yaml").write_text(json.dumps(values))
     values["machine"] |= {"devices": 1}
-    (project / "one_rank.yaml").write_text(yaml.safe_dump(values))
+    (project / "one_rank.yaml").write_text(json.dumps(values))
     return project
 
 

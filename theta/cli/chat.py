@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from theta.cli.generation_options import FINAL, Model, Seed, System, load_model, with_generation_parameters
+from theta.cli.text import visible
 
 if TYPE_CHECKING:
     from theta.generate.assistant import ThetaModel
@@ -53,7 +54,7 @@ def converse(model: "ThetaModel", *, system: str | None, seed: int | None, param
             try:
                 pieces = model.stream([*messages, question], seed=None if seed is None else seed + turn, **parameters)
             except GenerationError as fault:
-                errors.print(f"error: {fault}", style="red", markup=False, soft_wrap=True)
+                errors.print(visible(f"error: {fault}"), style="red", markup=False, soft_wrap=True)
                 continue
             reply = _show(console, pieces)
             # A reply that was stopped before its first word leaves no trace.
@@ -85,7 +86,7 @@ def _show(console: Console, pieces: Iterable[str]) -> str:
     shown: list[str] = []
     try:
         for piece in pieces:
-            console.out(piece, end="", highlight=False)
+            console.out(visible(piece), end="", highlight=False)
             shown.append(piece)
     except KeyboardInterrupt:
         console.print(" [dim](stopped)[/]", end="")

@@ -4,6 +4,8 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from theta.cli.text import visible
+
 
 def console(stderr: bool = False) -> Console:
     """The terminal; through a pipe, lines are as long as their text."""
@@ -12,8 +14,8 @@ def console(stderr: bool = False) -> Console:
 
 
 def say(where: Console, text: str) -> None:
-    """Print a text as it is; the terminal wraps it."""
-    where.print(text, markup=False, soft_wrap=True)
+    """Print a text, its control characters spelled out; the terminal wraps it."""
+    where.print(visible(text), markup=False, soft_wrap=True)
 
 
 def table(*columns: str) -> Table:

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from theta.cli.generation_options import FINAL, Model, Seed, System, load_model, with_generation_parameters
+from theta.cli.text import visible
 
 if TYPE_CHECKING:
     from theta.generate.settings import Parameters
@@ -23,5 +24,5 @@ def generate(
 
     opening = [Message("system", system)] if system else []
     for piece in load_model(model).stream([*opening, Message("user", prompt)], seed=seed, **parameters):
-        typer.echo(piece, nl=False)
+        typer.echo(visible(piece), nl=False)
     typer.echo()

@@ -1,5 +1,6 @@
 """Messages and conversations. A plain text is a conversation of one message that nobody says to anybody."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -8,6 +9,11 @@ ROLES: tuple[Role, ...] = ("system", "user", "assistant")
 """Who speaks in a conversation; `text` is the role of a plain text and stands alone."""
 
 OPENING_CHARACTERS = 200
+
+DOMAINS_SHOWN = 20
+"""Domains that metrics and pictures name; a topic can be any text, so there may be thousands."""
+OTHER_DOMAINS = "(others)"
+"""The name of all domains that are not shown, together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,3 +56,8 @@ class Conversation:
         """The inverse of `to_json`."""
         messages = tuple(Message(message["role"], message["content"]) for message in value["messages"])
         return cls(messages, value["domain"], value["source"])
+
+
+def domains_shown(counts: Mapping[str, int]) -> set[str]:
+    """The largest domains, by their number of conversations or documents; of equal ones the first by name."""
+    return set(sorted(counts, key=lambda domain: (-counts[domain], domain))[:DOMAINS_SHOWN])

@@ -64,7 +64,7 @@ def rehearsal(path: Path, corpus: Corpus) -> list[Conversation]:
     """The base's own conversations, without those that open as one of the corpus: none of its test is learned here.
 
     Args:
-        path: a file that may be empty.
+        path: a file that may hold nothing but white space.
 
     Raises:
         DataError: it is missing, or cannot be read.

@@ -5,6 +5,7 @@ A file is a JSON list, an object holding one list, a single conversation, or JSO
 
 import glob
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -31,7 +32,7 @@ class Item:
 
 
 def find(path: Path, include: Sequence[str]) -> list[Path]:
-    """The files at `path`, sorted; hidden files and other endings are passed over.
+    """The files at `path`, sorted by the bytes of their names; hidden files and other endings are passed over.
 
     Raises:
         DataError: there is nothing at `path`, no file of conversations, or nothing that a pattern matches.
@@ -71,11 +72,13 @@ def _names(path: Path) -> list[str]:
     if path.is_file():
         return [path.name]
     # Unlike Path.rglob this passes over hidden files and follows links to folders.
-    return sorted(Path(name).as_posix() for name in glob.glob("**", root_dir=path, recursive=True))  # noqa: PTH207
+    names = (Path(name).as_posix() for name in glob.glob("**", root_dir=path, recursive=True))  # noqa: PTH207
+    return sorted(names, key=os.fsencode)
 
 
 def _matches(name: str, pattern: str) -> bool:
-    return fnmatchcase(name, pattern) or fnmatchcase(Path(name).name, pattern)
+    shown = _shown(name)
+    return fnmatchcase(shown, pattern) or fnmatchcase(Path(shown).name, pattern)
 
 
 def _text(path: Path) -> str:
@@ -146,9 +149,9 @@ def _line(path: Path, number: int, line: str) -> Item:
 
 
 def _item(path: Path, number: int, value: Any, *, broken: bool = False) -> Item:
-    # A file name need not be valid UTF-8; what is written from here on must be.
-    return Item(value, _printable(f"{path.as_posix()}#{number}"), _printable(path.stem), broken)
+    return Item(value, f"{_shown(path.as_posix())}#{number}", _shown(path.stem), broken)
 
 
-def _printable(name: str) -> str:
-    return name.encode("utf-8", "replace").decode("utf-8")
+def _shown(name: str) -> str:
+    """A file name as text, the same under every locale: its bytes as UTF-8, what is not UTF-8 replaced."""
+    return os.fsencode(name).decode("utf-8", "replace")

@@ -6,13 +6,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from theta.conversation.messages import Conversation
+from theta.conversation.messages import OTHER_DOMAINS, Conversation, domains_shown
 from theta.corpus.shapes import Reject
 
 DUPLICATE = "duplicate"
 """The reason of a reject that repeats an earlier conversation; it is counted by itself."""
-DOMAINS_SHOWN = 20
-OTHER_DOMAINS = "(others)"
 
 
 def report(
@@ -57,11 +55,11 @@ def _replies(conversation: Conversation) -> list[str]:
 
 
 def _domains(conversations: Sequence[Conversation]) -> dict[str, int]:
-    """Conversations by domain: the largest ones, and all others as one, since a topic can be any text."""
+    """Conversations by domain: the largest domains by name, and all others together."""
     counts = Counter(conversation.domain for conversation in conversations)
-    ordered = sorted(counts.items(), key=lambda entry: (-entry[1], entry[0]))
-    others = sum(count for _, count in ordered[DOMAINS_SHOWN:])
-    return dict(sorted(ordered[:DOMAINS_SHOWN])) | ({OTHER_DOMAINS: others} if others else {})
+    shown = {domain: counts[domain] for domain in sorted(domains_shown(counts))}
+    others = counts.total() - sum(shown.values())
+    return {**shown, OTHER_DOMAINS: others} if others else shown
 
 
 def _distribution(values: list[int]) -> dict[str, float]:

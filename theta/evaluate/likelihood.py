@@ -16,14 +16,12 @@ import numpy as np
 import torch
 from transformers import GPT2LMHeadModel
 
+from theta.conversation.messages import OTHER_DOMAINS, domains_shown
 from theta.errors import BaseModelError, SettingsError
 from theta.model.loss import token_scores
 from theta.model.rows import Row, predicting_states
 from theta.tokens.packing import pack
 from theta.tokens.store import Store
-
-DOMAINS_SHOWN = 20
-OTHER_DOMAINS = "(others)"
 
 Figures = dict[str, float | int | None]
 
@@ -109,9 +107,8 @@ def figures(scores: Scores, store: Store, documents: Sequence[int]) -> Figures:
 
 
 def documents_by_domain(store: Store) -> dict[str, list[int]]:
-    """The documents of each domain, by name; the smallest domains are one, since a topic can be any text."""
-    counts = Counter(store.domains)
-    shown = set(sorted(counts, key=lambda domain: (-counts[domain], domain))[:DOMAINS_SHOWN])
+    """The documents of each domain, by name; those of the smaller domains stand together under one name."""
+    shown = domains_shown(Counter(store.domains))
     groups: dict[str, list[int]] = {}
     for document, domain in enumerate(store.domains):
         groups.setdefault(domain if domain in shown else OTHER_DOMAINS, []).append(document)

@@ -1,11 +1,10 @@
 """Images of the figures, as SVG.
 
-`dvc plots show` draws data files with scripts from a public server and shows nothing offline; images it shows always.
-The same data gives the same bytes: ids come from a fixed salt, no date is written, and nobody's matplotlibrc is read.
+`dvc plots show` draws data files with scripts from a public server, so it shows none of them offline; it always shows
+images. The same data gives the same bytes: ids come from a fixed salt, no date is written, and no matplotlibrc is read.
 """
 
 import csv
-import textwrap
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,7 +16,7 @@ from matplotlib.figure import Figure
 
 from theta.errors import DataError
 from theta.evaluate.likelihood import Figures
-from theta.files import replacing
+from theta.files import replacing_file
 from theta.tokens.report import TOKENS_PER_BIN
 
 if TYPE_CHECKING:
@@ -63,12 +62,19 @@ def domain_bars(path: Path, domains: Mapping[str, Figures]) -> None:
         ):
             losses = [row[column] or 0.0 for row in domains.values()]
             axes.barh([place + offset for place in places], losses, height=0.4, label=label, color=color)
-        axes.set_yticks(places, [textwrap.shorten(name, LABEL_LETTERS) for name in domains])
+        axes.set_yticks(places, [_label(name) for name in domains])
         axes.invert_yaxis()
         axes.set_title("Test loss by domain", loc="left")
         axes.set_xlabel("nats per token")
         # Beside the title, where it hides no bar.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
+
+
+def _label(name: str) -> str:
+    """A name of at most `LABEL_LETTERS` letters; of a longer one the beginning and the end, where names differ."""
+    name = " ".join(name.split())
+    half = (LABEL_LETTERS - 1) // 2
+    return name if len(name) <= LABEL_LETTERS else f"{name[:half]}…{name[-half:]}"
 
 
 def length_histogram(path: Path, lengths: Path) -> None:
@@ -92,13 +98,13 @@ def length_histogram(path: Path, lengths: Path) -> None:
 def _axes(path: Path, *, width: float, height: float) -> Iterator["Axes"]:
     """Axes to draw on, saved to `path` at the end; sizes in inches."""
     with mpl.rc_context(), warnings.catch_warnings():
-        # A letter that matplotlib's own font lacks is drawn by the viewer: SVG text names its characters.
+        # The viewer has the letters that matplotlib's own font lacks: the text of an SVG names its characters.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
         figure = Figure(figsize=(width, height), layout="constrained")
         yield figure.add_subplot()
-        with replacing(path) as temporary:
+        with replacing_file(path) as temporary:
             figure.savefig(temporary, format="svg", metadata={"Date": None})
 
 

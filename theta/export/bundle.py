@@ -1,7 +1,7 @@
-"""The folder that every Hugging Face reader opens, those of yesterday included.
+"""The folder that every Hugging Face reader opens, older versions included.
 
-Both weight files hold the same tensors under the same names. The output matrix is the embedding (tied) and stands in
-neither: every reader of GPT-2 ties it by config.json, and a second name would make the two files differ, because
+Both weight files hold the same tensors under the same names. The output matrix is the embedding (tied), so neither file
+holds it: every reader of GPT-2 ties it by config.json, and a second name would make the two files differ, because
 safetensors refuses shared memory.
 """
 
@@ -17,7 +17,7 @@ from transformers import GPT2LMHeadModel
 
 from theta.bases.weight_files import OUTPUT_MATRIX, PICKLED, SAFETENSORS
 from theta.errors import ExportError
-from theta.files import write_json, write_text
+from theta.files import write_json, write_text, writing
 from theta.generate.settings import GenerationSettings
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
@@ -34,7 +34,7 @@ FILES = (
     "generation_config.json",
     "README.md",
 )
-"""The first six were promised since the first release."""
+"""The files of the folder; the first six have been promised since the first release."""
 
 
 def write(
@@ -49,14 +49,15 @@ def write(
     """Write all files into a new folder.
 
     Args:
-        folder: must not exist; callers let it take the place of an older one by `theta.files.replacing`.
+        folder: must not exist; callers replace an older one by `theta.files.replacing_folder`.
         model: without padding rows; it is not changed.
-        generation: what readers sample by unless told otherwise.
+        generation: the parameters that readers sample with by default.
         dtype: number format of the weight files.
         card: text of README.md.
 
     Raises:
         ExportError: model and vocabulary do not belong together.
+        StorageError: a file cannot be written.
     """
     if model.config.vocab_size != vocabulary.size:
         raise ExportError(
@@ -68,10 +69,11 @@ def write(
     write_json(folder / "config.json", _config(model, dtype, ids))
     write_json(folder / "generation_config.json", {**generation.to_generation_config(), **ids})
     tensors = dict(stored_tensors(model, dtype))
-    save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
-    shutil.copymode(folder / "config.json", folder / SAFETENSORS)  # safetensors lets nobody else read it
-    # torch writes the name of the file into it: the same name gives the same bytes.
-    torch.save(tensors, folder / PICKLED)
+    with writing(folder / SAFETENSORS):
+        save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
+        shutil.copymode(folder / "config.json", folder / SAFETENSORS)  # safetensors makes it readable by its owner only
+    with writing(folder / PICKLED):
+        torch.save(tensors, folder / PICKLED)  # it holds its own name: the same name gives the same bytes
     write_text(folder / "README.md", card)
 
 
@@ -86,14 +88,14 @@ def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
 
 
 def stored_tensors(model: GPT2LMHeadModel, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of the weight files and their names: contiguous, each alone in its memory, as both formats want."""
+    """The tensors of the weight files with their names: contiguous and without shared memory, as both formats want."""
     for name, tensor in model.state_dict().items():
         if name != OUTPUT_MATRIX:
             yield name, tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
 
 def _config(model: GPT2LMHeadModel, dtype: torch.dtype, ids: Mapping[str, int]) -> dict[str, Any]:
-    """The model's config without what older versions of transformers left in those of the hub.
+    """The model's config without the keys that older versions of transformers left in configs of the hub.
 
     `task_specific_params` of gpt2 would override generation_config.json in pipelines.
     """

@@ -1,6 +1,6 @@
 """The model card, README.md of the exported folder: use, data, training, figures, limits, where it comes from.
 
-What was not measured is named as not measured. There is no date in it: the same model gives the same card.
+A figure that was not measured is shown as not measured. The card holds no date: the same model gives the same card.
 """
 
 import json
@@ -17,15 +17,15 @@ from theta.generate.settings import GenerationSettings
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What a card tells.
+    """The content of a card.
 
     Attributes:
-        name: of the model.
-        parameters: how many the network has.
+        name: the model's name.
+        parameters: number of parameters of the network.
         config: its config.json.
         dtype: number format of its weights.
         generation: how replies are sampled.
-        revision: of the project, as `git_revision` returns it.
+        revision: the project's revision, as `git_revision` returns it.
         prepare, tokenize, train, evaluate: the metrics of these stages.
         provenance: provenance.json of the checkpoint.
     """
@@ -152,7 +152,7 @@ def card(facts: Facts) -> str:
 def git_revision(folder: Path) -> str:
     """The commit of the project in `folder`, with "+changes" if its files are not those of the commit.
 
-    Metrics and dvc.lock are left out: the run that asks has just changed them. Without git it is "unknown".
+    Metrics and dvc.lock do not count as changes: the run that asks has just changed them. Without git it is "unknown".
     """
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)metrics", ":(exclude)dvc.lock")
@@ -170,15 +170,19 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _front_matter(name: str, base: Mapping[str, Any]) -> str:
-    """YAML for the hub. No license stands here: the base's is not known."""
+    """YAML for the hub, without license and language: those of base and data are not known."""
     lines = [
-        "language: en",
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [gpt2, conversational, theta]",
-        f"model_name: {json.dumps(name)}",  # a JSON string is a YAML string
+        f"model_name: {_quoted(name)}",
     ]
-    return "\n".join([*lines, f"base_model: {json.dumps(base['name'])}"] if base.get("kind") == "hub" else lines)
+    return "\n".join([*lines, f"base_model: {_quoted(base['name'])}"] if base.get("kind") == "hub" else lines)
+
+
+def _quoted(text: str) -> str:
+    """A YAML string: a JSON string, but with an emoji as it is: YAML does not join the two halves of JSON's escape."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _origin(base: Mapping[str, Any]) -> str:

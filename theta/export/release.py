@@ -1,11 +1,11 @@
-"""A dated copy of an exported folder, which later runs may start from: models/theta_enhanced_YYYYMMDD/theta_final."""
+"""A dated copy of an exported folder, from which later runs may start: models/theta_enhanced_YYYYMMDD/theta_final."""
 
 import shutil
 from datetime import date
 from pathlib import Path
 
 from theta.errors import ExportError
-from theta.files import replacing
+from theta.files import replacing_folder, writing
 from theta.generate.folder import lacking
 
 
@@ -22,6 +22,7 @@ def release(model: Path, output: Path, day: date) -> Path:
 
     Raises:
         ExportError: `model` is missing or not whole, or there is a release of that day.
+        StorageError: the copy cannot be written.
     """
     if not model.is_dir():
         raise ExportError(f"{model} is not a folder; `dvc repro` makes models/theta_final.")
@@ -30,7 +31,14 @@ def release(model: Path, output: Path, day: date) -> Path:
     target = output / f"theta_enhanced_{day:%Y%m%d}" / "theta_final"
     if target.exists():
         raise ExportError(f"{target} exists already and is left as it is; rename or remove {target.parent} first.")
-    with replacing(target) as temporary:
-        # Contents only: DVC may keep its outs as read-only links into its cache.
-        shutil.copytree(model, temporary, copy_function=shutil.copyfile)
+    with replacing_folder(target) as temporary:
+        # Not by copytree, which names the files that failed in one message of thousands of letters.
+        temporary.mkdir()
+        for file in sorted(model.rglob("*")):
+            copy = temporary / file.relative_to(model)
+            if file.is_dir():
+                copy.mkdir()
+            else:
+                with writing(copy):
+                    shutil.copyfile(file, copy)  # contents only: DVC may keep its outs as read-only links
     return target

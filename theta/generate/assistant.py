@@ -6,6 +6,7 @@ model.generate("What is machine learning?", max_length=200, temperature=0.8)
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Unpack
 
@@ -75,6 +76,8 @@ class ThetaModel:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
             SettingsError: its generation_config.json is out of the ranges.
         """
+        if not isinstance(path, str | PathLike):
+            raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
         folder = Path(path).expanduser()
         check(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
@@ -128,8 +131,10 @@ class ThetaModel:
         Prompts of similar lengths are answered side by side. Each has its own random numbers, so a larger
         `batch_size` gives the same replies, but for rounding.
         """
-        if batch_size < 1:
-            raise SettingsError(f"batch_size is {batch_size}, allowed is at least 1.")
+        if not _is_number(batch_size) or batch_size < 1:
+            raise SettingsError(f"batch_size is {batch_size!r}, allowed is a whole number of at least 1.")
+        if isinstance(prompts, str) or not isinstance(prompts, Sequence):
+            raise GenerationError(f"The prompts are {prompts!r}, expected a list of them; `generate` takes one text.")
         settings = self.settings.replaced(**parameters)
         encoded = [self._prompt_ids(prompt, settings) for prompt in prompts]
         longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
@@ -185,12 +190,19 @@ def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
 def _generator(seed: int | None) -> torch.Generator | None:
     if seed is None:
         return None
-    if not 0 <= seed < 2**63:
-        raise SettingsError(f"seed is {seed}, allowed is 0 to {2**63 - 1}.")
+    if not _is_number(seed) or not 0 <= seed < 2**63:
+        raise SettingsError(f"seed is {seed!r}, allowed is a whole number from 0 to {2**63 - 1}.")
     return torch.Generator().manual_seed(seed)
 
 
+def _is_number(value: object) -> bool:
+    """Whether a caller's value is a whole number; Python counts True as 1."""
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
 def _device(name: str) -> torch.device:
+    if not isinstance(name, str):
+        raise GenerationError(f"The device is {name!r}, expected a text such as 'auto', 'cpu' or 'cuda'.")
     try:
         device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
         torch.empty(0, device=device)

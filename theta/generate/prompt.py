@@ -24,6 +24,8 @@ def to_messages(prompt: Prompt) -> list[Message]:
         GenerationError: naming the message (they count from 1) and what is wrong with it.
     """
     values = [Message("user", prompt)] if isinstance(prompt, str) else prompt
+    if isinstance(values, Mapping) or not isinstance(values, Sequence):
+        raise GenerationError(f"The prompt is {values!r}, expected a text or a list of messages.")
     messages = [_message(number, value) for number, value in enumerate(values, start=1)]
     opening = 1 if messages and messages[0].role == "system" else 0
     for place, message in enumerate(messages[opening:]):

@@ -1,6 +1,5 @@
 """The `generation` section of params.yaml: how replies are sampled. The same table holds for calls and commands."""
 
-import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -9,7 +8,7 @@ from typing import Any, TypedDict
 from pydantic import Field, ValidationError
 
 from theta.errors import SettingsError
-from theta.settings import Settings, allowed_range
+from theta.settings import Settings, faults
 
 CONFIG_FILE = "generation_config.json"
 
@@ -51,7 +50,7 @@ class GenerationSettings(Settings):
         try:
             return cls.model_validate({name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
-            raise SettingsError("; ".join(_fault(dict(entry)) for entry in error.errors()) + ".") from None
+            raise SettingsError("; ".join(faults(error, cls)) + ".") from None
 
     def replaced(self, **values: Any) -> "GenerationSettings":
         """These settings with a caller's values in place; None keeps the present value.
@@ -101,14 +100,3 @@ def read_generation_config(folder: Path) -> GenerationSettings:
         return GenerationSettings.from_generation_config(config)
     except SettingsError as fault:
         raise SettingsError(f"{path}: {fault}") from None
-
-
-def _fault(entry: Mapping[str, Any]) -> str:
-    """One pydantic error as words, as `theta.settings` puts it for params.yaml."""
-    name, kind = str(entry["loc"][0]), entry["type"]
-    if kind == "extra_forbidden":
-        close = difflib.get_close_matches(name, GenerationSettings.model_fields, n=1)
-        return f"unknown parameter {name}" + (f" (did you mean '{close[0]}'?)" if close else "")
-    if kind in ("greater_than_equal", "less_than_equal", "finite_number"):
-        return f"{name} is {entry['input']!r}, allowed is {allowed_range(GenerationSettings, name)}"
-    return f"{name} is {entry['input']!r}, expected {entry['msg'].removeprefix('Input should be ')}"

@@ -10,7 +10,6 @@ from warnings import catch_warnings, simplefilter
 from zipfile import is_zipfile
 
 import torch
-from safetensors import SafetensorError
 from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
@@ -18,8 +17,8 @@ from theta.bases import weight_files
 from theta.bases.descriptors import SHAPE, known_rows, locate_weights
 from theta.bases.hub import CONFIG
 from theta.bases.presets import VOCABULARY_SIZE, columns, preset
-from theta.errors import BaseModelError, ExportError, reason
-from theta.files import read_json, replacing
+from theta.errors import BaseModelError, reason
+from theta.files import read_json, replacing_folder, writing
 
 
 def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadModel:
@@ -215,29 +214,15 @@ def fuse_activation(model: GPT2LMHeadModel) -> None:
             block.mlp.act = torch.nn.GELU(approximate="tanh")
 
 
-@contextmanager
-def writing(path: Path) -> Iterator[None]:
-    """Turn what safetensors and torch say of a full disk into one line.
-
-    Raises:
-        ExportError: a file below `path` cannot be written.
-    """
-    try:
-        yield
-    except (OSError, SafetensorError) as fault:
-        raise ExportError(
-            f"{path} cannot be written ({reason(fault)}); make room on the disk and run again."
-        ) from fault
-
-
 def save(model: GPT2LMHeadModel, folder: Path) -> None:
     """Write config.json and model.safetensors.
 
     Raises:
-        ExportError: the disk is full or cannot be written.
+        StorageError: the folder cannot be written, or holds other files.
     """
     logging.disable_progress_bar()
-    with writing(folder), replacing(folder) as temporary:
-        model.save_pretrained(temporary)
+    with replacing_folder(folder) as temporary:
+        with writing(temporary / "model.safetensors"):
+            model.save_pretrained(temporary)
         # safetensors lets nobody but the owner read its file; the config has the mode that the user wants.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")

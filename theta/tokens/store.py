@@ -1,10 +1,10 @@
-"""Encoded documents on disk: one Arrow file a split, memory-mapped, the same bytes for the same documents.
+"""Encoded documents on disk: one memory-mapped Arrow file for each split, the same bytes for the same documents.
 
     input_ids  list<int32>    ids of the document
-    labels     list<int32>    the same ids where learned, IGNORED elsewhere (not shifted: Hugging Face's way)
+    labels     list<int32>    the same ids where learned, IGNORED elsewhere (not shifted, as Hugging Face expects)
     domain     string
     source     string         the conversation it came from, such as "Datasets/conversations/linux.json#12"
-    bytes      int32          UTF-8 bytes of the learned text, for bits per byte
+    bytes      int32          length of the learned text in UTF-8 bytes, for bits per byte
 
 `datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feather` open it without Theta.
 """
@@ -16,8 +16,8 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from theta.errors import DataError
-from theta.files import replacing
+from theta.errors import DataError, reason
+from theta.files import replacing_file
 
 IGNORED = -100
 """Label of a position that is not learned (PyTorch's default ignore_index)."""
@@ -43,7 +43,11 @@ class Document:
 
 
 def write(path: Path, documents: Iterable[Document]) -> None:
-    """Write documents in their order."""
+    """Write documents in their order.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
     rows = [
         {
             "input_ids": document.ids,
@@ -55,28 +59,41 @@ def write(path: Path, documents: Iterable[Document]) -> None:
         for document in documents
     ]
     table = pa.Table.from_pylist(rows, schema=_SCHEMA)
-    with replacing(path) as temporary, pa.OSFile(str(temporary), "wb") as sink, pa.ipc.new_file(sink, _SCHEMA) as out:
+    with (
+        replacing_file(path) as temporary,
+        pa.OSFile(str(temporary), "wb") as sink,
+        pa.ipc.new_file(sink, _SCHEMA) as out,
+    ):
         out.write_table(table)
 
 
 class Store:
-    """Read access to a split; documents are copied out of the memory map one at a time.
+    """Read access to the documents of a split, and to those for rehearsal behind them.
 
     Attributes:
-        split_size: documents of the split; those after them are the base's own, for rehearsal.
+        split_size: number of documents of the split; the documents after them are the base's own, for rehearsal.
         lengths: tokens of each document, int64 [documents].
-        learned_counts: learned labels of each document, not counting the first position, int64 [documents].
+        learned_counts: learned tokens of each document without its first token, which nothing predicts, int64
+            [documents].
         domains, sources: one string for each document.
-        learned_bytes: UTF-8 bytes of the learned text of each document, int64 [documents].
+        learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
     """
 
     def __init__(self, path: Path, rehearsal: Path | None = None) -> None:
-        """Open a split, and behind it the documents of `rehearsal`, of which there may be none."""
+        """Open a split, followed by the documents of `rehearsal`, if given.
+
+        Args:
+            path: the file of the split, which stays on disk where it is the only one: its pages are read when needed.
+            rehearsal: a file of the same kind, which may hold no documents.
+
+        Raises:
+            DataError: a file is missing or damaged, or the split holds no document.
+        """
         tables = [_table(each) for each in (path, rehearsal) if each]
         self.split_size: int = tables[0].num_rows
         if self.split_size == 0:
-            raise DataError(f"{path} holds no document; see metrics/tokenize.json for what was dropped.")
-        # Several tables are copied to memory; one stays in its file.
+            raise DataError(f"{path} holds no documents; metrics/tokenize.json tells what was dropped.")
+        # One table stays in its file; several are copied to memory.
         table = pa.concat_tables(each for each in tables if each.num_rows).combine_chunks()
         ids, labels = (table.column(name).chunk(0) for name in ("input_ids", "labels"))
         self._offsets = ids.offsets.to_numpy()
@@ -94,7 +111,7 @@ class Store:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and labels of a document, both int32 [length]."""
+        """The ids and the labels of a document, both int32 [length]."""
         begin, end = self._offsets[index], self._offsets[index + 1]
         return self._ids[begin:end], self._labels[begin:end]
 
@@ -102,4 +119,11 @@ class Store:
 def _table(path: Path) -> pa.Table:
     if not path.is_file():
         raise DataError(f"{path} does not exist; `dvc repro tokenize` makes it.")
-    return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    try:
+        table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+        table.validate(full=True)  # offsets out of their range would read foreign memory
+        if table.column_names != _SCHEMA.names or table.schema != _SCHEMA:
+            raise ValueError("its columns are not those of documents")
+    except (OSError, ValueError, pa.ArrowException) as fault:
+        raise DataError(f"{path} is damaged ({reason(fault)}); `dvc repro tokenize` makes it again.") from None
+    return table

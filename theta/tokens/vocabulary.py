@@ -14,7 +14,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, 
 
 from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, Span
 from theta.errors import DataError, reason
-from theta.files import replacing, write_json, write_text
+from theta.files import replacing_folder, write_json, write_text, writing
 
 GPT2_FOLDER = Path(__file__).parent / "gpt2"
 """The vocabulary of OpenAI's GPT-2 (50,257 entries), shipped for bases that need no network."""
@@ -101,7 +101,7 @@ class Vocabulary:
         """
         path = folder / "tokenizer.json"
         if not path.is_file():
-            raise DataError(f"{path} does not exist; give a folder that Theta exported, such as models/theta_final.")
+            raise DataError(f"{path} does not exist; `dvc repro` makes it, or give a folder that Theta exported.")
         return cls(_read_json_tokenizer(path))
 
     def encode(self, spans: Sequence[Span]) -> tuple[list[int], list[bool]]:
@@ -149,10 +149,12 @@ class Vocabulary:
         Args:
             max_length: positions of the model, for `model_max_length`.
         """
-        with replacing(folder) as temporary:
+        with replacing_folder(folder) as temporary:
             temporary.mkdir()
-            self.tokenizer.save(str(temporary / "tokenizer.json"))
-            self.tokenizer.model.save(str(temporary))
+            with writing(temporary / "tokenizer.json"):
+                self.tokenizer.save(str(temporary / "tokenizer.json"))
+            with writing(temporary / "vocab.json"):
+                self.tokenizer.model.save(str(temporary))
             write_json(temporary / "special_tokens_map.json", _special_tokens_map(self))
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(self, max_length))
             write_text(temporary / "chat_template.jinja", CHAT_TEMPLATE)
@@ -262,7 +264,9 @@ def _read_json_tokenizer(path: Path) -> Tokenizer:
     try:
         return Tokenizer.from_file(str(path))
     except Exception as fault:  # the library raises nothing narrower
-        raise DataError(f"{path} cannot be read as a tokenizer ({fault}); fetch or export it again.") from None
+        raise DataError(
+            f"{path} cannot be read as a tokenizer ({fault}); fetch it, or run `dvc repro`, again."
+        ) from None
 
 
 def _special_tokens_map(vocabulary: Vocabulary) -> dict[str, object]:

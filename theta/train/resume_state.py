@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theta.errors import TrainingError, reason
-from theta.files import digest, read_json, remove, replacing, sha256, write_json
+from theta.files import digest, read_json, remove, replacing_file, sha256, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -140,7 +140,7 @@ def save_state(
     """Write the state; the previous one stays until the new one is whole.
 
     Raises:
-        TrainingError: the disk is full or cannot be written.
+        StorageError: the disk is full or cannot be written.
     """
     import torch
 
@@ -187,7 +187,7 @@ def save_best(folder: Path, tensors: Mapping[str, "Tensor"]) -> None:
     """Keep these weights as the best so far.
 
     Raises:
-        TrainingError: the disk is full or cannot be written.
+        StorageError: the disk is full or cannot be written.
     """
     from safetensors.torch import save_file
 
@@ -210,22 +210,11 @@ def load_best(folder: Path) -> dict[str, "Tensor"]:
 
 def _write(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) -> None:
     """Write a file whose name holds its digest, then remove its predecessors."""
-    from safetensors import SafetensorError
-
-    folder.mkdir(parents=True, exist_ok=True)
-    temporary = folder / f".{name}.{os.getpid()}.partial"
-    try:
-        with replacing(temporary) as partial:
-            write(partial)
-        target = folder / f"{name}.{sha256(temporary)[:16]}{suffix}"
-        temporary.replace(target)
-    except (OSError, RuntimeError, SafetensorError) as fault:
-        raise TrainingError(
-            f"{folder / (name + suffix)} cannot be written ({reason(fault)}); make room on the disk and run "
-            "`dvc repro`: it goes on from the last state that was written."
-        ) from fault
-    finally:
-        remove(temporary)
+    new = folder / f".{name}.partial"
+    with replacing_file(new) as temporary, writing(temporary):
+        write(temporary)
+    target = folder / f"{name}.{sha256(new)[:16]}{suffix}"
+    new.replace(target)
     for older in folder.glob(f"{name}.*{suffix}"):
         if older != target:
             remove(older)
