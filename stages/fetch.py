@@ -30,8 +30,8 @@ CHECKED = Path(".theta/checked_base.json")
 """Which base was checked in full; git ignores it."""
 
 BYTES_PER_PARAMETER = 44
-"""What a run writes at most: weights in float32 as checkpoint (4), as best so far (4) and in both files of the export (8);
-DVC's copies of checkpoint and export (12); and a resume state (12) with its predecessor's weights (4)."""
+"""What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
+export (8); DVC's copies of checkpoint and export (12); and two resume states while one replaces the other (16)."""
 
 HIGH_LEARNING_RATE = 1e-3
 """Above this a pretrained GPT-2 unlearns its language within a few steps."""

@@ -16,7 +16,7 @@ from theta import ThetaModel
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
-from theta.cli.chat import _show
+from theta.cli.chat import show
 from theta.errors import ExportError, ThetaError
 from theta.export.release import release
 from theta.generate.settings import GenerationSettings
@@ -128,7 +128,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys: pytest.Captur
         yield "half a "
         raise KeyboardInterrupt
 
-    assert _show(Console(highlight=False), pieces()) == "half a "
+    assert show(Console(highlight=False), pieces()) == "half a "
     assert capsys.readouterr().out == "half a  (stopped)\n"
 
 

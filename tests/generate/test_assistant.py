@@ -1,3 +1,4 @@
+import copy
 import json
 import shutil
 from collections.abc import Callable
@@ -23,7 +24,7 @@ def model(tiny_folder: Path) -> ThetaModel:
 
 
 @pytest.fixture
-def copy(tiny_folder: Path, tmp_path: Path) -> Path:
+def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "theta_final"))
 
 
@@ -159,27 +160,50 @@ def test_a_device_of_another_type_is_one_clear_line(tiny_folder: Path) -> None:
         ThetaModel.load(tiny_folder, device=3)  # type: ignore[arg-type]
 
 
-def test_a_reply_that_ends_at_once_is_empty(model: ThetaModel, vocabulary: Vocabulary) -> None:
-    allowed = {vocabulary.end_id}
-    short = ThetaModel(model.model, vocabulary)
-    short._suppressed_ids = [id_ for id_ in range(vocabulary.size) if id_ not in allowed]
-    assert short.generate_batch([QUESTION]) == [Reply("", tokens=0, ended=True)]
+def favouring(model: ThetaModel, id_: int, columns: int = 0) -> ThetaModel:
+    """The model with one id so likely that no other is produced where this one may be.
+
+    Args:
+        columns: of the output beyond the vocabulary, as a model in training has them.
+    """
+    network = copy.deepcopy(model.model)
+    if columns:
+        network.resize_token_embeddings(model.vocabulary.size + columns, mean_resizing=False)
+    with torch.no_grad():
+        wanted = network.transformer.wte.weight[id_]
+        network.transformer.ln_f.weight.zero_()
+        network.transformer.ln_f.bias.copy_(100 * wanted / wanted.norm())
+        wanted.mul_(10)
+    return ThetaModel(network, model.vocabulary)
 
 
-def test_special_tokens_other_than_the_end_are_never_produced(model: ThetaModel, vocabulary: Vocabulary) -> None:
-    specials = {*vocabulary.special_ids.values(), vocabulary.tokenizer.token_to_id("<|endoftext|>")}
-    assert set(model._suppressed_ids) == specials - {vocabulary.end_id}
+def test_a_reply_that_ends_at_once_is_empty(model: ThetaModel) -> None:
+    assert favouring(model, model.vocabulary.end_id).generate_batch([QUESTION]) == [Reply("", tokens=0, ended=True)]
+
+
+def test_special_tokens_other_than_the_end_are_never_produced(model: ThetaModel) -> None:
+    vocabulary = model.vocabulary
+    end_of_text = vocabulary.tokenizer.token_to_id("<|endoftext|>")
+    assert end_of_text is not None
+    for id_ in {*vocabulary.special_ids.values(), end_of_text} - {vocabulary.end_id}:
+        assert vocabulary.decode([id_]) == ""
+        (reply,) = favouring(model, id_).generate_batch([QUESTION], max_length=1)
+        assert reply.text, id_
 
 
 def test_columns_beyond_the_vocabulary_are_never_produced(model: ThetaModel, vocabulary: Vocabulary) -> None:
+    for id_ in (vocabulary.size, vocabulary.size + 1):
+        assert vocabulary.decode([id_]) == ""
+        (reply,) = favouring(model, id_, columns=2).generate_batch([QUESTION], max_length=1)
+        assert reply.text, id_
+
+
+def test_a_model_smaller_than_the_vocabulary_is_refused(model: ThetaModel, vocabulary: Vocabulary) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = {**model.model.config.to_dict(), "vocab_size": vocabulary.size + 2}
-    padded = ThetaModel(GPT2LMHeadModel(GPT2Config(**config)), vocabulary)
-    assert {vocabulary.size, vocabulary.size + 1} <= set(padded._suppressed_ids)
-    small = {**config, "vocab_size": vocabulary.size - 1, "pad_token_id": None}
+    config = {**model.model.config.to_dict(), "vocab_size": vocabulary.size - 1, "pad_token_id": None}
     with pytest.raises(GenerationError, match="do not belong together"):
-        ThetaModel(GPT2LMHeadModel(GPT2Config(**small)), vocabulary)
+        ThetaModel(GPT2LMHeadModel(GPT2Config(**config)), vocabulary)
 
 
 def test_a_long_conversation_is_answered_and_a_too_long_question_refused(model: ThetaModel) -> None:
@@ -189,19 +213,19 @@ def test_a_long_conversation_is_answered_and_a_too_long_question_refused(model: 
         model.generate("word " * 200)
 
 
-def test_the_folder_recommends_its_parameters(copy: Path) -> None:
+def test_the_folder_recommends_its_parameters(folder: Path) -> None:
     settings = GenerationSettings(max_length=4, top_k=1)
-    (copy / "generation_config.json").write_text(json.dumps(settings.to_generation_config()))
-    model = ThetaModel.load(str(copy), device="cpu")
+    (folder / "generation_config.json").write_text(json.dumps(settings.to_generation_config()))
+    model = ThetaModel.load(str(folder), device="cpu")
     assert model.settings == settings
     assert model.generate_batch([QUESTION])[0].tokens <= 4
 
 
-def test_pytorch_model_bin_alone_gives_the_same_replies(copy: Path, model: ThetaModel) -> None:
+def test_pytorch_model_bin_alone_gives_the_same_replies(folder: Path, model: ThetaModel) -> None:
     weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
-    torch.save(weights, copy / "pytorch_model.bin")
-    (copy / "model.safetensors").unlink()
-    loaded = ThetaModel.load(copy, device="cpu")
+    torch.save(weights, folder / "pytorch_model.bin")
+    (folder / "model.safetensors").unlink()
+    loaded = ThetaModel.load(folder, device="cpu")
     assert loaded.generate(QUESTION, max_length=20, seed=1) == model.generate(QUESTION, max_length=20, seed=1)
 
 
@@ -225,23 +249,23 @@ def damage_nothing_but(name: str, content: bytes | None) -> Callable[[Path], Non
         (damage_nothing_but("model.safetensors", b"12345678"), "cannot be loaded"),
     ],
 )
-def test_a_damaged_folder_gives_one_line(copy: Path, damage: Callable[[Path], Any], words: str) -> None:
-    damage(copy)
+def test_a_damaged_folder_gives_one_line(folder: Path, damage: Callable[[Path], Any], words: str) -> None:
+    damage(folder)
     with pytest.raises(GenerationError) as caught:
-        ThetaModel.load(copy)
+        ThetaModel.load(folder)
     assert words in str(caught.value)
-    assert str(copy) in str(caught.value)
+    assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_missing_are_not_made_up(copy: Path, model: ThetaModel) -> None:
+def test_weights_that_are_missing_are_not_made_up(folder: Path, model: ThetaModel) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
     del weights["transformer.h.1.mlp.c_fc.weight"]
-    save_file(weights, copy / "model.safetensors", metadata={"format": "pt"})
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(GenerationError, match=r"lacks 1 weights, such as transformer.h.1.mlp.c_fc.weight"):
-        ThetaModel.load(copy)
+        ThetaModel.load(folder)
 
 
 def test_a_device_that_is_not_there_gives_one_line(tiny_folder: Path) -> None:

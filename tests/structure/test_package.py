@@ -5,9 +5,12 @@ import subprocess
 import sys
 import tomllib
 
+import pytest
+
 from tests.support.imports import ROOT
 
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+PROJECT = PYPROJECT["project"]
 
 
 def test_the_version_is_known_without_anything_heavy() -> None:
@@ -16,6 +19,21 @@ def test_the_version_is_known_without_anything_heavy() -> None:
     version, modules = done.stdout.splitlines()
     assert re.fullmatch(r"\d+\.\d+\.\d+", version)
     assert not {"torch", "transformers", "pydantic", "numpy"} & set(modules.split())
+
+
+def test_the_package_holds_all_of_theta_and_nothing_else() -> None:
+    setuptools = pytest.importorskip("setuptools")
+    include = PYPROJECT["tool"]["setuptools"]["packages"]["find"]["include"]
+    folders = {path.parent for path in (ROOT / "theta").rglob("*.py")}
+    assert set(setuptools.find_packages(str(ROOT), include=include)) == {
+        ".".join(folder.relative_to(ROOT).parts) for folder in folders
+    }
+
+
+def test_tests_share_helpers_and_nothing_else() -> None:
+    for file in (ROOT / "tests").rglob("*.py"):
+        imported = re.findall(r"^ *(?:from|import) (tests\b[\w.]*)", file.read_text(encoding="utf-8"), re.MULTILINE)
+        assert all(name.startswith("tests.support.") for name in imported), file
 
 
 def test_the_changelog_begins_with_this_version() -> None:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from theta.optim.schedule import learning_rate_factor
-from theta.train.batches import _slices, steps_of
+from theta.train.batches import rehearsal_slices, steps_of
 
 
 @pytest.mark.parametrize(
@@ -55,7 +55,7 @@ OWN, OTHERS = [10] * 30, [7, 11, 13] * 20
 @pytest.mark.parametrize("share", [0.25, 0.5, 2.0])
 def test_so_much_of_rehearsal_goes_to_each_epoch_and_all_of_it_before_any_again(share: float) -> None:
     epochs = 8
-    slices = _slices(OTHERS, share * sum(OWN), seed=0)
+    slices = rehearsal_slices(OTHERS, share * sum(OWN), seed=0)
     found = [next(slices) for _ in range(epochs)]
     for documents in found:
         assert abs(sum(OTHERS[each] for each in documents) - share * sum(OWN)) < max(OTHERS)

@@ -56,7 +56,7 @@ def converse(model: "ThetaModel", *, system: str | None, seed: int | None, param
             except GenerationError as fault:
                 errors.print(visible(f"error: {fault}"), style="red", markup=False, soft_wrap=True)
                 continue
-            reply = _show(console, pieces)
+            reply = show(console, pieces)
             # A reply that was stopped before its first word leaves no trace.
             messages += [question, Message("assistant", reply)] if reply.strip() else []
 
@@ -81,7 +81,7 @@ def _lines(console: Console) -> Iterator[str]:
             yield line
 
 
-def _show(console: Console, pieces: Iterable[str]) -> str:
+def show(console: Console, pieces: Iterable[str]) -> str:
     """Write the pieces as they come; Ctrl-C stops them. Returns what was written."""
     shown: list[str] = []
     try:

@@ -36,7 +36,7 @@ def steps_of(
     """
     own, lengths = range(len(lengths)), [*lengths, *rehearsal_lengths]
     tokens_per_slice = rehearsal_share * sum(int(lengths[document]) for document in own)
-    slices = _slices(rehearsal_lengths, tokens_per_slice, seed)
+    slices = rehearsal_slices(rehearsal_lengths, tokens_per_slice, seed)
     steps: list[list[int]] = []
     waiting: list[int] = []
     tokens = 0
@@ -55,7 +55,7 @@ def steps_of(
     return steps
 
 
-def _slices(lengths: Sequence[int], tokens_per_slice: float, seed: int) -> Iterator[list[int]]:
+def rehearsal_slices(lengths: Sequence[int], tokens_per_slice: float, seed: int) -> Iterator[list[int]]:
     """Without end the next documents, so many tokens of them but for a part of a document; all before any again."""
     order = _rounds(len(lengths), seed)
     due, taken = 0.0, 0

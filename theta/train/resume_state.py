@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theta.errors import TrainingError, reason
-from theta.files import digest, read_json, remove, replacing_file, sha256, write_json
+from theta.files import digest, read_json, remove, replacing_file, sha256, write_json, writing
 
 if TYPE_CHECKING:
     import torch
