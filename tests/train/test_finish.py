@@ -92,14 +92,3 @@ def test_the_loss_that_is_reported_is_that_of_the_saved_weights(tmp_path: Path, 
         )
     assert loss == pytest.approx(nats / run.validation.learned_counts.sum(), rel=1e-6)
     assert loss != pytest.approx(trained[-1], rel=1e-3), "half of the base is in it"
-
-
-def test_the_special_tokens_of_a_padded_base_are_left_alone(tmp_path: Path) -> None:
-    """What a base has in their place was never trained."""
-    run = new_run(tmp_path, base_share=0.15)
-    padded = network.new(2, 2, 32, seed=5, vocabulary_size=run.model.config.vocab_size)
-    trained = weights(run)["transformer.wte.weight"]
-    finish(run, padded)
-    mixed = run.model.transformer.wte.weight
-    assert not torch.equal(mixed[: VOCABULARY_SIZE - 5], trained[: VOCABULARY_SIZE - 5])
-    assert torch.equal(mixed[VOCABULARY_SIZE - 5 :], trained[VOCABULARY_SIZE - 5 :])

@@ -19,7 +19,7 @@ from tests.support.runs import (
     weights,
     without_time,
 )
-from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
+from theta.errors import SettingsError, StorageError, TrainingError, TrainingInterruptedError
 from theta.model import network
 from theta.optim.adamw import adamw
 from theta.optim.update import Gradients
@@ -185,7 +185,7 @@ def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))
     try:
         with pytest.raises(
-            TrainingError, match=r"(best\.safetensors|state\.pt) cannot be written \(.+\); make room on the disk"
+            StorageError, match=r"\.(best|state)\.partial cannot be written \(.+\); make room on the disk"
         ):
             list(train(run))
     finally:
