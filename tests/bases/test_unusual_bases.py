@@ -51,6 +51,7 @@ def to_the_end() -> tuple[GPT2LMHeadModel, Vocabulary, Path]:
     weights, tokenizer = read_json(Path("models/base/weights.json")), read_json(Path("models/base/tokenizer.json"))
     vocabulary = Vocabulary.from_base(descriptors.locate_tokenizer(tokenizer))
     model = network.from_base(weights, vocabulary.size)
+    assert all(config.eos_token_id is None for config in (model.config, model.generation_config))  # not GPT-2's 50256
     network.trim(model, vocabulary.size)
     folder = Path("models/theta_final")
     bundle.write(folder, model, vocabulary, GenerationSettings(**GENERATION), dtype=torch.float32, card="# card\n")
