@@ -25,8 +25,8 @@ from theta.tokens.vocabulary import Vocabulary
 FLOAT32_TOLERANCE = 1e-5
 """Largest difference of a logit. The same weights and code give the same bits; this allows another order of a sum."""
 ROUNDINGS = 8
-"""Logits of 16-bit weights may differ by this many roundings of the largest logit: each layer adds some, and most cancel
-out. A wrong config changes logits by far more."""
+"""Logits of 16-bit weights may differ by this many roundings of the largest logit: each layer adds some, and most
+cancel out. A wrong config changes logits by far more."""
 
 PROMPTS = (
     (Message("user", "What is machine learning?"),),
