@@ -183,7 +183,7 @@ def test_shards_of_pickled_weights() -> None:
     (BASE / "pytorch_model.bin.index.json").write_text(content)
     to_the_end()
     torch.save(dict(tensors[10:]), BASE / "pytorch_model-2.bin")
-    with pytest.raises(ThetaError, match="model.base 'base' lacks the weights"):
+    with pytest.raises(ThetaError, match=r"model\.base 'base' lacks the weights"):
         fetch()
 
 
