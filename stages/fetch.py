@@ -13,9 +13,10 @@ from typing import Any
 import typer
 
 from theta.bases.descriptors import parameters, rehearsal, resolve
+from theta.bases.digests import recall, remember
 from theta.corpus.readers import find
 from theta.errors import SettingsError
-from theta.files import digest, native, read_json, replacing_file, write_json
+from theta.files import digest, native, replacing_file, write_json
 from theta.machine.settings import MachineSettings
 from theta.params import load_whole
 from theta.train.resume_state import forget_finished
@@ -25,9 +26,6 @@ OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final
 """Folders that the stages write: no base may be in one."""
 
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
-
-CHECKED = Path(".theta/checked_base.json")
-"""Which base was checked in full; git ignores it."""
 
 BYTES_PER_PARAMETER = 44
 """What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
@@ -123,8 +121,8 @@ def _check_in_full(weights: dict[str, Any], tokenizer: dict[str, Any]) -> None:
     if not is_pickled and not has_own_tokenizer:
         return
     versions = [version(name) for name in ("torch", "transformers", "tokenizers")]
-    checked = {"content": digest([weights, tokenizer, versions])}
-    if CHECKED.is_file() and read_json(CHECKED) == checked:
+    content = digest([weights, tokenizer, versions])
+    if recall("checked_base") == content:
         return
     if is_pickled:
         from theta.model.network import check_pickled
@@ -134,4 +132,4 @@ def _check_in_full(weights: dict[str, Any], tokenizer: dict[str, Any]) -> None:
         from theta.export.verification import check_base_tokenizer
 
         check_base_tokenizer(tokenizer)
-    write_json(CHECKED, checked)
+    remember("checked_base", content)

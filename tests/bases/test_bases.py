@@ -186,6 +186,7 @@ def test_a_copy_of_the_project_finds_the_ignored_folder(
         descriptors.locate_weights(descriptor)
 
 
+@pytest.mark.slow
 def test_unchanged_files_are_not_read_again(base: Path, project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(digests, "SETTLED_SECONDS", 0)
     first = resolve("bases/mine")

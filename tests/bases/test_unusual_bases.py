@@ -51,6 +51,7 @@ def to_the_end() -> tuple[GPT2LMHeadModel, Vocabulary, Path]:
     weights, tokenizer = read_json(Path("models/base/weights.json")), read_json(Path("models/base/tokenizer.json"))
     vocabulary = Vocabulary.from_base(descriptors.locate_tokenizer(tokenizer))
     model = network.from_base(weights, vocabulary.size)
+    assert all(config.eos_token_id is None for config in (model.config, model.generation_config))  # not GPT-2's 50256
     network.trim(model, vocabulary.size)
     folder = Path("models/theta_final")
     bundle.write(folder, model, vocabulary, GenerationSettings(**GENERATION), dtype=torch.float32, card="# card\n")
@@ -168,6 +169,22 @@ def test_pickled_weights(zipped: bool) -> None:
     save_base(BASE, byte_level())
     pickled(zipped)
     to_the_end()
+
+
+def test_shards_of_pickled_weights() -> None:
+    save_base(BASE, byte_level())
+    tensors = list(load_file(BASE / "model.safetensors").items())
+    (BASE / "model.safetensors").unlink()
+    parts = {"pytorch_model-1.bin": dict(tensors[:9]), "pytorch_model-2.bin": dict(tensors[9:])}
+    for name, part in parts.items():
+        torch.save(part, BASE / name)
+    weight_map = {tensor: name for name, part in parts.items() for tensor in part}
+    content = json.dumps({"metadata": {"total_size": 1}, "weight_map": weight_map})
+    (BASE / "pytorch_model.bin.index.json").write_text(content)
+    to_the_end()
+    torch.save(dict(tensors[10:]), BASE / "pytorch_model-2.bin")
+    with pytest.raises(ThetaError, match=r"model\.base 'base' lacks the weights"):
+        fetch()
 
 
 def clone_output_matrix(tensors: dict[str, torch.Tensor]) -> None:
@@ -447,6 +464,7 @@ assert not {"torch", "transformers"} & set(sys.modules)
 """
 
 
+@pytest.mark.slow
 def test_the_starter_needs_no_torch_and_an_unusual_base_is_checked_once() -> None:
     save_base(BASE, byte_level(SPLITTERS["digits"]))
     fetch()
@@ -455,6 +473,8 @@ def test_the_starter_needs_no_torch_and_an_unusual_base_is_checked_once() -> Non
     Path("starter.yaml").write_text(json.dumps(values), encoding="utf-8")
     command = [sys.executable, "-c", SCRIPT, "params.yaml", "starter.yaml"]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
+    Path(".theta/checked_base.json").write_text("{")  # a damaged memory counts as none
+    fetch()
     tokenizer = byte_level(special=["Invoice"])  # which transformers would read otherwise
     tokenizer.save(str(BASE / "tokenizer.json"))
     with pytest.raises(ThetaError, match="cannot be exported"):

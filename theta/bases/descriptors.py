@@ -28,8 +28,6 @@ TOKENIZERS = ((TOKENIZER_JSON,), GPT2_FILES)
 """In the order in which `Vocabulary.from_base` prefers them."""
 REHEARSAL = "rehearsal.jsonl"
 """Conversations that a local base may bring along, to be rehearsed while it is fine-tuned."""
-DIGESTS = Path(".theta/digests.json")
-"""Where a machine remembers the digests of files, in the project's folder; git ignores it."""
 SHAPE = {
     "positions": ("n_positions", POSITIONS),
     "layers": ("n_layer", 12),
@@ -179,7 +177,7 @@ def _describe(source: Source) -> tuple[Descriptor, Descriptor]:
     paths = [source.path(name) for name in names]
     folder = paths[0].parent
     shipped = shipped_size(folder)
-    digests = Digests(local.project() / DIGESTS)
+    digests = Digests()
     origin = {"kind": source.kind, "name": source.name, "revision": source.revision}
     weights = {
         **origin, **shape, "tokens": shipped or base_size(folder),

@@ -1,4 +1,7 @@
-"""SHA-256 of the files of a base. A file that did not change is not read again: gpt2-xl has 6 GB of weights."""
+"""What a machine remembers of bases, so that nothing slow is done twice: digests of files, and finished checks.
+
+.theta/NAME.json     in the project's folder, ignored by git; it can be deleted at any time
+"""
 
 import re
 import time
@@ -6,27 +9,41 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from theta.errors import DataError
+from theta.bases import local
+from theta.errors import DataError, StorageError
 from theta.files import read_json, sha256, write_json
 
 SETTLED_SECONDS = 2
 """A file changed more recently than this is not remembered: a second change could leave its time as it is."""
 
 
+def recall(name: str) -> Any:
+    """What `remember` wrote under this name; None if it is missing or damaged."""
+    with suppress(DataError, OSError, UnicodeDecodeError):
+        return read_json(_file(name))
+    return None
+
+
+def remember(name: str, value: Any) -> None:
+    """Write a value for `recall`. A folder that cannot be written costs time later, nothing else."""
+    with suppress(StorageError, OSError):
+        write_json(_file(name), value)
+
+
+def _file(name: str) -> Path:
+    return local.project() / ".theta" / f"{name}.json"
+
+
 class Digests:
-    """Digests of files, remembered in a file of this machine.
+    """SHA-256 of files. A file that did not change is not read again: gpt2-xl has 6 GB of weights.
 
     The hub's large files need no memory: the cache of huggingface_hub names each by its SHA-256.
     """
 
-    def __init__(self, memory: Path) -> None:
-        """Read what is remembered; a memory that is missing or damaged counts as empty."""
-        self._memory = memory
-        self._known: dict[str, Any] = {}
+    def __init__(self) -> None:
+        known = recall("digests")
+        self._known: dict[str, Any] = known if isinstance(known, dict) else {}
         self._used: dict[str, list[Any]] = {}
-        with suppress(DataError, OSError, UnicodeDecodeError):
-            known = read_json(memory)
-            self._known = known if isinstance(known, dict) else {}
 
     def of(self, path: Path) -> str:
         """The SHA-256 of a file's bytes, in hexadecimal."""
@@ -46,5 +63,4 @@ class Digests:
     def save(self) -> None:
         """Remember the files that were asked for since this object was made, and forget all others."""
         if self._used != self._known:
-            with suppress(OSError):  # a folder that cannot be written costs time, nothing else
-                write_json(self._memory, self._used)
+            remember("digests", self._used)

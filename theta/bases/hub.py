@@ -1,7 +1,7 @@
 """Models of the Hugging Face hub: from this machine's cache, else downloaded file by file.
 
-What was fetched once needs no network again: a commit never changes, and a branch or tag stays what it was on the
-first fetch. Only files that are asked for travel; huggingface_hub shows their progress.
+A model that was fetched once needs no network again: a commit never changes, and a branch or tag stays at the commit
+of the first fetch. Only the files that are asked for are downloaded; huggingface_hub shows their progress.
 """
 
 import errno
@@ -17,12 +17,12 @@ PINNED = {
     "gpt2-large": "32b71b12589c2f8d625668d2335a01cac3249519",
     "gpt2-xl": "15ea56dee5df4983c59b2538573817e1667135e2",
 }
-"""Commits of OpenAI's four sizes, also under their full names `openai-community/gpt2`, ..."""
+"""Commits of OpenAI's four models, also used for their full names `openai-community/gpt2`, ..."""
 
 OWNER = "openai-community/"
 CONFIG = "config.json"
 SECONDS_FOR_AN_ANSWER = 5
-"""How long the hub may be silent before it counts as out of reach, where HF_HUB_ETAG_TIMEOUT does not say."""
+"""How long to wait for an answer of the hub, unless HF_HUB_ETAG_TIMEOUT is set."""
 
 
 class Repository:
@@ -33,10 +33,14 @@ class Repository:
     """
 
     def __init__(self, name: str, revision: str | None) -> None:
-        """Find the commit, in the cache if it was found before.
+        """Find the commit: in the cache if it is there, else by asking the hub.
+
+        Args:
+            name: of the model, such as gpt2 or someone/model.
+            revision: commit, tag or branch; None for the pinned commit, or `main` for a model without one.
 
         Raises:
-            BaseModelError: the hub cannot be reached, refuses, or has no such model or revision.
+            BaseModelError: the hub cannot be reached, refuses access, or has no such model or revision.
         """
         self._revision = revision or PINNED.get(name.removeprefix(OWNER), "main")
         self._base = name
@@ -71,13 +75,13 @@ class Repository:
 
 
 def cached_folders(name: str, commit: str) -> list[Path]:
-    """The folders of this machine's cache that hold files of a commit; nothing is looked up elsewhere."""
+    """The folders of this machine's cache that hold files of a commit; the hub is not asked."""
     configs = [_cached(each, commit, CONFIG) for each in _spellings(name)]
     return [config.parent for config in configs if config]
 
 
 def _spellings(name: str) -> list[str]:
-    """The name as given, then the other name of one of OpenAI's sizes: other tools fill the cache under either."""
+    """The name as given, then the other name of one of OpenAI's models: other tools cache them under either name."""
     short = name.removeprefix(OWNER)
     return [name, *({short, OWNER + short} - {name})] if short in PINNED else [name]
 
@@ -98,8 +102,8 @@ def _known_absent(name: str, revision: str, file: str) -> bool:
 def _download(name: str, revision: str, file: str) -> Path:
     from huggingface_hub import constants, errors, get_hf_file_metadata, hf_hub_download, hf_hub_url
 
-    # Asked first because it fails at once, where hf_hub_download tries an unreachable hub for 25 s. That a file is
-    # absent is left to hf_hub_download, which notes it in the cache.
+    # Asked first because it fails at once; hf_hub_download retries an unreachable hub for 25 s. A file that does not
+    # exist is left to hf_hub_download, which records that in the cache.
     is_set = constants.HF_HUB_ETAG_TIMEOUT != constants.DEFAULT_ETAG_TIMEOUT
     seconds = constants.HF_HUB_ETAG_TIMEOUT if is_set else SECONDS_FOR_AN_ANSWER
     with suppress(errors.RemoteEntryNotFoundError):

@@ -1,4 +1,4 @@
-"""Opens an exported folder as a stranger would, with transformers alone, and compares it with the checkpoint.
+"""Opens an exported folder with transformers alone, as other people will, and compares it with the checkpoint.
 
 The weights are compared bit for bit: rounding to the exported number format is the only change allowed. The logits
 are compared too, because a wrong config reads right weights wrongly.
@@ -23,10 +23,10 @@ from theta.export.bundle import FILES, special_ids, stored_tensors
 from theta.tokens.vocabulary import Vocabulary
 
 FLOAT32_TOLERANCE = 1e-5
-"""Of a logit. The same weights in the same code give the same bits; this leaves room for another order of a sum."""
+"""Largest difference of a logit. The same weights and code give the same bits; this allows another order of a sum."""
 ROUNDINGS = 8
-"""Logits of 16-bit weights may differ by this many roundings of the largest logit: each layer adds its own, most
-cancel out. A config that is read wrongly changes logits by far more."""
+"""Logits of 16-bit weights may differ by this many roundings of the largest logit: each layer adds some, and most
+cancel out. A wrong config changes logits by far more."""
 
 PROMPTS = (
     (Message("user", "What is machine learning?"),),
@@ -54,7 +54,7 @@ def verify(folder: Path, model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: 
 
     Args:
         model: the checkpoint's, in float32 on the CPU.
-        dtype: the number format that was asked for.
+        dtype: the number format of the weight files.
 
     Returns:
         The largest difference between a logit of the checkpoint and one of the folder.
@@ -150,7 +150,7 @@ def _check_weights(
 
 
 def _load(folder: Path, name: str) -> GPT2LMHeadModel:
-    """What transformers makes of one of the two weight files, without any option that a plain reader would not give."""
+    """The model that transformers loads from one of the two weight files, with no option but the choice of the file."""
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=name == SAFETENSORS

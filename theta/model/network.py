@@ -49,6 +49,7 @@ def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
         return None
     model = load(folder)
     trim(model, known_rows(descriptor))
+    _forget_foreign_ids(model)
     return model
 
 
@@ -99,6 +100,14 @@ def load(folder: Path) -> GPT2LMHeadModel:
     output, embedding = model.lm_head.weight, model.transformer.wte.weight
     weight_files.check_tied(str(folder), output is embedding or torch.equal(output, embedding))
     return model
+
+
+def _forget_foreign_ids(model: GPT2LMHeadModel) -> None:
+    """Remove ids beyond the vocabulary, of which transformers warns: GPT-2's own in a config that does not say them."""
+    for config in (model.config, model.generation_config):
+        for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+            if isinstance(id_ := getattr(config, name), int) and id_ >= model.config.vocab_size:
+                setattr(config, name, None)
 
 
 def check_pickled(descriptor: dict[str, Any]) -> None:

@@ -81,9 +81,9 @@ class Vocabulary:
 
     @classmethod
     def from_base(cls, folder: Path) -> "Vocabulary":
-        """The vocabulary of a base folder (tokenizer.json, or vocab.json and merges.txt), special tokens appended.
+        """The vocabulary of a base folder (tokenizer.json, or vocab.json and merges.txt) with Theta's special tokens.
 
-        Special tokens that the base has already keep their ids.
+        Special tokens that the base has already keep their ids; the others follow its vocabulary.
 
         Raises:
             DataError: the folder does not hold a BPE vocabulary, or one that loses characters of a text.
@@ -97,9 +97,9 @@ class Vocabulary:
         """A vocabulary that `save` wrote.
 
         Raises:
-            DataError: the folder or its tokenizer.json is missing, or it has no special tokens of Theta.
+            DataError: the folder or its tokenizer.json is missing, or it lacks Theta's special tokens.
         """
-        path = folder / "tokenizer.json"
+        path = folder / TOKENIZER_JSON
         if not path.is_file():
             raise DataError(f"{path} does not exist; `dvc repro` makes it, or give a folder that Theta exported.")
         return cls(_read_json_tokenizer(path))
@@ -141,18 +141,18 @@ class Vocabulary:
                 )
 
     def save(self, folder: Path, max_length: int) -> None:
-        """Write every tokenizer file that Hugging Face readers of today and of yesterday look for.
+        """Write every tokenizer file that current and older Hugging Face readers look for.
 
-        tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja, and the
-        vocab.json and merges.txt of the base (transformers 5 no longer writes the last three).
+        They are tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja, vocab.json and
+        merges.txt. transformers 5 itself writes neither special_tokens_map.json nor the last two.
 
         Args:
             max_length: positions of the model, for `model_max_length`.
         """
         with replacing_folder(folder) as temporary:
             temporary.mkdir()
-            with writing(temporary / "tokenizer.json"):
-                self.tokenizer.save(str(temporary / "tokenizer.json"))
+            with writing(temporary / TOKENIZER_JSON):
+                self.tokenizer.save(str(temporary / TOKENIZER_JSON))
             with writing(temporary / "vocab.json"):
                 self.tokenizer.model.save(str(temporary))
             write_json(temporary / "special_tokens_map.json", _special_tokens_map(self))
