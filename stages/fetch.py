@@ -60,6 +60,8 @@ def fetch(
             f"positions; set it to {base['positions']} or less."
         )
     check_options(sections.train, base["layers"])
+    if sections.train.frozen_layers or sections.train.lora_rank:
+        _check_special_rows(model.base, vocabulary)
     _check_machine(sections.machine)
     _check_in_full(base, vocabulary)
     write_json(weights, base)
@@ -76,6 +78,21 @@ def fetch(
     _warn_of_small_disk(base)
     forget_finished()
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
+
+
+def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:
+    """Refuse to freeze an embedding of which the special tokens are not the last rows, since these are learned."""
+    from theta.bases.descriptors import locate_tokenizer
+    from theta.tokens.vocabulary import Vocabulary
+
+    vocabulary = Vocabulary.from_base(locate_tokenizer(tokenizer))
+    ids = vocabulary.special_ids
+    for token, id_ in ids.items():
+        if id_ < vocabulary.size - len(ids):
+            raise SettingsError(
+                f"train.frozen_layers and train.lora_rank must be 0 for model.base '{base}', which already has {token} as "
+                f"id {id_}: they learn the embeddings of the last {len(ids)} ids only."
+            )
 
 
 def _check_machine(machine: MachineSettings) -> None:

@@ -8,6 +8,7 @@ the predictions with measured peaks.
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from theta.bases.presets import parameter_count
 from theta.errors import SettingsError
 from theta.optim.moments import state_bytes
 
@@ -74,8 +75,7 @@ class Size:
     @property
     def parameters(self) -> int:
         """Weights of the network, the output matrix being the embedding's."""
-        block = 12 * self.width**2 + 13 * self.width
-        return (self.columns + self.positions) * self.width + self.layers * block + 2 * self.width
+        return parameter_count(self.layers, self.width, self.columns, self.positions)
 
 
 @dataclass(frozen=True, slots=True)
