@@ -11,7 +11,7 @@ import pytest
 import typer
 from rich.console import Console
 
-from theta.cli.chat import _show
+from theta.cli.chat import show
 from theta.cli.errors import fail, one_line, run
 from theta.cli.text import visible
 from theta.errors import DataError
@@ -101,7 +101,7 @@ def test_errors_show_control_characters(capsys: pytest.CaptureFixture[str]) -> N
 
 def test_replies_show_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
     """Also those of which a piece holds only a part."""
-    _show(Console(highlight=False), ["two\nlines ", "\x1b", "[31m red", "\x07"])
+    show(Console(highlight=False), ["two\nlines ", "\x1b", "[31m red", "\x07"])
     assert capsys.readouterr().out == "two\nlines \\x1b[31m red\\x07\n"
 
 
