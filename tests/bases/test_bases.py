@@ -103,6 +103,7 @@ def test_content_decides_and_spelling_does_not(base: Path) -> None:
     assert after[1] == before[1]
 
 
+@pytest.mark.slow
 def test_an_exported_folder_has_the_shipped_vocabulary(base: Path) -> None:
     for file in ("tokenizer.json", "vocab.json", "merges.txt"):
         (base / file).unlink()
@@ -209,12 +210,14 @@ def test_unchanged_files_are_not_read_again(base: Path, project: Path, monkeypat
     assert resolve("bases/mine")[0]["files"]["config.json"] == first[0]["files"]["config.json"]
 
 
+@pytest.mark.slow
 def test_a_file_changed_a_moment_ago_is_read_again(base: Path, project: Path) -> None:
     (base / "config.json").touch()
     resolve("bases/mine")
     assert not (project / ".theta" / "digests.json").exists()
 
 
+@pytest.mark.slow
 def test_files_of_the_hubs_cache_are_named_by_their_digest(base: Path, project: Path) -> None:
     blobs = project / "cache" / "blobs"
     blobs.mkdir(parents=True)

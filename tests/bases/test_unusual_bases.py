@@ -27,6 +27,8 @@ from theta.model import network
 from theta.settings import read
 from theta.tokens.vocabulary import SAMPLES, Vocabulary
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a214614ab2935\nsize 548105171\n"
 BASE = Path("base")

@@ -144,6 +144,7 @@ def interrupted(process: "subprocess.Popen[str]", waits_for: Path) -> tuple[int,
     return process.returncode, written
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["fetch", "prepare", "tokenize", "evaluate", "export"])
 def test_ctrl_c_in_a_stage_is_one_line(pipe: Path, stage: str) -> None:
     assert interrupted(stages(stage, "--params", str(pipe)), pipe) == (130, "Interrupted.\n")

@@ -222,6 +222,7 @@ LOCALES = {
 }
 
 
+@pytest.mark.slow
 def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> None:
     """Names in UTF-8, in Latin-1, and of signs that UTF-8 and UTF-16 order differently; a domain is a file's name."""
     folder = os.fsencode(tmp_path) + "/Gespräche".encode()

@@ -16,6 +16,8 @@ from theta.generate.settings import GenerationSettings
 from theta.model import network
 from theta.tokens.vocabulary import Vocabulary
 
+pytestmark = pytest.mark.slow
+
 PROMISED = (
     "config.json",
     "pytorch_model.bin",

@@ -23,6 +23,7 @@ def test_a_machine_is_busy_while_threads_wait_and_some_time_after() -> None:
     assert seen == [False, True, True, False]
 
 
+@pytest.mark.slow
 def test_waiting_is_counted() -> None:
     """Beside twice as many spinning threads as there are CPUs, this one has to wait."""
     code = (

@@ -91,6 +91,7 @@ def test_paths_of_the_command_are_the_deps_and_outs(stage: str) -> None:
         assert any(path == item or path in item.parents for path in paths), f"{stage}: {item} has no parameter"
 
 
+@pytest.mark.slow
 def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
     """Whatever git keeps is declared as a metric or a plot, so DVC must be able to read it as one."""
     shown = dvc(ROOT, "plots", "show", "--json", "--out", str(tmp_path))

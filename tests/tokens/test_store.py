@@ -52,6 +52,7 @@ def test_same_documents_give_the_same_bytes(tmp_path: Path) -> None:
     assert sha256(tmp_path / "a.arrow") == sha256(tmp_path / "b.arrow")
 
 
+@pytest.mark.slow
 def test_pandas_and_datasets_open_it(tmp_path: Path) -> None:
     datasets, pandas = pytest.importorskip("datasets"), pytest.importorskip("pandas")
     write(tmp_path / "train.arrow", DOCUMENTS)

@@ -79,6 +79,7 @@ def test_adapters_are_merged_in_float32(tmp_path: Path) -> None:
     assert (after != before).float().mean() > 0.95
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"keep": "best"}, {"ema_decay": 0.9}, {"lora_rank": 2}])
 def test_the_loss_that_is_reported_is_that_of_the_saved_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
     base = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)

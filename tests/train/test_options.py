@@ -64,6 +64,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, changes: dict[s
     assert_equal_to_the_bit(weights(whole), weights(resumed))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", OPTIONS)
 def test_what_is_kept_is_a_plain_gpt2_of_the_loss_that_is_reported(tmp_path: Path, changes: dict[str, Any]) -> None:
     run = new_run(tmp_path, **changes)

@@ -75,6 +75,7 @@ def points(folder: Path, name: str) -> list[list[float]]:
     return [[float(cell) for cell in line.split("\t")] for line in lines[1:]]
 
 
+@pytest.mark.slow
 def test_the_last_steps_are_drawn_after_an_early_stop(tmp_path: Path) -> None:
     """A point stands for two steps of 800; the ninth is the last."""
     records = [step(number, nats=10.0 * number, tokens=10, steps=800) for number in range(1, 10)]

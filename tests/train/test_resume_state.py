@@ -124,6 +124,7 @@ def test_a_state_in_other_number_formats_is_known(states: Path) -> None:
     assert of_other_formats(states / f"{RUN}-float32-32-bfloat16") == [other]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["state.*.pt", "best.*.safetensors"])
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
 def test_a_flipped_byte_is_found(tmp_path: Path, name: str, place: float) -> None:
@@ -146,6 +147,7 @@ def test_only_the_newest_state_is_kept(tmp_path: Path) -> None:
     assert kept == ["best", "state"]
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_other_settings_of_the_machine(tmp_path: Path) -> None:
     """Other microbatches and more frequent states change the result by rounding only, which AdamW magnifies."""
     whole = new_run(tmp_path / "whole", dropout=0.0)

@@ -89,6 +89,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str,
     assert [without_time(r) for r in resumed_records] == [without_time(r) for r in uninterrupted]
 
 
+@pytest.mark.slow
 def test_a_run_that_dies_goes_on_from_its_last_state(tmp_path: Path) -> None:
     """Killed without a word after step 8: the state of step 6 is there, and the weights end up the same."""
     whole = new_run(tmp_path / "whole")
@@ -101,6 +102,7 @@ def test_a_run_that_dies_goes_on_from_its_last_state(tmp_path: Path) -> None:
     assert_equal_to_the_bit(weights(whole), weights(resumed))
 
 
+@pytest.mark.slow
 def test_rehearsal_is_trained_on_and_counted(tmp_path: Path) -> None:
     plain, rehearsing = (new_run(tmp_path / str(share), rehearsal_share=share) for share in (0.0, 0.5))
     figures = [report(list(train(run)), run.settings.epochs, "last", 1.0) for run in (plain, rehearsing)]
