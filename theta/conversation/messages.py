@@ -53,8 +53,15 @@ class Conversation:
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Conversation":
-        """The inverse of `to_json`."""
+        """The inverse of `to_json`.
+
+        Raises:
+            KeyError, TypeError, ValueError: the value is not what `to_json` gives.
+        """
         messages = tuple(Message(message["role"], message["content"]) for message in value["messages"])
+        texts = (value["domain"], value["source"], *(message.content for message in messages))
+        if not messages or not all(isinstance(text, str) for text in texts):
+            raise ValueError("it holds no conversation")
         return cls(messages, value["domain"], value["source"])
 
 
