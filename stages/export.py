@@ -27,7 +27,7 @@ def export(
     metrics: Path = Path("metrics/export.json"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write the folder that any Hugging Face reader opens, and check that it does."""
+    """Write the folder that any Hugging Face reader opens, and compare it with the checkpoint."""
     settings = load(params, "export", ExportSettings)
     generation = load(params, "generation", GenerationSettings)
     if not checkpoint.is_dir():

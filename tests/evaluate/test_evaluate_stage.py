@@ -60,7 +60,7 @@ def test_plain_texts_are_measured_and_not_asked(
     assert figures["test"]["documents"] == 3
     assert figures["replies"] == {"replies": 0}
     assert Path("metrics/replies.yaml").read_text().endswith("\n[]\n")
-    assert "no replies, as the test split holds plain texts only" in capsys.readouterr().out
+    assert "no replies, because the test split holds only plain texts" in capsys.readouterr().out
 
 
 def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,6 +110,10 @@ def test_a_page_reads_back_as_the_replies() -> None:
         "1e5",
         "- a: b #c",
         "中文 😀 é",
+        "- \t" + "x" * 120 + "\\#- !",
+        "=  ``#" + "x" * 120,
+        "?&" + "x" * 120 + "!  a!",
+        "word " * 20 + " |b",
         "word " * 100 + "\n\n" + "word " * 100 + "end",
     ],
 )

@@ -1,6 +1,6 @@
 """How a command ends when something is wrong that the user can put right: one red line and exit code 1.
 
-Only the standard library is imported at the head, so that a missing environment can be told in one line, too.
+Only the standard library is imported at the head, so that a missing environment can be reported in one line, too.
 """
 
 import sys

@@ -101,7 +101,7 @@ def _text(path: Path) -> str:
 
 def _loads(text: str) -> Any:
     try:
-        # NaN is how several tools write a missing value; it is no JSON, and no text to learn.
+        # Several tools write NaN for a missing value, which is neither JSON nor a text to learn.
         return json.loads(text, parse_constant=lambda _: None)
     except RecursionError:
         raise ValueError("nested too deeply") from None

@@ -10,7 +10,7 @@ from theta.conversation.messages import OTHER_DOMAINS, Conversation, domains_sho
 from theta.corpus.shapes import Reject
 
 DUPLICATE = "duplicate"
-"""The reason of a reject that repeats an earlier conversation; it is counted by itself."""
+"""The reason of a reject that repeats an earlier conversation; such rejects are counted separately."""
 
 
 def report(

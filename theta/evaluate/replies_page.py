@@ -1,7 +1,8 @@
 """metrics/replies.yaml: the replies, for people and for programs.
 
-YAML holds any text exactly and yet readably, in indented blocks with long lines folded, and escapes what does not
-print. DVC reads it too, which lets it restore the file from its run cache (see dvc.yaml) and plot chrF by length.
+YAML holds any text exactly and is still easy to read: texts are indented blocks with long lines folded, and what does
+not print is escaped. DVC reads it too, so it can restore the file from its run cache (see dvc.yaml) and plot chrF by
+length.
 """
 
 from collections.abc import Sequence
@@ -9,6 +10,7 @@ from io import StringIO
 from typing import TYPE_CHECKING
 
 from ruamel.yaml import YAML
+from ruamel.yaml.emitter import Emitter
 
 from theta.evaluate.replies import Answered
 
@@ -17,12 +19,20 @@ if TYPE_CHECKING:
     from ruamel.yaml.representer import SafeRepresenter
 
 COLUMNS = 100
-"""A folded line ends at the first space after so many columns."""
+"""A folded line ends at the first space after this many columns."""
+
+
+class _Emitter(Emitter):
+    """An emitter that folds blocks only: some texts that are folded within quotes read back with other spaces."""
+
+    def write_double_quoted(self, text: str, split: bool = False) -> None:  # noqa: ARG002 - its caller passes True
+        super().write_double_quoted(text, split=False)
 
 
 def page(answers: Sequence[Answered]) -> str:
     """The page: a list with an entry for each reply, as `Answered.to_json` describes it."""
     yaml = YAML(typ="safe", pure=True)
+    yaml.Emitter = _Emitter
     yaml.default_flow_style = False
     yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment] # ruamel declares it as None
     yaml.width = COLUMNS
@@ -31,8 +41,8 @@ def page(answers: Sequence[Answered]) -> str:
     stream = StringIO()
     yaml.dump([answered.to_json() for answered in answers], stream)
     intro = (
-        f"# {len(answers)} questions of the test split, drawn evenly over domains: what the conversation says "
-        "(reference),\n# and what the model said (reply).\n"
+        f"# {len(answers)} questions of the test split, drawn evenly over domains, with the reply of the conversation\n"
+        "# (reference) and the reply of the model (reply).\n"
     )
     return intro + stream.getvalue()
 
@@ -48,4 +58,6 @@ def _style(text: str) -> str | None:
         return '"'
     if len(lines) > 1:
         return "|"
-    return ">" if len(text) > COLUMNS // 2 and "  " not in text else None
+    if len(text) <= COLUMNS // 2:
+        return None
+    return '"' if "  " in text else ">"

@@ -1,4 +1,4 @@
-"""The figures of an evaluation as metrics/evaluate.json and metrics/plots/domains.csv hold them."""
+"""The figures of an evaluation, for metrics/evaluate.json and metrics/plots/domains.csv."""
 
 import csv
 import io
@@ -11,7 +11,7 @@ from theta.evaluate.likelihood import Figures, Scores, documents_by_domain, figu
 from theta.tokens.store import Store
 
 SIGNIFICANT_DIGITS = 6
-"""About what float32 knows; the next ones change with the order of a sum."""
+"""About the precision of float32; further digits change with the order of a sum."""
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
@@ -51,7 +51,7 @@ def _domain(store: Store, tuned: Scores, base: Scores, documents: Sequence[int])
 
 
 def rounded(value: Any) -> Any:
-    """The same value with every float in it rounded to the digits that are known."""
+    """The same value with every float in it rounded to the significant digits."""
     if isinstance(value, Mapping):
         return {key: rounded(each) for key, each in value.items()}
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
@@ -62,7 +62,7 @@ def summary(results: Mapping[str, Any]) -> str:
     test, base, replies = results["test"], results["base"], results["replies"]
     loss = f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f})"
     if not replies["replies"]:
-        return f"{loss}; no replies, as the test split holds plain texts only"
+        return f"{loss}; no replies, because the test split holds only plain texts"
     return (
         f"{loss}; {replies['replies']} replies, chrF {replies['chrf']:.1f}, "
         f"{replies['ended_rate']:.0%} ended by themselves"

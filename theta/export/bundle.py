@@ -78,7 +78,7 @@ def write(
 
 
 def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
-    """The ids that config.json and generation_config.json name: replies end with the end token, not end of text."""
+    """The ids for config.json and generation_config.json: a reply ends with the end token, not with end of text."""
     end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
     return {
         "bos_token_id": vocabulary.end_id if end_of_text is None else end_of_text,

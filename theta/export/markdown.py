@@ -5,18 +5,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 Section = Mapping[str, Any] | None
-"""A JSON file of the pipeline, or None where there is none."""
+"""The content of a JSON file of the pipeline, or None if the file does not exist."""
 
 NOT_MEASURED = "Not measured."
 
 
 def facts_table(facts: Section) -> str:
-    """A row for each value, nested ones under the names that lead to them."""
+    """A table with a row for each value; the name of a nested value is its path."""
     return table(("what", "value"), list(_flat(facts))) if facts else NOT_MEASURED
 
 
 def splits_table(tokenize: Section) -> str:
-    """A column for each split, the largest first."""
+    """A table with a column for each split, the largest split first."""
     if tokenize is None:
         return NOT_MEASURED
     splits = sorted(tokenize, key=lambda split: -tokenize[split]["documents"])
@@ -25,7 +25,7 @@ def splits_table(tokenize: Section) -> str:
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values as rows, keys joined by points."""
+    """Nested values as rows, with the keys of each path joined by points."""
     for name, value in facts.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -48,5 +48,5 @@ def _words(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown takes as it is, in a heading and in a cell of a table; `_` within a word needs no help."""
+    """Text that Markdown shows as it is, in a heading or a table's cell; `_` within a word needs no escape."""
     return re.sub(r"([\\`*{}\[\]<>#|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))

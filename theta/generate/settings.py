@@ -1,4 +1,4 @@
-"""The `generation` section of params.yaml: how replies are sampled. The same table holds for calls and commands."""
+"""The `generation` section of params.yaml: how replies are sampled. Calls and commands take the same parameters."""
 
 import json
 from collections.abc import Mapping
@@ -74,8 +74,8 @@ class GenerationSettings(Settings):
     def to_generation_config(self) -> dict[str, Any]:
         """The values for a Hugging Face generation_config.json, whose `max_length` would count the prompt too.
 
-        transformers' generate applies the repetition penalty and the n-gram size by rules of its own, which count the
-        prompt (see `theta.generate.decoding.penalised`), so its replies differ a little.
+        transformers applies the repetition penalty and the n-gram size to the prompt as well (see
+        `theta.generate.decoding.penalised`), so its replies differ a little.
         """
         values = self.model_dump()
         return {"do_sample": True, "max_new_tokens": values.pop("max_length"), **values}

@@ -1,12 +1,12 @@
-"""Conversations -> documents no longer than `max_length`, and a count of what had to give.
+"""Conversations -> documents of at most `max_length` tokens, and counts of what was split, cut and dropped.
 
-A conversation that is too long is split between exchanges (a user message and its reply); each part opens with
-the system message. An exchange that alone is too long loses the end of its reply, and with it the end token, so
-that the model never learns to stop in mid-sentence. A reply is never without its beginning: an exchange whose
-question leaves no room for the reply is dropped.
+A conversation that is too long is split between exchanges (a user message and its reply); each part begins with the
+system message. If a single exchange is too long, the end of its reply is cut off together with the end token, so that
+the model never learns to stop in the middle of a sentence. An exchange is dropped if its question leaves no room for
+the reply.
 
-A plain text that is too long becomes consecutive documents of about equal length, cut after a line or a sentence where
-there is one nearby; no token is lost, and the end token follows the last of them only.
+A plain text that is too long becomes consecutive documents of about equal length, cut after a line or a sentence that
+ends nearby. No token is lost, and only the last document ends with the end token.
 """
 
 from collections import Counter
@@ -26,15 +26,15 @@ Encoded = tuple[list[int], list[bool]]
 
 @dataclass(slots=True)
 class Encoding:
-    """Counts what `documents` did.
+    """Counts of what `documents` did.
 
     Attributes:
-        conversations: how many were read.
+        conversations: number of conversations read.
         split: conversations that became several documents.
-        replies_cut: replies that lost their end.
+        replies_cut: replies whose end was cut off.
         exchanges_dropped: exchanges whose question left no room for the reply.
         learned_tokens: tokens that the model is trained to produce.
-        lengths: how many documents have which length in tokens.
+        lengths: number of documents of each length in tokens.
     """
 
     conversations: int = 0
@@ -97,13 +97,13 @@ def _pieces(ids: Sequence[int], break_ids: frozenset[int], max_length: int) -> I
     begin = 0
     while begin < len(ids):
         end = begin + _piece_length(ids[begin:], break_ids, max_length)
-        # Nothing stands before the first token of a document to predict it from.
+        # The first token of a document is not learned: there is nothing before it to predict it from.
         yield list(ids[begin:end]), [False] + [True] * (end - begin - 1)
         begin = end
 
 
 def _piece_length(rest: Sequence[int], break_ids: frozenset[int], max_length: int) -> int:
-    """Tokens of the next piece: an even share of the rest, or up to a quarter more or less to end at a break."""
+    """Length of the next piece: an equal share of the rest, give or take a quarter of it to end at a break."""
     if len(rest) <= max_length:
         return len(rest)
     share = -(-len(rest) // -(-len(rest) // max_length))

@@ -1,4 +1,4 @@
-"""What became of the conversations: counts for metrics/tokenize.json and the histogram of lengths."""
+"""The figures of metrics/tokenize.json, and the histogram of document lengths."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -28,7 +28,7 @@ def report(counts: Encoding, max_length: int) -> dict[str, Any]:
 
 
 def histogram(splits: Iterable[Encoding]) -> str:
-    """CSV with the upper edge of each bin in tokens, and the documents of all splits that fall into it."""
+    """CSV of the upper edge of each bin, in tokens, and the number of documents of all splits in it."""
     bins: Counter[int] = Counter()
     for counts in splits:
         for length, number in counts.lengths.items():
