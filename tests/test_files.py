@@ -304,6 +304,14 @@ def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, write: Call
     assert names(tmp_path) == []
 
 
+def test_a_full_disk_leaves_no_empty_folder(tmp_path: Path) -> None:
+    with largest_file(4096), pytest.raises(StorageError):
+        by_text(tmp_path / "new" / "deep" / "out")
+    assert names(tmp_path) == []
+    by_text(tmp_path / "new" / "deep" / "out")
+    assert names(tmp_path / "new" / "deep") == ["out"]
+
+
 def test_a_full_disk_leaves_the_old_file(tmp_path: Path) -> None:
     files.write_text(tmp_path / "out", "old")
     with largest_file(4096), pytest.raises(StorageError):

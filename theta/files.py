@@ -16,7 +16,7 @@ import re
 import shutil
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -114,18 +114,23 @@ def _temporary(path: Path) -> Path:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`; whatever is there at the end is removed."""
+    """A temporary path in the folder of `path`; it is removed at the end, and so are folders made for nothing."""
     temporary = _temporary(path)
+    new_folders = [folder for folder in path.parents if not folder.exists()]
     with writing(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(path)
-        remove(temporary)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            _sweep(path)
+            remove(temporary)
             yield temporary
         except StorageError as fault:  # of a file within a temporary folder
             raise StorageError(str(fault).replace(str(temporary), str(path))) from fault
         finally:
-            remove(temporary)
+            if path.parent.is_dir():
+                remove(temporary)
+            for folder in new_folders:
+                with suppress(OSError):  # it holds what was written
+                    folder.rmdir()
 
 
 def _sweep(path: Path) -> None:
