@@ -85,7 +85,11 @@ def writing(path: Path) -> Iterator[None]:
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _FULL_IN_RUST = re.compile(rf"\(os error ({'|'.join(map(str, _FULL))})\)")  # safetensors, tokenizers
-_FULL_IN_TORCH = ("PytorchStreamWriter failed", "inline_container.cc")  # it does not say why it could not write
+_FULL_IN_TORCH = (
+    "PytorchStreamWriter failed",
+    "inline_container.cc",
+    "iostream error",
+)  # it does not say why it could not write
 
 
 def is_disk_full(fault: BaseException) -> bool:

@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from theta.errors import TrainingError, reason
-from theta.files import digest, read_json, remove, replacing_file, sha256, write_json, writing
+from theta.files import digest, read_json, remove, replacing_file, sha256, write_json
 
 if TYPE_CHECKING:
     import torch
@@ -210,11 +210,10 @@ def load_best(folder: Path) -> dict[str, "Tensor"]:
 
 def _write(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) -> None:
     """Write a file whose name holds its digest, then remove its predecessors."""
-    new = folder / f".{name}.partial"
-    with replacing_file(new) as temporary, writing(temporary):
+    new = folder / f"{name}{suffix}"
+    with replacing_file(new) as temporary:
         write(temporary)
-    target = folder / f"{name}.{sha256(new)[:16]}{suffix}"
-    new.replace(target)
+    target = new.replace(folder / f"{name}.{sha256(new)[:16]}{suffix}")
     for older in folder.glob(f"{name}.*{suffix}"):
         if older != target:
             remove(older)
