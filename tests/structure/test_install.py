@@ -31,6 +31,6 @@ def test_a_script_beside_the_clone_finds_the_package_and_not_the_folder(tmp_path
     (tmp_path / "script.py").write_text(
         "import site, sys; site.addsitedir(sys.argv[1]); import theta; print(theta.__file__)"
     )
-    run = [sys.executable, "script.py", str(site)]
+    run = [sys.executable, "-S", "script.py", str(site)]  # -S: without what is installed here
     done = subprocess.run(run, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == str(clone / "theta" / "__init__.py"), done.stderr
