@@ -177,6 +177,24 @@ def test_a_stopped_run_goes_on_to_the_same_weights(
     shutil.rmtree(project / ".theta")
 
 
+def test_a_run_goes_on_after_a_change_of_threads_and_begins_anew_after_one_of_precision(project: Path) -> None:
+    first = begin(project)
+    wait_until(lambda: has_state(project) or first.poll() is not None)
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=60)
+    values = read(project / "params.yaml")
+    for changes, line in (
+        ({"precision": "bfloat16"}, b"Training begins anew: the saved state of this run has other number formats"),
+        ({"threads": 2, "steps_per_checkpoint": 50}, b"going on after step "),
+    ):
+        changed = {**values, "machine": {**values["machine"], **changes}}
+        (project / "other_machine.yaml").write_text(json.dumps(changed))
+        stage = begin(project, "--params", "other_machine.yaml", *TO_TWO)
+        output, errors = stage.communicate(timeout=60)
+        assert stage.returncode == 0, errors
+        assert output.count(line) == 1
+
+
 def test_the_checkpoint_has_its_share_of_a_pretrained_base(pretrained: Path) -> None:
     checkpoints = []
     for share in (0.0, 0.4):
