@@ -1,6 +1,7 @@
-"""The house stands as docs/architecture.md draws it, import by import."""
+"""The code imports as the table in docs/architecture.md says."""
 
 import ast
+import re
 
 import pytest
 
@@ -49,6 +50,13 @@ def test_every_module_beside_the_packages_has_a_place() -> None:
 
 def test_every_package_has_a_direction() -> None:
     assert {path.parent.name for path in (ROOT / "theta").glob("*/__init__.py")} == set(DIRECTION)
+
+
+def test_the_architecture_page_shows_these_directions() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `theta/(\w+)/` \| .+ \| (.+) \|$", page, re.MULTILINE)
+    shown = {package: set() if names == "nothing" else set(names.split(", ")) for package, names in rows}
+    assert shown == DIRECTION
 
 
 def test_theta_never_imports_stages_and_stages_never_import_each_other() -> None:
