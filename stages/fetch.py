@@ -90,8 +90,8 @@ def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:
     for token, id_ in ids.items():
         if id_ < vocabulary.size - len(ids):
             raise SettingsError(
-                f"train.frozen_layers and train.lora_rank must be 0 for model.base '{base}', which has {token} as id {id_} "
-                f"already: they learn the embeddings of the last {len(ids)} ids only."
+                f"train.frozen_layers and train.lora_rank must be 0 for model.base '{base}', which has {token} as id "
+                f"{id_} already: they learn the embeddings of the last {len(ids)} ids only."
             )
 
 

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from datetime import date
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,11 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "release", "schema"))
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
+
+
+def test_the_version_is_printed(theta: Theta) -> None:
+    done = theta("--version")
+    assert (done.exit_code, done.stdout.strip()) == (0, version("theta-finetune"))
 
 
 def test_what_the_settings_and_the_release_import_is_light() -> None:

@@ -22,14 +22,22 @@ for command in (models, plan, generate, chat, release, schema):
     app.command()(command)
 
 
-@app.callback()
-def options(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
-    """Handle the options that come before the name of a command."""
-    if version:
+def print_version(wanted: bool) -> None:
+    """Print the version of Theta and exit."""
+    if wanted:
         import theta
 
         typer.echo(theta.__version__)
         raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=print_version)
+    ] = False,
+) -> None:
+    """Handle the options that come before the name of a command."""
 
 
 def main() -> None:
