@@ -14,6 +14,7 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from theta import ThetaModel
+from theta.__main__ import main as entry_point
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
@@ -48,13 +49,13 @@ def main_with(
     """The exit code of the real entry point and what it wrote to standard error."""
     monkeypatch.setattr(sys, "argv", ["theta", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
-        main.main()
+        entry_point()
     return int(exit_.value.code or 0), capsys.readouterr().err
 
 
 def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     code = (
-        "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+        "import sys; from theta.__main__ import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "release", "schema"))
@@ -76,7 +77,7 @@ def test_what_the_settings_and_the_release_import_is_light() -> None:
 @pytest.mark.parametrize("command", [("plan",), ("models",), ("plan", "--model", "scratch:nano")])
 def test_plans_for_a_named_memory_are_made_without_torch(command: tuple[str, ...]) -> None:
     code = (
-        "import sys; from theta.cli.main import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
+        "import sys; from theta.__main__ import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run(
         [sys.executable, "-c", code, *command, "--vram", "12"], capture_output=True, text=True, check=True

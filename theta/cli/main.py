@@ -4,7 +4,6 @@ from typing import Annotated
 
 import typer
 
-from theta.cli import errors
 from theta.cli.chat import chat
 from theta.cli.generate import generate
 from theta.cli.models import models
@@ -38,8 +37,3 @@ def options(
     ] = False,
 ) -> None:
     """Handle the options that come before the name of a command."""
-
-
-def main() -> None:
-    """The entry point of `theta`."""
-    errors.run(app)
