@@ -1,11 +1,12 @@
-"""Whether every memory plan trains to the same loss as plain AdamW in float32, and two GPUs to that of one.
+"""Check that every memory plan reaches the loss of plain AdamW in float32, and that two GPUs reach the loss of one.
 
     python benchmarks/numerics_gpu.py [--seeds 3] [--epochs 8] [--preset small]
 
 A new model on the shipped conversations (Datasets/tokens; run `dvc repro tokenize` first), in steps of 4,096 tokens,
-without dropout, once with each plan and seed; `exact` computes everything in float32. Printed are the mean of the
-validation losses over the seeds, their standard deviation, the mean train loss of the last epoch, and how far a step's
-loss was from that of `exact` with the same seed at most. With two GPUs, `2 x NAME` is the same run on both.
+without dropout, is trained once with each plan and seed; `exact` computes everything in float32. The script prints the
+mean of the validation losses over the seeds, their standard deviation, the mean train loss of the last epoch, and the
+largest difference of a step's loss from that of `exact` with the same seed. With two GPUs, `2 x NAME` is the same run
+on both.
 """
 
 import argparse
@@ -60,7 +61,7 @@ def _figures(runs: list[dict[str, Any]], exact: list[list[float]]) -> str:
 
 
 def _runs(gpus: int, arguments: argparse.Namespace) -> dict[str, list[dict[str, Any]]]:
-    """The runs of all cases on this many GPUs, by case; they are made in one process a GPU."""
+    """Return the runs of all cases on this many GPUs, by case; each GPU has a process."""
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus}"]
     options = [f"--{name}={getattr(arguments, name)}" for name in ("seeds", "epochs", "preset")]
     command = [sys.executable, *(torchrun if gpus > 1 else []), __file__, f"--gpus={gpus}", *options]

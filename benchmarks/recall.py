@@ -1,9 +1,9 @@
-"""How many questions of the train split get their answer from models/theta_final: as set, and without repetition rules.
+"""Count the questions of the train split that models/theta_final answers as trained, with and without repetition rules.
 
     python benchmarks/recall.py
 
-After `dvc repro`, about two minutes on two cores. An answer counts as got if chrF (Popovic 2015) between it and the one
-that was learned is above 60; such replies differ in a word or a clause.
+Run it after `dvc repro`; it takes about two minutes on two cores. A reply counts as the trained answer if the chrF
+(Popovic 2015) between the two is above 60; such replies differ in a word or a clause.
 """
 
 from pathlib import Path

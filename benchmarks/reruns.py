@@ -1,10 +1,10 @@
-"""Which change reruns which stages: makes each change in a fresh clone, runs `dvc repro`, and reads what DVC ran.
+"""Show which change reruns which stages: make each change in a fresh clone, run `dvc repro`, and read what DVC ran.
 
     python benchmarks/reruns.py
 
-Prints the table of the README: the stages whose commands each change ran, and those that taking it back ran. Last, it
-runs an experiment whose settings are known. The clone trains a new model for an epoch on few conversations; it takes
-about five minutes on two CPU cores.
+The script prints the table of the README: the stages whose commands each change ran, and those that undoing it ran.
+Last, it runs an experiment with settings that were run before. The clone trains a new model for one epoch on a few
+conversations; the script takes about five minutes on two CPU cores.
 """
 
 import re
@@ -53,7 +53,7 @@ def main() -> None:
 
 
 def ran(clone: Path, *arguments: str) -> list[str]:
-    """Run DVC; the stages whose commands it ran."""
+    """Run DVC, and return the stages whose commands it ran."""
     done = subprocess.run(["dvc", *arguments], cwd=clone, capture_output=True, text=True, check=False)
     if done.returncode:
         sys.exit(f"dvc {' '.join(arguments)} failed:\n{done.stdout}{done.stderr}")
@@ -61,7 +61,7 @@ def ran(clone: Path, *arguments: str) -> list[str]:
 
 
 def changeable(clone: Path) -> list[Path]:
-    """The files of the clone that a change may touch."""
+    """Return the files of the clone that a change may touch."""
     folders = ("Datasets/conversations", "docs", "theta", "stages")
     return [
         clone / "params.yaml",
@@ -79,7 +79,7 @@ def restore(clone: Path, before: dict[Path, bytes]) -> None:
 
 
 def settings(**values: str) -> Change:
-    """Set keys of params.yaml, each where its name stands first."""
+    """Set keys of params.yaml, each at its first occurrence."""
 
     def change(clone: Path) -> None:
         path = clone / "params.yaml"

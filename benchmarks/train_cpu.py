@@ -2,18 +2,19 @@
 
     python benchmarks/train_cpu.py [--rounds 3] [--seconds 20] [--threads 2] [--preset mini]
 
-The same new model, the same encoded conversations (Datasets/tokens/train.arrow; run `dvc repro tokenize`
-first), the same number of threads. Counted are real tokens, padding is not. Each case runs in a process of its own,
-the cases in turn, so that a machine whose speed drifts treats them alike; the medians over the rounds are printed.
+All cases train the same new model on the same encoded conversations (Datasets/tokens/train.arrow; run `dvc repro
+tokenize` first) with the same number of threads. Real tokens are counted, without padding. Each case runs in a process
+of its own, and the cases take turns, so that a machine whose speed drifts treats them alike; the script prints medians
+over the rounds.
 
-    trainer-defaults   TrainingArguments as they come: batch 8, float32, dropout 0.1 from the model's config
+    trainer-defaults   TrainingArguments by default: batch 8, float32, dropout 0.1 from the model's config
     trainer-best       bfloat16, fused AdamW, batches of similar lengths, no dropout
     theta              params.yaml as shipped
 
     python benchmarks/train_cpu.py --busy [--rounds 3] [--seconds 5] [--threads 2]
 
-Theta on an idle machine and beside a process that keeps one core busy: params.yaml from the starter, and a reply of the
-starter at a time, for three ways in which threads can wait for each other. Let nothing else run.
+Theta on an idle machine and next to a process that keeps one core busy: training the starter with params.yaml, and
+single replies of the starter, for three ways in which threads can wait for each other. Nothing else should run.
 
     theta              asleep while other processes want the CPUs, else spinning (theta/machine/sharing.py)
     spinning           GNU OpenMP's default
@@ -109,7 +110,7 @@ def neighbour() -> Iterator[None]:
 
 
 def run_case(case: str, arguments: argparse.Namespace, environment: dict[str, str]) -> dict[str, float]:
-    """What a case prints, in a process of its own."""
+    """Run a case in a process of its own, and return what it prints."""
     options = [f"--{name}={getattr(arguments, name)}" for name in ("seconds", "threads", "preset")]
     command = [sys.executable, __file__, "--case", case, *options]
     output = subprocess.run(command, check=True, capture_output=True, text=True, env=os.environ | environment).stdout
@@ -130,7 +131,7 @@ def print_machine(arguments: argparse.Namespace) -> None:
 
 
 def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, float]:
-    """Theta's loop from a new model, or from a base."""
+    """Run Theta's loop from a new model, or from a base."""
     from theta.machine.process import keep_large_buffers, set_threads
 
     keep_large_buffers()
@@ -238,7 +239,7 @@ class Meter:
         self.seconds, self.steps, self.tokens, self.elapsed = seconds, 0, 0, 0.0
 
     def done(self, tokens: int, seconds: float) -> bool:
-        """Count a step; whether that is enough."""
+        """Count a step; return whether enough steps are counted."""
         self.steps += 1
         if self.steps > WARMUP_STEPS:
             self.tokens += tokens

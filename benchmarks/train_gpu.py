@@ -1,16 +1,16 @@
-"""Training on a GPU: throughput, memory and loss of Theta's plans, beside what people would otherwise use.
+"""Training on a GPU: throughput, memory and loss of Theta's plans and of common alternatives.
 
     python benchmarks/train_gpu.py [--models gpt2-medium] [--cases fast lean trainer ...] [--steps 40]
 
-New models of GPT-2's four shapes, and two sets of conversations: random tokens of the lengths in
-benchmarks/conversation_lengths.csv (cut at 512 tokens), for throughput and peak memory; and the shipped ones
-(Datasets/tokens, run `dvc repro tokenize` first), for the validation loss after the same number of tokens in steps of
-4,096, where nobody compiles: it would take longer than the run. Counted are real tokens; padding is not. Each case has
-a process of its own.
+The models are new ones of GPT-2's four shapes. Throughput and peak memory are measured on random tokens of the lengths
+in benchmarks/conversation_lengths.csv (cut at 512 tokens); the validation loss is measured on the shipped conversations
+(Datasets/tokens, run `dvc repro tokenize` first) after the same number of tokens in steps of 4,096, where no case
+compiles, since compiling would take longer than the run. Real tokens are counted, without padding. Each case has a
+process of its own.
 
     fast, compact, lean, leanest, float32   Theta, machine.memory set to that plan, 32,768 tokens a step
     leanest@2048    the same with 2,048 tokens a step, in one microbatch
-    12              Theta, machine.memory set to 12 GiB, and torch held to them
+    12              Theta, machine.memory set to 12 GiB, and torch limited to them
     2xfast          Theta on two GPUs, 65,536 tokens a step
     nanogpt         one stream of tokens, documents not isolated: transformers' model compiled, bfloat16 autocast
     trl             SFTTrainer of trl: packed rows of 512, 32 a batch, no recompute
@@ -102,7 +102,7 @@ def print_machine() -> None:
 
 
 def run_case(model: str, case: str, steps: int, with_loss: bool) -> dict[str, Any]:
-    """Throughput and memory on the lengths, then, in the same process, the loss on the shipped conversations."""
+    """Measure throughput and memory, then, in the same process, the loss on the shipped conversations."""
     from theta.machine.process import keep_large_buffers, prepare_gpu
 
     keep_large_buffers()
@@ -152,12 +152,12 @@ class Task:
 
     @property
     def steps(self) -> int:
-        """Steps of those who count them themselves."""
+        """The steps of trainers that count their own."""
         return self.epochs * int(self.store.lengths.sum()) // self.tokens_per_step
 
 
 def lengths_task(model: str, case: str, folder: Path, steps: int, ranks: Any) -> Task:
-    """Random tokens of the lengths of real conversations, for this many full steps and a part of one, in an epoch."""
+    """Random tokens of the lengths of real conversations, for this many full steps and a part of one, in one epoch."""
     import numpy as np
 
     from theta.tokens.store import Document, Store, write
@@ -263,7 +263,7 @@ def peer_loss(model: Any, task: Task) -> dict[str, float]:
 
 
 def nanogpt(task: Task) -> dict[str, Any]:
-    """Rows of 512 cut from one stream, which nobody tells where documents begin."""
+    """Rows of 512 tokens cut from one stream, without the borders of documents."""
     import numpy as np
     import torch
 
@@ -418,7 +418,7 @@ class Meter:
         self.steps.append((tokens, seconds))
 
     def result(self) -> dict[str, float]:
-        """The mean, and the median of steps, which tells whether some waited for the host; the last is not full."""
+        """The mean and the median of the steps, whose difference shows waits for the host; the last is not full."""
         measured = self.steps[self.warmup : -1]
         mean = sum(tokens for tokens, _ in measured) / sum(seconds for _, seconds in measured)
         median = statistics.median(tokens / seconds for tokens, seconds in measured)

@@ -1,1 +1,1 @@
-"""The stages of dvc.yaml, one file each: they know file names and sections of params.yaml, and hold no algorithm."""
+"""The stages of dvc.yaml, a file each, which know file names and sections of params.yaml but contain no algorithm."""

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from theta.tokens.vocabulary import Vocabulary
 
 TOKENS_PER_MICROBATCH = 4096
-"""Tokens of one forward pass where machine.tokens_per_microbatch is auto."""
+"""Tokens of one forward pass if machine.tokens_per_microbatch is auto."""
 
 
 def evaluate(
@@ -37,12 +37,12 @@ def evaluate(
     images: Path = Path("metrics/images"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Measure the model on the test split, beside the base before fine-tuning."""
+    """Measure the model and its base before fine-tuning on the test split."""
     settings = load(params, "evaluate", EvaluateSettings)
     generation = load(params, "generation", GenerationSettings)
     machine = load(params, "machine", MachineSettings)
     if not checkpoint.is_dir():
-        raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
+        raise DataError(f"{checkpoint} does not exist; run `dvc repro train` to create it.")
     from theta.evaluate import plots, report
     from theta.evaluate.replies_page import page
     from theta.tokens.store import Store
@@ -71,7 +71,7 @@ def _measure(
     generation: GenerationSettings,
     machine: MachineSettings,
 ) -> tuple[dict[str, Any], list["Answered"]]:
-    """The content of metrics/evaluate.json, and the replies."""
+    """Return the content of metrics/evaluate.json, and the replies."""
     from theta.evaluate import report
     from theta.evaluate.likelihood import measure
     from theta.evaluate.replies import answer, figures
@@ -85,7 +85,7 @@ def _measure(
     share_cpus()
     device = choose_device(machine.device)
     tokens = TOKENS_PER_MICROBATCH if machine.tokens_per_microbatch == "auto" else machine.tokens_per_microbatch
-    # One model after the other: two of gpt2-xl in float32 need 13 GB.
+    # One model after the other, because two of gpt2-xl in float32 need 13 GB.
     with memory_remedy(
         device,
         f"lower machine.tokens_per_microbatch ({machine.tokens_per_microbatch}) or evaluate.prompts_per_batch "

@@ -27,11 +27,11 @@ def export(
     metrics: Path = Path("metrics/export.json"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write the folder that any Hugging Face reader opens, and compare it with the checkpoint."""
+    """Write a folder that any Hugging Face reader opens, and compare it with the checkpoint."""
     settings = load(params, "export", ExportSettings)
     generation = load(params, "generation", GenerationSettings)
     if not checkpoint.is_dir():
-        raise DataError(f"{checkpoint} does not exist; `dvc repro train` makes it.")
+        raise DataError(f"{checkpoint} does not exist; run `dvc repro train` to create it.")
     import torch
 
     from theta.export import bundle, verification
@@ -53,7 +53,7 @@ def export(
 def _card(
     model: "GPT2LMHeadModel", settings: ExportSettings, generation: GenerationSettings, measured: Sequence[Path]
 ) -> str:
-    """The model card; files of `measured` that do not exist count as not measured."""
+    """Return the model card; figures of files in `measured` that do not exist are marked as not measured."""
     from theta.export.model_card import Facts, card, git_revision
 
     prepared, tokenized, trained, evaluated, provenance = map(_figures, measured)
@@ -72,18 +72,18 @@ def _card(
     )
     try:
         return card(facts)
-    except (AttributeError, LookupError, TypeError, ValueError) as fault:  # figures of another shape
+    except (AttributeError, LookupError, TypeError, ValueError) as fault:  # the figures have another structure
         raise DataError(
             f"One of {', '.join(path.as_posix() for path in measured)} is not what its stage writes "
-            f"({type(fault).__name__}: {reason(fault)}); `dvc repro` makes it again."
+            f"({type(fault).__name__}: {reason(fault)}); run `dvc repro` to recreate it."
         ) from fault
 
 
 def _figures(path: Path) -> dict[str, Any] | None:
-    """The figures in a JSON file, or None if it does not exist."""
+    """Read the figures in a JSON file; None if it does not exist."""
     if not path.is_file():
         return None
     value = files.read_json(path)
     if not isinstance(value, dict):
-        raise DataError(f"{path} holds a {type(value).__name__}, not an object; `dvc repro` makes it again.")
+        raise DataError(f"{path} holds a {type(value).__name__}, not an object; run `dvc repro` to recreate it.")
     return value

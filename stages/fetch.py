@@ -1,7 +1,7 @@
-"""fetch: model.base -> models/base/{weights,tokenizer}.json, which say what the base is, and rehearsal.jsonl.
+"""fetch: model.base -> models/base/{weights,tokenizer}.json, which describe the base, and rehearsal.jsonl.
 
-Of a local base, the conversations that it brings along for rehearsal are copied; rehearsal.jsonl is empty without them.
-Weights are never copied.
+The conversations that a local base has for rehearsal are copied; rehearsal.jsonl is blank without them. Weights are
+never copied.
 """
 
 import os
@@ -23,16 +23,16 @@ from theta.train.resume_state import forget_finished
 from theta.train.settings import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
-"""Folders that the stages write: no base may be in one."""
+"""Folders that the stages write; no base may be inside one."""
 
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 
 BYTES_PER_PARAMETER = 44
-"""What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
-export (8); DVC's copies of checkpoint and export (12); and two resume states while one replaces the other (16)."""
+"""Upper bound of what a run writes: float32 weights as the checkpoint (4), as the best so far (4) and in both files of
+the export (8); DVC's copies of checkpoint and export (12); two resume states while one replaces the other (16)."""
 
 HIGH_LEARNING_RATE = 1e-3
-"""Above this a pretrained GPT-2 unlearns its language within a few steps."""
+"""Above this learning rate, a pretrained GPT-2 forgets its language within a few steps."""
 
 
 def fetch(
@@ -41,12 +41,12 @@ def fetch(
     rehearsed: Path = Path("models/base/rehearsal.jsonl"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Find the base model, download it if need be, and write down what it is.
+    """Find the base model, download it if necessary, and describe it in small files.
 
     Raises:
-        SettingsError: any section of `params` is wrong. DVC removes the outs of a stage before it runs, so a fault
-            that only a later stage finds costs the results of the last run.
-        DataError: data.path holds no conversations.
+        SettingsError: a section of `params` is wrong. All sections are checked here because DVC removes the outs of a
+            stage before it runs: a fault found by a later stage would cost the results of the last run.
+        DataError: data.path has no files of conversations.
         BaseModelError: the base cannot be fetched or used.
     """
     sections = load_whole(params)
@@ -67,12 +67,12 @@ def fetch(
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
     with replacing_file(rehearsed) as temporary:
-        temporary.write_bytes(rehearsal(base) or b"\n")  # DVC warns of empty files
+        temporary.write_bytes(rehearsal(base) or b"\n")  # DVC warns about empty files
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
     if base["kind"] != "scratch" and learning_rate > HIGH_LEARNING_RATE:
         typer.echo(
-            f"Warning: train.learning_rate {learning_rate:g} suits a new model; a pretrained base forgets what it "
-            "knows, 5e-5 is usual.",
+            f"Warning: train.learning_rate {learning_rate:g} suits a new model; a pretrained base would forget what it "
+            "knows. 5e-5 is usual.",
             err=True,
         )
     _warn_of_small_disk(base)
@@ -81,7 +81,7 @@ def fetch(
 
 
 def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:
-    """Refuse to freeze an embedding of which the special tokens are not the last rows, since these are learned."""
+    """Refuse to freeze an embedding whose last rows are not the special tokens, because only those rows are learned."""
     from theta.bases.descriptors import locate_tokenizer
     from theta.tokens.vocabulary import Vocabulary
 
@@ -90,13 +90,13 @@ def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:
     for token, id_ in ids.items():
         if id_ < vocabulary.size - len(ids):
             raise SettingsError(
-                f"train.frozen_layers and train.lora_rank must be 0 for model.base '{base}', which has {token} as id "
-                f"{id_} already: they learn the embeddings of the last {len(ids)} ids only."
+                f"train.frozen_layers and train.lora_rank must be 0 for model.base '{base}', which already has {token} "
+                f"as id {id_}: with these settings, only the embeddings of the last {len(ids)} ids are learned."
             )
 
 
 def _check_machine(machine: MachineSettings) -> None:
-    """Refuse what this machine does not have. torch takes seconds to import, so auto is left to the stages."""
+    """Refuse devices that this machine does not have. For `auto`, the stages choose: torch takes seconds to import."""
     if machine.device == "cuda" or machine.devices != "auto":
         from theta.train.choose import choose_processes
 
@@ -104,13 +104,13 @@ def _check_machine(machine: MachineSettings) -> None:
 
 
 def _warn_of_small_disk(base: dict[str, Any]) -> None:
-    """Say before training if what a run writes may not fit on the disk."""
+    """Warn before training if the files of a run may not fit on the disk."""
     needed = BYTES_PER_PARAMETER * parameters(base)
     free = shutil.disk_usage(Path.cwd()).free
     if free < needed:
         typer.echo(
-            f"Warning: a run writes up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on this disk; make "
-            "room, or `dvc gc -w` removes results that no commit uses.",
+            f"Warning: a run writes up to {needed / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free on this disk; free "
+            "some space, or run `dvc gc -w` to remove results of other commits.",
             err=True,
         )
 
@@ -118,17 +118,17 @@ def _warn_of_small_disk(base: dict[str, Any]) -> None:
 def _check_data_path(path: str) -> None:
     if path.startswith("~"):
         raise SettingsError(
-            f"data.path is '{path}'; DVC, which reads it too, does not expand '~': write {os.path.expanduser(path)}."  # noqa: PTH111
+            f"data.path is '{path}'; DVC reads it too and does not expand '~': write {os.path.expanduser(path)}."  # noqa: PTH111
         )
     folder = Path(path).resolve()
     if Path.cwd().resolve().is_relative_to(folder):
-        raise SettingsError(f"data.path is '{path}', which holds this whole project; give a folder of conversations.")
+        raise SettingsError(f"data.path is '{path}', which contains this project; give a folder of conversations.")
     if any(folder.is_relative_to(system) for system in SYSTEM_FOLDERS):
-        raise SettingsError(f"data.path is '{path}', a folder of the system; give a folder of conversations.")
+        raise SettingsError(f"data.path is '{path}', a folder of the operating system; give a folder of conversations.")
 
 
 def _check_in_full(weights: dict[str, Any], tokenizer: dict[str, Any]) -> None:
-    """Check what only torch and transformers can tell of an unusual base; once for each base: it takes seconds.
+    """Check an unusual base with torch and transformers; this takes seconds and is done once for each base.
 
     Raises:
         BaseModelError: the base cannot be trained or exported.

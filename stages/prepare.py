@@ -2,7 +2,7 @@
 
 Datasets/prepared/{train,validation,test}.jsonl    the data
 Datasets/prepared/rehearsal.jsonl                  the base's own conversations
-Datasets/prepared/rejected.jsonl                   items of the data that cannot be used
+Datasets/prepared/rejected.jsonl                   the dropped items of the data
 """
 
 from collections.abc import Sequence

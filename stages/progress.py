@@ -1,4 +1,4 @@
-"""Progress of training with the time left: a bar in a terminal, a line now and then elsewhere."""
+"""Progress of training with the remaining time: a bar in a terminal, otherwise a line now and then."""
 
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
@@ -10,11 +10,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 LINES = 20
-"""Lines that a whole run prints where there is no terminal."""
+"""Number of lines that a run prints without a terminal."""
 
 
 def show(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Show the records of the training loop as they pass through."""
+    """Show the progress of the training loop and yield its records unchanged."""
     console = Console(stderr=True)
     return _bar(records, console) if console.is_terminal else _lines(records)
 
@@ -25,7 +25,7 @@ def _bar(records: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[s
         task = progress.add_task("training", total=None)
         for record, words in _described(records):
             if record["kind"] == "step" and not record.get("resumed"):
-                if not progress.tasks[task].total:  # the clock of the time left starts here, resumed or not
+                if not progress.tasks[task].total:  # the clock starts here, also for a resumed run
                     progress.reset(task, total=record["steps"], completed=record["step"] - 1)
                 progress.update(task, completed=record["step"])
             progress.update(task, description=words)
@@ -39,7 +39,7 @@ def _lines(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             step, steps = record["step"], record["steps"]
             if not first_step:
                 begin, first_step = monotonic() - record["seconds"], step
-                typer.echo(f"going on after step {step - 1} of {steps}" if step > 1 else f"{steps} steps")
+                typer.echo(f"resuming after step {step - 1} of {steps}" if step > 1 else f"{steps} steps")
             if step * LINES // steps > (step - 1) * LINES // steps:
                 seconds_left = (monotonic() - begin) / (step - first_step + 1) * (steps - step)
                 typer.echo(f"step {step}/{steps}  {words}  {timedelta(seconds=round(seconds_left))} left")

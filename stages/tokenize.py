@@ -23,7 +23,7 @@ def tokenize(
     metrics: Path = Path("metrics/tokenize.json"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Render each conversation and encode it, with labels for what is learned."""
+    """Render and encode each conversation, and label the learned tokens."""
     settings = load(params, "tokenizer", TokenizerSettings)
     descriptor = files.read_json(base, "kind", "positions")
     vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
@@ -34,7 +34,7 @@ def tokenize(
         conversations = files.read_json_lines(prepared / f"{split}.jsonl", Conversation.from_json)
         encoded = documents(conversations, vocabulary, settings.max_length, counts[split])
         store.write(tokens / f"{split}.arrow", encoded)
-    rehearsed = sum(counts.pop("rehearsal").lengths.values())  # the figures are those of the data
+    rehearsed = sum(counts.pop("rehearsal").lengths.values())  # the metrics are about the user's data only
     files.write_json(metrics, {split: report(count, settings.max_length) for split, count in counts.items()})
     files.write_text(lengths, histogram(counts.values()))
     total = sum(counts["train"].lengths.values())

@@ -43,7 +43,7 @@ def train(
         try:
             _train(settings, machine, ranks, parent, tokens, base_weights, checkpoint, metrics, curves)
         except ThetaError:
-            if ranks.first:  # which says it for all
+            if ranks.first:  # the first rank reports the error for all
                 raise
             raise SystemExit(1) from None
 
@@ -91,7 +91,7 @@ def _train(
     typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
     with resume_state.claimed(resume, typer.echo):
         resume_state.prune(resume)
-        _say_if_anew(resume)
+        _explain_fresh_start(resume)
         records = list(show(log_curves(loop.train(run), curves)))
         loss = finish(run, network.pretrained(base))
         network.trim(model, vocabulary.size)
@@ -103,13 +103,13 @@ def _train(
         resume_state.finish(resume, checkpoint / "model.safetensors")
 
 
-def _say_if_anew(resume: Path) -> None:
-    """Say why a run begins anew though there is a state of it."""
+def _explain_fresh_start(resume: Path) -> None:
+    """Explain why a run starts over although it has a saved state."""
     from theta.train.resume_state import of_other_formats
 
     if not list(resume.glob("state.*")) and (others := of_other_formats(resume)):
         formats = others[0].name.partition("-")[2]
         typer.echo(
-            f"Training begins anew: the saved state of this run has other number formats ({formats}) than this machine "
-            f"now uses ({resume.name.partition('-')[2]}); set machine.memory and machine.precision to go on from it."
+            f"Training starts over: the saved state of this run has other number formats ({formats}) than this machine "
+            f"now uses ({resume.name.partition('-')[2]}); set machine.memory and machine.precision to resume from it."
         )

@@ -346,7 +346,9 @@ def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
         subprocess.run(["umount", tmp_path], check=True)
 
 
-@pytest.mark.parametrize(("place", "words"), [("file/out", "a file is in the"), ("file/folder/out", "Not a directory")])
+@pytest.mark.parametrize(
+    ("place", "words"), [("file/out", "its folder is a file"), ("file/folder/out", "Not a directory")]
+)
 def test_a_path_below_a_file(tmp_path: Path, place: str, words: str) -> None:
     (tmp_path / "file").write_text("old")
     with pytest.raises(StorageError, match=rf"{place} cannot be written \({words}.*\); allow it, or name another"):
@@ -374,13 +376,15 @@ def test_an_empty_file_of_lines_holds_a_blank_one(tmp_path: Path) -> None:
 def test_a_damaged_line_is_named(tmp_path: Path, content: str) -> None:
     path = tmp_path / "rows.jsonl"
     path.write_text(content)
-    with pytest.raises(DataError, match=r"rows\.jsonl, line 2, is not what Theta wrote \(.+\); `dvc repro` makes"):
+    with pytest.raises(
+        DataError, match=r"rows\.jsonl, line 2, is not what Theta wrote \(.+\); run `dvc repro` to recreate"
+    ):
         list(files.read_json_lines(path, lambda value: value["a"]))
 
 
 def test_lines_that_are_not_text(tmp_path: Path) -> None:
     (tmp_path / "rows.jsonl").write_bytes(b'"\xff"\n')
-    with pytest.raises(DataError, match=r"rows\.jsonl is not UTF-8 text .*; `dvc repro` makes it again"):
+    with pytest.raises(DataError, match=r"rows\.jsonl is not UTF-8 text .*; run `dvc repro` to recreate it"):
         list(files.read_json_lines(tmp_path / "rows.jsonl"))
 
 
@@ -396,5 +400,5 @@ def test_lines_that_are_not_text(tmp_path: Path) -> None:
 )
 def test_json_of_another_kind_is_named(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "a.json").write_text(content)
-    with pytest.raises(DataError, match=rf"a\.json {words}.*; `dvc repro` makes it again"):
+    with pytest.raises(DataError, match=rf"a\.json {words}.*; run `dvc repro` to recreate it"):
         files.read_json(tmp_path / "a.json", "kind", "name")

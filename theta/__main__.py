@@ -4,7 +4,7 @@ from theta.cli.errors import one_line, run
 
 
 def main() -> None:
-    """The entry point of `theta`."""
+    """Run the command that the arguments name: the entry point of `theta`."""
     with one_line():
         from theta.cli.main import app
     run(app)

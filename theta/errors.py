@@ -1,12 +1,12 @@
-"""The errors that a user can meet. Each message is one line: what, where, the value, the remedy.
+"""The errors that a user can meet. Each message is one line with what, where, the value and the remedy.
 
 ThetaError
 ├── SettingsError     params.yaml, or a parameter of a call, is wrong
 ├── DataError         the conversations, or a file made from them, cannot be used
-├── StorageError      a file or folder cannot be written where it should be
+├── StorageError      a file or folder cannot be written
 ├── BaseModelError    the base model cannot be found, fetched or used
 ├── TrainingError     training cannot start or had to stop
-│   └── TrainingInterruptedError   stopped from outside; the state is kept and the next run goes on
+│   └── TrainingInterruptedError   stopped from outside; the next run resumes from the saved state
 ├── OutOfMemoryError  the GPU or the machine has too little memory
 ├── GenerationError   a prompt cannot be answered
 └── ExportError       the exported folder does not hold what it should
@@ -14,7 +14,7 @@ ThetaError
 
 
 class ThetaError(Exception):
-    """Something that the user can put right; commands print it in one line and exit with 1."""
+    """An error that the user can correct; commands print it in one line and exit with code 1."""
 
 
 class SettingsError(ThetaError):
@@ -26,7 +26,7 @@ class DataError(ThetaError):
 
 
 class StorageError(ThetaError):
-    """A file or folder cannot be written: the disk is full, it is not allowed, or something else is in its place."""
+    """A file or folder cannot be written: the disk is full, access is denied, or something else has its name."""
 
 
 class BaseModelError(ThetaError):
@@ -38,7 +38,7 @@ class TrainingError(ThetaError):
 
 
 class TrainingInterruptedError(TrainingError):
-    """Stopped from outside; the resume state is on disk."""
+    """Training was stopped from outside; the resume state is on disk."""
 
 
 class OutOfMemoryError(ThetaError):
@@ -54,5 +54,5 @@ class ExportError(ThetaError):
 
 
 def reason(fault: BaseException) -> str:
-    """The first line of what another library says, or its kind if it says nothing."""
+    """Return the first line of another library's message, or the name of the error if it has none."""
     return (str(fault).splitlines() or [""])[0].strip() or type(fault).__name__

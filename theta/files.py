@@ -1,10 +1,10 @@
-"""Files and folders that are whole or absent, with the same bytes for the same content on every machine.
+"""Write files and folders completely or not at all, with the same bytes for the same content on every machine.
 
-DVC compares outs by their bytes: JSON has sorted keys, lines end in "\\n", and nothing holds a clock time.
+DVC compares outs by their bytes, so JSON has sorted keys, lines end in "\\n", and no file contains a clock time.
 
-Everything is written beside its place, as `.NAME.PID.partial`, and renamed when it is whole. A file only takes the
-place of a file. A folder only takes the place of a folder of which nothing is lost: one whose files the new folder has
-too. What a killed process leaves behind is removed by the next one that writes the same name; git ignores it.
+Everything is written to `.NAME.PID.partial` in the same folder and renamed when it is complete. A file replaces only a
+file. A folder replaces only a folder whose files the new one also has, so that nothing is lost. Files that a killed
+process leaves behind are removed by the next process that writes the same name; git ignores them.
 """
 
 import ctypes
@@ -25,7 +25,7 @@ from theta.errors import DataError, StorageError, reason
 
 @contextmanager
 def replacing_file(path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a file that takes the place of `path` when the block ends well.
+    """Yield a temporary path for a file that replaces `path` when the block ends without an error.
 
     A link to a file is replaced, not followed: DVC may keep its outs as links into its cache.
 
@@ -42,9 +42,9 @@ def replacing_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def replacing_folder(path: Path) -> Iterator[Path]:
-    """Yield a temporary path for a folder that takes the place of `path` when the block ends well.
+    """Yield a temporary path for a folder that replaces `path` when the block ends without an error.
 
-    Where the system can swap two folders, there is always one at `path`.
+    On systems that can swap two folders, `path` exists at every moment.
 
     Raises:
         StorageError: `path` is a file or a link, it holds a file that the new folder lacks, or it cannot be written.
@@ -52,7 +52,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
     with _beside(path) as temporary:
         if path.is_symlink() or path.is_file():
             kind = "link" if path.is_symlink() else "file"
-            raise StorageError(f"{path} is a {kind}, which a folder must not replace; move it, or name another place.")
+            raise StorageError(f"{path} is a {kind}, which a folder must not replace; move it, or choose another path.")
         yield temporary
         for file in temporary.rglob("*"):
             _to_disk(file)
@@ -65,7 +65,7 @@ def replacing_folder(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def writing(path: Path) -> Iterator[None]:
-    """Turn what any library says of a disk that takes no more into one line that names `path` and the remedy.
+    """Turn any library's error about a write that failed into one line that names `path` and the remedy.
 
     Raises:
         StorageError: the block could not write `path`, or a file in the same folder.
@@ -78,8 +78,8 @@ def writing(path: Path) -> Iterator[None]:
                 f"{path} cannot be written ({_full_words(fault)}); make room on the disk and run the command again."
             ) from fault
         if isinstance(fault, OSError) and isinstance(fault.filename, str) and _is_of(Path(fault.filename), path):
-            words = "a file is in the place of its folder" if isinstance(fault, FileExistsError) else fault.strerror
-            raise StorageError(f"{path} cannot be written ({words}); allow it, or name another place.") from fault
+            words = "its folder is a file" if isinstance(fault, FileExistsError) else fault.strerror
+            raise StorageError(f"{path} cannot be written ({words}); allow it, or choose another path.") from fault
         raise
 
 
@@ -89,11 +89,11 @@ _FULL_IN_TORCH = (
     "PytorchStreamWriter failed",
     "inline_container.cc",
     "iostream error",
-)  # it does not say why it could not write
+)  # torch does not say why it could not write
 
 
 def is_disk_full(fault: BaseException) -> bool:
-    """Whether a fault says that the disk, a quota or a limit of a file's size is reached, in any library's words."""
+    """Whether any library's error means that the disk is full, or a quota or the limit of a file's size is reached."""
     if isinstance(fault, OSError) and fault.errno in _FULL:
         return True
     words = str(fault)
@@ -108,7 +108,7 @@ def _full_words(fault: BaseException) -> str:
 
 
 def _is_of(place: Path, path: Path) -> bool:
-    """Whether `place` is `path`, a folder that leads to it, or of its temporary."""
+    """Whether `place` is `path`, one of its parents, or part of its temporary file or folder."""
     return place == path or place in path.parents or _temporary(path).name in place.parts
 
 
@@ -118,7 +118,7 @@ def _temporary(path: Path) -> Path:
 
 @contextmanager
 def _beside(path: Path) -> Iterator[Path]:
-    """A temporary path in the folder of `path`; it is removed at the end, and so are folders made for nothing."""
+    """Yield a temporary path next to `path`; at the end it is removed, and so are new folders that stayed empty."""
     temporary = _temporary(path)
     new_folders = [folder for folder in path.parents if not folder.exists()]
     with writing(path):
@@ -127,18 +127,18 @@ def _beside(path: Path) -> Iterator[Path]:
             _sweep(path)
             remove(temporary)
             yield temporary
-        except StorageError as fault:  # of a file within a temporary folder
+        except StorageError as fault:  # about a file in the temporary folder
             raise StorageError(str(fault).replace(str(temporary), str(path))) from fault
         finally:
             if path.parent.is_dir():
                 remove(temporary)
             for folder in new_folders:
-                with suppress(OSError):  # it holds what was written
+                with suppress(OSError):  # the folder holds what was written
                     folder.rmdir()
 
 
 def _sweep(path: Path) -> None:
-    """Remove what killed processes left beside `path`; a folder that one of them had set aside is put back first."""
+    """Remove what killed processes left next to `path`, but restore a folder that one of them had set aside."""
     pattern = re.compile(rf"\.+{re.escape(path.name)}((?:\.\d+\.(?:partial|aside))+)")
     for left in sorted(path.parent.iterdir()):
         found = pattern.fullmatch(left.name)
@@ -150,8 +150,8 @@ def _sweep(path: Path) -> None:
 
 
 def _is_running(pid: int) -> bool:
-    """Whether the process exists; taken for granted where asking is not safe."""
-    if os.name != "posix":  # Windows would end it
+    """Whether the process exists; always true on systems where the question is not safe."""
+    if os.name != "posix":  # os.kill would end the process on Windows
         return True
     try:
         os.kill(pid, 0)
@@ -163,14 +163,14 @@ def _is_running(pid: int) -> bool:
 
 
 def _to_disk(file: Path) -> None:
-    """Have the system write the file out: renamed before that, it can be empty after a power cut."""
+    """Flush the file to the disk: without that, a renamed file can be empty after a power cut."""
     if file.is_file():
         with file.open("rb") as written:
             os.fsync(written.fileno())
 
 
 def _check_nothing_is_lost(old: Path, new: Path) -> None:
-    """Refuse to replace a folder that holds anything that Theta would not write there."""
+    """Refuse to replace a folder that holds a file which the new folder lacks."""
     for place in old.rglob("*"):
         name = place.relative_to(old)
         if not (new / name).exists():
@@ -181,7 +181,7 @@ def _check_nothing_is_lost(old: Path, new: Path) -> None:
 
 
 def _swap(new: Path, old: Path) -> None:
-    """Exchange two folders: in one step where the system can, else by setting the old one aside for a moment."""
+    """Exchange two folders: atomically where the system can, otherwise by setting the old one aside for a moment."""
     if _exchange(new, old):
         return
     aside = old.with_name(f".{old.name}.{os.getpid()}.aside")
@@ -198,7 +198,7 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # fcntl.h and linux/fs.h
 
 
 def _exchange(one: Path, other: Path) -> bool:
-    """Swap two paths by renameat2; False where the system or its file system does not have it."""
+    """Swap two paths with renameat2; False if the system or the file system does not support it."""
     if sys.platform != "linux":
         return False
     swap = getattr(ctypes.CDLL(None), "renameat2", None)
@@ -206,7 +206,7 @@ def _exchange(one: Path, other: Path) -> bool:
 
 
 def remove(path: Path) -> None:
-    """Remove a file, a link or a folder; nothing happens if it is absent."""
+    """Remove a file, a link or a folder, if it exists."""
     if path.is_dir() and not path.is_symlink():
         shutil.rmtree(path)
     else:
@@ -214,7 +214,7 @@ def remove(path: Path) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 text with "\\n" line ends.
+    """Write UTF-8 text with "\\n" line endings.
 
     Raises:
         StorageError: as `replacing_file`.
@@ -224,7 +224,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write `value` as indented JSON with sorted keys; NaN and infinity are refused (no JSON reader takes them).
+    """Write `value` as indented JSON with sorted keys; NaN and infinity, which JSON does not have, are refused.
 
     Raises:
         StorageError: as `replacing_file`.
@@ -233,7 +233,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
-    """Write one JSON value a line, keys in the order given; without rows, a blank line: DVC warns of empty files.
+    """Write one JSON value per line, keys in their order; without rows a blank line, as DVC warns about empty files.
 
     Raises:
         StorageError: as `replacing_file`.
@@ -250,7 +250,7 @@ def read_json(path: Path, *keys: str) -> Any:
 
     Args:
         path: the file.
-        keys: what the object in it must have.
+        keys: keys that the JSON object must have.
 
     Raises:
         DataError: the file is missing, is not JSON, or is not an object with these keys.
@@ -258,12 +258,12 @@ def read_json(path: Path, *keys: str) -> Any:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; `dvc repro` makes it.") from None
+        raise DataError(f"{path} does not exist; run `dvc repro` to create it.") from None
     except (ValueError, RecursionError) as fault:
-        raise DataError(f"{path} is not valid JSON ({fault}); `dvc repro` makes it again.") from None
+        raise DataError(f"{path} is not valid JSON ({fault}); run `dvc repro` to recreate it.") from None
     absent = [key for key in keys if not isinstance(value, dict) or key not in value]
     if absent:
-        raise DataError(f"{path} has no {' and no '.join(absent)}; `dvc repro` makes it again.")
+        raise DataError(f"{path} has no {' and no '.join(absent)}; run `dvc repro` to recreate it.")
     return value
 
 
@@ -272,11 +272,11 @@ def read_json_lines(path: Path, parse: Callable[[Any], Any] | None = None) -> It
 
     Args:
         path: the file.
-        parse: makes of each value what is yielded, without it the value itself; ValueError, KeyError and TypeError mean
-            that it cannot.
+        parse: converts each value, and raises ValueError, KeyError or TypeError for one that is not valid; values are
+            yielded as they are without it.
 
     Raises:
-        DataError: the file is missing, or a line is not what it should be.
+        DataError: the file is missing, or a line is not valid.
     """
     try:
         with path.open(encoding="utf-8") as lines:
@@ -284,9 +284,9 @@ def read_json_lines(path: Path, parse: Callable[[Any], Any] | None = None) -> It
                 if line.strip():
                     yield _parsed(path, number, line, parse)
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; `dvc repro` makes it.") from None
+        raise DataError(f"{path} does not exist; run `dvc repro` to create it.") from None
     except UnicodeDecodeError as fault:
-        raise DataError(f"{path} is not UTF-8 text ({fault.reason}); `dvc repro` makes it again.") from None
+        raise DataError(f"{path} is not UTF-8 text ({fault.reason}); run `dvc repro` to recreate it.") from None
 
 
 def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], Any] | None) -> Any:
@@ -296,12 +296,12 @@ def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], Any] | No
     except (ValueError, KeyError, TypeError, RecursionError) as fault:
         raise DataError(
             f"{path}, line {number}, is not what Theta wrote ({type(fault).__name__}: {reason(fault)}); "
-            "`dvc repro` makes the file again."
+            "run `dvc repro` to recreate the file."
         ) from None
 
 
 def native(path: str) -> Path:
-    """A path as written in a UTF-8 file such as params.yaml: the same file under every locale."""
+    """Convert a path from a UTF-8 file such as params.yaml, so that it names the same file under every locale."""
     return Path(os.fsdecode(path.encode()))
 
 

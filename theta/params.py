@@ -1,4 +1,4 @@
-"""The sections of params.yaml, the settings that check them, and what must hold between sections."""
+"""The sections of params.yaml, the settings that check them, and the checks across sections."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ from theta.train.settings import TrainSettings
 
 @dataclass(frozen=True, slots=True)
 class Sections:
-    """The whole of params.yaml, a field for each section."""
+    """All of params.yaml, with a field for each section."""
 
     model: ModelSettings
     data: DataSettings
@@ -35,10 +35,10 @@ SECTIONS: Mapping[str, type[Settings]] = get_type_hints(Sections)
 
 
 def load_whole(path: Path) -> Sections:
-    """All of params.yaml, checked, also between sections.
+    """Read and check all of params.yaml, across sections too.
 
     Raises:
-        SettingsError: naming every fault.
+        SettingsError: the file has faults; the message names all of them.
     """
     loaded: dict[str, Any] = dict(load_all(path, SECTIONS, whole_file=True))
     sections = Sections(**loaded)

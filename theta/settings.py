@@ -1,6 +1,6 @@
-"""Strict reading of params.yaml: every fault of the sections asked for, in one message.
+"""Strict reading of params.yaml: one message names every fault of the sections that are read.
 
-Settings are pydantic models that live beside the code that uses them (`theta/train/settings.py`, ...).
+Settings are pydantic models, defined next to the code that uses them (`theta/train/settings.py`, ...).
 """
 
 import difflib
@@ -26,7 +26,7 @@ class Settings(BaseModel):
     @field_validator("*", mode="before")
     @classmethod
     def _number_or_plain_text(cls, value: Any) -> Any:
-        """Refuse truth values, which would pass as the numbers 0 and 1, and texts that no file or terminal can take."""
+        """Refuse booleans, which pydantic takes for the numbers 0 and 1, and texts with control characters."""
         if isinstance(value, bool):
             raise ValueError("a number or a text")
         if any(isinstance(text, str) and _CONTROL.search(text) for text in [value, *_items(value)]):
@@ -44,7 +44,7 @@ def _items(value: Any) -> list[Any]:
 
 
 def read(path: Path) -> dict[str, Any]:
-    """The whole file as plain values, by the rules of YAML 1.2.
+    """Read the whole file as plain values, by the rules of YAML 1.2.
 
     Raises:
         SettingsError: the file is missing, is not YAML, or is not a mapping of sections.
@@ -67,10 +67,10 @@ def read(path: Path) -> dict[str, Any]:
 
 
 def load(path: Path, section: str, settings: type[S]) -> S:
-    """One section of `path`, checked.
+    """Read and check one section of `path`.
 
     Raises:
-        SettingsError: naming every fault of the section.
+        SettingsError: the section has faults; the message names all of them.
     """
     loaded = load_all(path, {section: settings})
     checked = loaded[section]
@@ -79,10 +79,10 @@ def load(path: Path, section: str, settings: type[S]) -> S:
 
 
 def load_all(path: Path, sections: Mapping[str, type[Settings]], *, whole_file: bool = False) -> dict[str, Settings]:
-    """Several sections of `path`, checked; with `whole_file`, a section that is not asked for is a fault too.
+    """Read and check several sections of `path`; with `whole_file`, any other section is a fault too.
 
     Raises:
-        SettingsError: naming every fault of every section, in one line.
+        SettingsError: a section has faults; one line names all faults of all sections.
     """
     values = read(path)
     found: list[str] = []
@@ -100,7 +100,7 @@ def load_all(path: Path, sections: Mapping[str, type[Settings]], *, whole_file: 
 
 
 def schema(sections: Mapping[str, type[Settings]]) -> dict[str, Any]:
-    """A JSON schema of the whole file, for editors."""
+    """Return a JSON schema of the whole file, for editors."""
     properties = {name: settings.model_json_schema() for name, settings in sections.items()}
     return {
         "$schema": "https://json-schema.org/draft/2020-12/schema",
@@ -113,14 +113,14 @@ def schema(sections: Mapping[str, type[Settings]]) -> dict[str, Any]:
 
 
 def faults(error: ValidationError, settings: type[Settings], section: str = "") -> list[str]:
-    """Every fault of some settings as words: the name, the value, what is allowed.
+    """Describe every fault of some settings: the name, the value and the allowed values.
 
     Args:
-        error: what pydantic says of the values.
-        settings: the settings that were asked for.
-        section: where they stand in params.yaml; without it they are the parameters of a call.
+        error: pydantic's error about the values.
+        settings: the class that checked them.
+        section: their section of params.yaml; empty for the parameters of a call.
     """
-    # A value that may be of several types has an error for each of them, all of the same place.
+    # A value that may have one of several types has an error for each type, all with the same location.
     by_place: dict[Any, list[Mapping[str, Any]]] = {}
     for entry in error.errors():
         by_place.setdefault(_place(entry["loc"]), []).append(dict(entry))
@@ -136,12 +136,12 @@ _COMPARISONS = {
 
 
 def _place(location: Sequence[Any]) -> tuple[Any, ...]:
-    """The key, and the position in a list; what follows only tells which of several types pydantic tried."""
+    """The key, and the position in a list; the rest only names which of several types pydantic tried."""
     return tuple(location[:2] if len(location) > 1 and isinstance(location[1], int) else location[:1])
 
 
 def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str, Any]]) -> str:
-    """The errors of one place as words."""
+    """Describe the errors of one place."""
     entry = entries[0]
     name = ".".join(filter(None, [section, *map(str, _place(entry["loc"]))]))
     kind, context = entry["type"], entry.get("ctx", {})
@@ -168,7 +168,7 @@ def _expectation(entry: Mapping[str, Any]) -> str:
 
 
 def allowed_range(settings: type[Settings], field: str) -> str:
-    """The allowed values of a numeric field in words, such as "0.1 to 2.0"; empty when it has no bounds."""
+    """Describe the allowed values of a numeric field, such as "0.1 to 2.0"; empty if it has no bounds."""
     bounds = {}
     for item in settings.model_fields[field].metadata if field in settings.model_fields else ():
         bounds.update({key: getattr(item, key) for key in ("ge", "gt", "le", "lt") if hasattr(item, key)})

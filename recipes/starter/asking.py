@@ -1,4 +1,4 @@
-"""starter/answers.yaml: what the teacher is asked, and how it writes."""
+"""The settings in starter/answers.yaml: the questions for the teacher, and how it writes."""
 
 from pathlib import Path
 
@@ -8,48 +8,48 @@ from theta.settings import Settings, load
 
 
 class Group(Settings):
-    """Topics that are asked about in the same wordings."""
+    """Topics with the same wordings of questions."""
 
     name: str = Field(min_length=1)
     """Domain of its conversations."""
-    told: str
-    """System message of the teacher, which the student does not see."""
+    instruction: str
+    """System message for the teacher, which the student does not see."""
     wordings: list[str] = Field(min_length=1)
-    """Whole questions, with {} where the topic stands, {bare} where it stands without its article."""
+    """Complete questions with {} for the topic, or {bare} for the topic without its article."""
     beginnings: list[str] = Field(min_length=1)
-    """Beginnings of questions that the teacher carries on."""
+    """Beginnings of questions that the teacher completes."""
     topics: list[str] = Field(min_length=1)
 
 
-class Asking(Settings):
-    """What the teacher is asked, and how it writes."""
+class AnswerSettings(Settings):
+    """The questions for the teacher, and how it writes."""
 
     groups: list[Group] = Field(min_length=1)
-    times_worded: int = Field(ge=1)
-    """Conversations for each topic in each wording."""
-    times_begun: int = Field(ge=1)
-    """Conversations for each topic in each beginning."""
-    followup_share: float = Field(ge=0, le=1)
-    """Of the conversations, in which the user asks on."""
+    conversations_per_wording: int = Field(ge=1)
+    """Number of conversations for each topic in each wording."""
+    conversations_per_beginning: int = Field(ge=1)
+    """Number of conversations for each topic with each beginning."""
+    followup_fraction: float = Field(ge=0, le=1)
+    """Fraction of the conversations in which the user writes a second message."""
     followups: list[str] = Field(min_length=1)
-    manner_share: float = Field(ge=0, le=1)
-    """Of the conversations that begin with a system message."""
-    manners: list[str] = Field(min_length=1)
-    most_tokens_asked: int = Field(ge=1)
-    most_tokens_replied: int = Field(ge=1)
-    temperature_asked: float = Field(gt=0)
-    temperature_replied: float = Field(gt=0)
-    least_share: float = Field(gt=0, lt=1)
-    """Of the likeliest token's probability: tokens below it are not drawn."""
+    system_message_fraction: float = Field(ge=0, le=1)
+    """Fraction of the conversations that begin with a system message."""
+    system_messages: list[str] = Field(min_length=1)
+    max_question_tokens: int = Field(ge=1)
+    max_reply_tokens: int = Field(ge=1)
+    question_temperature: float = Field(gt=0)
+    reply_temperature: float = Field(gt=0)
+    min_p: float = Field(gt=0, lt=1)
+    """Tokens with less than this fraction of the most likely token's probability are not drawn."""
     batch: int = Field(ge=1)
-    """Prompts side by side."""
+    """Number of prompts answered in parallel."""
     seed: int = Field(ge=0)
 
 
-def read(path: Path) -> Asking:
-    """The settings of a file.
+def read(path: Path) -> AnswerSettings:
+    """Read the settings of a file.
 
     Raises:
-        SettingsError: naming every fault of it.
+        SettingsError: the file has faults; the message names all of them.
     """
-    return load(path, "answers", Asking)
+    return load(path, "answers", AnswerSettings)

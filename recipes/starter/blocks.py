@@ -1,4 +1,4 @@
-"""What every documentation format becomes: a page of blocks of clean text, in their order."""
+"""The common form of all documentation formats: pages of blocks of clean text, in order."""
 
 import re
 import unicodedata
@@ -7,7 +7,7 @@ from typing import Literal
 
 Kind = Literal["heading", "term", "paragraph", "gap"]
 
-# ASCII where ASCII has a sign for it, so that a small model need not learn three apostrophes.
+# Punctuation with an ASCII equivalent, so that a small model need not learn three apostrophes.
 _ASCII = str.maketrans({
     "\u2018": "'", "\u2019": "'", "\u201a": "'", "\u2032": "'", "\u00b4": "'",
     "\u201c": '"', "\u201d": '"', "\u201e": '"', "\u00ab": '"', "\u00bb": '"',
@@ -20,13 +20,13 @@ _SPACE_BEFORE = re.compile(r" +([,;:!?)]|\.(?![\w.]))")
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """A piece of a page; paragraphs after a term describe it, a gap is where code or a table was left out."""
+    """A piece of a page. Paragraphs after a term describe it; a gap marks code or a table that was left out."""
 
     kind: Kind
     text: str
 
 
 def tidy(text: str) -> str:
-    """One line of text with single spaces and ASCII punctuation."""
+    """Return the text as one line with single spaces and ASCII punctuation."""
     text = _LIGATURES.sub(lambda found: unicodedata.normalize("NFKC", found[0]), text).translate(_ASCII)
     return _SPACE_BEFORE.sub(r"\1", " ".join(unicodedata.normalize("NFC", text).split()))

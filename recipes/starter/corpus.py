@@ -17,13 +17,13 @@ from recipes.starter.sources import Source
 from theta import files
 from theta.corpus import splits
 
-LEAST_USES = 3
-"""A dictionary's word must stand so often in the texts: nobody asks for the others."""
+MIN_USES = 3
+"""A dictionary's word must occur at least this often in the texts, because nobody asks about rare ones."""
 
 
 @dataclass
-class Met:
-    """What earlier packages said."""
+class Earlier:
+    """The content of earlier packages."""
 
     paragraphs: Seen = field(default_factory=Seen)
     conversations: set[tuple[str, ...]] = field(default_factory=set)
@@ -36,35 +36,35 @@ def write(
     out: Path,
     shipped: frozenset[str],
     processes: int,
-    tell: Callable[[str], None],
+    report: Callable[[str], None],
 ) -> dict[str, figures.Figures]:
-    """Write a file for each package; the figures of each.
+    """Write a file for each package, and return the figures of each.
 
     Args:
         sources: the packages.
-        folder: where they were downloaded to.
-        out: folder of the files.
+        folder: the folder that they were downloaded to.
+        out: the folder of the files.
         shipped: keys of the questions that Theta ships.
-        processes: how many read packages at once.
-        tell: is told what was found, a line at a time.
+        processes: number of processes that read packages in parallel.
+        report: called with a line of text for each result.
     """
-    met, vocabulary = Met(), figures.vocabulary()
+    earlier, vocabulary = Earlier(), figures.vocabulary()
     extracted, written = {}, {}
     for source, found in extract_all(sources, folder, processes):
-        extracted[source.name], written[source.name] = (source, found), texts(found, met)
-        tell(f"{source.name}: {len(written[source.name]):,} texts")
+        extracted[source.name], written[source.name] = (source, found), texts(found, earlier)
+        report(f"{source.name}: {len(written[source.name]):,} texts")
     uses = word_counts(item for items in written.values() for item in items)
     by_source = {}
     for name, (source, found) in extracted.items():
-        items = written[name] + conversations(found, met, shipped, uses)
+        items = written[name] + conversations(found, earlier, shipped, uses)
         files.write_json_lines(out / f"{name}.jsonl", items)
         by_source[name] = figures.of_source(source, items, vocabulary)
-        tell(f"{name}: {by_source[name]['conversations']:,} conversations")
+        report(f"{name}: {by_source[name]['conversations']:,} conversations")
     return by_source
 
 
 def extract_all(sources: Sequence[Source], folder: Path, processes: int) -> Iterator[tuple[Source, Extract]]:
-    """What each package gives, in their order."""
+    """Yield each package with its extract, in order."""
     verbs = _verbs(sources, folder)
     paths = [packages.find(source, folder) for source in sources]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
@@ -82,35 +82,36 @@ def _verbs(sources: Sequence[Source], folder: Path) -> frozenset[str]:
     return frozenset(verb for content in contents for verb in dictionaries.verbs(content.decode("utf-8", "replace")))
 
 
-def texts(extracted: Extract, met: Met) -> list[Item]:
-    """The pages' paragraphs that say something new, joined into texts."""
+def texts(extracted: Extract, earlier: Earlier) -> list[Item]:
+    """Return the pages' new paragraphs, joined into texts."""
     found: list[Item] = []
     for page in extracted.pages:
-        new = [paragraph for paragraph in page if met.paragraphs.is_new(paragraph)]
+        new = [paragraph for paragraph in page if earlier.paragraphs.is_new(paragraph)]
         found += [{"domain": "prose", "text": text} for text in prose.texts(new) if len(text) >= prose.SHORTEST_TEXT]
     return found
 
 
-def conversations(extracted: Extract, met: Met, shipped: frozenset[str], uses: Mapping[str, int]) -> list[Item]:
-    """The conversations that say something new and ask nothing that the shipped data ask.
+def conversations(extracted: Extract, earlier: Earlier, shipped: frozenset[str], uses: Mapping[str, int]) -> list[Item]:
+    """Return the new conversations whose questions are not in the shipped data.
 
     Args:
-        extracted: what a package gives.
-        met: what was said before; it is added to.
+        extracted: the extract of a package.
+        earlier: the content of earlier packages; the new conversations are added to it.
         shipped: keys of the questions that Theta ships.
-        uses: how often each word stands in the texts; a dictionary's words rarer than `LEAST_USES` are left out.
+        uses: number of occurrences of each word in the texts; a dictionary's words with fewer than `MIN_USES` are left
+            out.
     """
     found: list[Item] = []
     for conversation in extracted.conversations:
         questions = [splits.key(exchange.question) for exchange in conversation.exchanges]
         answers = tuple(splits.key(exchange.answer) for exchange in conversation.exchanges)
         rare = conversation.word and not _is_common(conversation.word, uses)
-        if rare or answers in met.conversations or not shipped.isdisjoint(questions):
+        if rare or answers in earlier.conversations or not shipped.isdisjoint(questions):
             continue
-        if met.questions[questions[0]] and conversation.kind != "smalltalk":
+        if earlier.questions[questions[0]] and conversation.kind != "smalltalk":
             continue
-        met.conversations.add(answers)
-        met.questions[questions[0]] += 1
+        earlier.conversations.add(answers)
+        earlier.questions[questions[0]] += 1
         found.append(_item(conversation))
     return found
 
@@ -124,7 +125,7 @@ def _item(conversation: Conversation) -> Item:
 
 
 def word_counts(items: Iterable[Item]) -> Counter[str]:
-    """How often each word stands in the texts, in lower case."""
+    """Count the occurrences of each lower-case word in the texts."""
     counts: Counter[str] = Counter()
     for item in items:
         counts.update(re.findall(r"[a-z]+", str(item["text"]).lower()))
@@ -132,6 +133,6 @@ def word_counts(items: Iterable[Item]) -> Counter[str]:
 
 
 def _is_common(word: str, uses: Mapping[str, int]) -> bool:
-    """Whether each word of a headword is used; a phrase of common words is common enough."""
+    """Whether every word of a headword is used often; a phrase of common words counts as common."""
     parts = re.findall(r"[a-z]+", word.lower())
-    return all(uses.get(part, 0) >= LEAST_USES for part in parts if part not in prose.STOP_WORDS)
+    return all(uses.get(part, 0) >= MIN_USES for part in parts if part not in prose.STOP_WORDS)

@@ -35,7 +35,7 @@ _ABSTRACT = re.compile(
     r"An? (?:[\w-]+ ){0,3}(?:method|technique|model|language|form|kind|state|branch|style|measure|family|approach|"
     r"procedure|algorithm|theory|discipline|term|name|means|way|class|area|field|notation|philosophy) "
 )
-"""What is so defined takes no article itself: recursion is a method, not a recursion."""
+"""A term with such a definition gets no article: recursion is a method, not a recursion."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,16 +43,16 @@ class Sense:
     """One meaning of a word in WordNet."""
 
     part: str
-    """n, v, adj or adv."""
+    """Part of speech: n, v, adj or adv."""
     gloss: str
     examples: tuple[str, ...]
     synonyms: tuple[str, ...]
 
 
 def entries(text: str) -> Iterator[tuple[str, str]]:
-    """Headword and body of the entries of a dictd file: words in the first column, then indented lines.
+    """Yield headword and body of the entries of a dictd file: words in the first column, then indented lines.
 
-    Of several words above one body the first is the entry's.
+    If several words precede a body, the first one is the headword.
     """
     word, body = "", []
     for line in [*text.splitlines(), "."]:
@@ -67,14 +67,14 @@ def entries(text: str) -> Iterator[tuple[str, str]]:
 
 
 def wordnet_senses(body: str) -> list[Sense]:
-    """The meanings of an entry of WordNet, in its order."""
+    """Return the meanings of an entry of WordNet, in order."""
     pieces = re.split(r"(?:^| )(?:(n|v|adj|adv) )?\d*: ", " ".join(body.split()))
     found: list[Sense] = []
     part = "n"
-    for marked, told in zip(pieces[1::2], pieces[2::2], strict=True):
+    for marked, text in zip(pieces[1::2], pieces[2::2], strict=True):
         part = marked or part
-        synonyms = re.search(r"\[syn: ([^\]]*)\]", told)
-        rest = re.sub(r"\[(?:syn|also|ant): [^\]]*\]", "", told)
+        synonyms = re.search(r"\[syn: ([^\]]*)\]", text)
+        rest = re.sub(r"\[(?:syn|also|ant): [^\]]*\]", "", text)
         gloss, *quoted = re.split(r'; ?(?=")', rest)
         examples = tuple(each for quote in quoted for each in re.findall(r'"([^"]+)"', quote)[:1])
         names = tuple(re.findall(r"{([^}]*)}", synonyms[1])) if synonyms else ()
@@ -83,14 +83,14 @@ def wordnet_senses(body: str) -> list[Sense]:
 
 
 def wordnet(text: str) -> Iterator[tuple[str, Exchange]]:
-    """Each word of WordNet with a question about its meanings."""
+    """Yield each word of WordNet with a question about its meanings."""
     for word, body in entries(text):
         senses = [each for each in wordnet_senses(body) if _is_usable(each)]
         if not senses or not re.fullmatch(r"[A-Za-z][A-Za-z' .-]*", word) or len(word) < 3:
             continue
-        told = _told(word, senses)
-        if is_answer(told):
-            yield word, Exchange(_asked(word, senses[0]), told)
+        explanation = _explanation(word, senses)
+        if is_answer(explanation):
+            yield word, Exchange(_question(word, senses[0]), explanation)
 
 
 def _is_usable(sense: Sense) -> bool:
@@ -101,7 +101,7 @@ def _is_usable(sense: Sense) -> bool:
     return 3 <= len(sense.gloss.split()) <= 60 and not taxonomic and '"' not in sense.gloss
 
 
-def _asked(word: str, sense: Sense) -> str:
+def _question(word: str, sense: Sense) -> str:
     person = sense.part == "n" and word[0].isupper() and re.search(r"\(\d{3,4}-\d{4}\)|\(born in \d", sense.gloss)
     if person:
         return pick(("Who was {}?", "Who is {}?", "Tell me about {}."), word).format(word)
@@ -112,22 +112,22 @@ def _asked(word: str, sense: Sense) -> str:
     return pick(_WORD, word).format(f'"{word}"' if len(word.split()) == 1 else word)
 
 
-def _told(word: str, senses: list[Sense]) -> str:
-    """The first meaning in full, another one if there is one, synonyms and an example."""
+def _explanation(word: str, senses: list[Sense]) -> str:
+    """The first meaning with an example and synonyms, and another meaning if there is one."""
     first = senses[0]
-    said = [_statement(word, first)]
+    parts = [_statement(word, first)]
     if first.examples:
-        said.append(f'For example: "{raised(first.examples[0].rstrip(".;"))}."')
+        parts.append(f'For example: "{raised(first.examples[0].rstrip(".;"))}."')
     others = [name for name in first.synonyms if name.lower() != word.lower()][:3]
     if others:
         listed = " or ".join([", ".join(others[:-1]), others[-1]] if len(others) > 1 else others)
-        said.append(pick(("It is also called {}.", "Another word for it is {}."), word).format(listed)
-                    if first.part == "n" else f"It is close in meaning to {listed}.")  # fmt: skip
+        parts.append(pick(("It is also called {}.", "Another word for it is {}."), word).format(listed)
+                     if first.part == "n" else f"It is close in meaning to {listed}.")  # fmt: skip
     other = next((each for each in senses[1:] if each.part == first.part), None)
     if other:
         link = pick(("It can also mean {}.", "In another sense, it means {}."), word)
-        said.append(link.format(re.sub(r"^\(([^)]*)\) (.*)", r"\2 (\1)", other.gloss)))
-    return " ".join(said)
+        parts.append(link.format(re.sub(r"^\(([^)]*)\) (.*)", r"\2 (\1)", other.gloss)))
+    return " ".join(parts)
 
 
 def _statement(word: str, sense: Sense) -> str:
@@ -144,14 +144,14 @@ def _statement(word: str, sense: Sense) -> str:
         dead = re.search(r"\(\d{3,4}-\d{4}\)", gloss)
         if word[0].isupper() and dead and not _DETERMINERS.match(gloss):
             gloss = with_article(gloss)
-        said = f"{subject} {'are' if plural else 'was' if dead and word[0].isupper() else 'is'} {gloss}"
+        statement = f"{subject} {'are' if plural else 'was' if dead and word[0].isupper() else 'is'} {gloss}"
     elif sense.part == "v":
-        said = f"To {word} is to {gloss}"
+        statement = f"To {word} is to {gloss}"
     else:
-        said = f"{raised(word)} means {gloss}"
+        statement = f"{raised(word)} means {gloss}"
     label = field[1] if field and "plural" not in field[1] and len(field[1].split()) <= 3 else ""
     return sentence(
-        f"In {label}, {lowered(said)}" if label and label.split()[0] not in ("of", "used", "often") else said
+        f"In {label}, {lowered(statement)}" if label and label.split()[0] not in ("of", "used", "often") else statement
     )
 
 
@@ -160,7 +160,7 @@ def _is_plural(word: str) -> bool:
 
 
 def verbs(text: str) -> frozenset[str]:
-    """The verbs of WordNet that are one word."""
+    """Return the verbs of WordNet that consist of one word."""
     return frozenset(
         word.lower()  # WordNet files "add" under ADD
         for word, body in entries(text)
@@ -169,7 +169,7 @@ def verbs(text: str) -> frozenset[str]:
 
 
 def foldoc(text: str) -> Iterator[tuple[str, Exchange]]:
-    """Each term of the Free On-line Dictionary of Computing with a question about it."""
+    """Yield each term of the Free On-line Dictionary of Computing with a question about it."""
     for word, body in entries(text):
         paragraphs = [_unlinked(each) for each in re.split(r"\n\s*\n", body) if each.strip()]
         opening = re.match(r"((?:<[^>]*> ?)*)(?:\d\. )?((?:<[^>]*> ?)*)(.*)", next(iter(paragraphs), ""))
@@ -182,7 +182,7 @@ def foldoc(text: str) -> Iterator[tuple[str, Exchange]]:
 
 
 def jargon(text: str) -> Iterator[tuple[str, Exchange]]:
-    """Each term of the Jargon File with a question about it."""
+    """Yield each term of the Jargon File with a question about it."""
     for word, body in entries(text):
         paragraphs = [_unlinked(each) for each in re.split(r"\n\s*\n", body)]
         paragraphs = [re.sub(r"^(?:\d\. )?(?:(?:\[[^\]]*\]|\([^)]*\))\.? ?)*", "", each) for each in paragraphs]
@@ -195,7 +195,7 @@ def _unlinked(paragraph: str) -> str:
 
 
 def _definition(word: str, first: str, rest: list[str], forms: tuple[str, ...]) -> Iterator[tuple[str, Exchange]]:
-    """`word is ...` where the entry begins with a noun and its article; a full sentence about it stays as it is."""
+    """Yield `word is ...` if the entry begins with an article and a noun; a full sentence about it stays unchanged."""
     first = re.sub(r"^\([^)]{1,40}\) ", "", re.sub(r"^/.*?/ ", "", first))
     name = word
     if re.match(r"(?:A|An|The|Any|One of|Someone|Something) ", first):
@@ -210,6 +210,8 @@ def _definition(word: str, first: str, rest: list[str], forms: tuple[str, ...]) 
         return
     if word.endswith(", the") or "://" in first or "<" in first or not sentences(first)[0].endswith("."):
         return
-    told = answer([first, *(each for each in rest if each != first and "://" not in each and "<" not in each)][:2])
-    if told:
-        yield word, Exchange(pick(forms, word).format(name), told)
+    definition = answer(
+        [first, *(each for each in rest if each != first and "://" not in each and "<" not in each)][:2]
+    )
+    if definition:
+        yield word, Exchange(pick(forms, word).format(name), definition)

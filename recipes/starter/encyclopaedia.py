@@ -17,21 +17,21 @@ _SHORT_WORDS = 45
 
 
 def articles(content: bytes) -> Iterator[tuple[str, str, str]]:
-    """Title, topic and opening of each article."""
+    """Yield title, topic and opening of each article."""
     for article in json.loads(content).values():
         extract = tidy(re.sub(r"\s*\([^()]*[^\x00-\x7f][^()]*\)", "", article["extract"]))
         yield article["title"], article["topic"], re.sub(r"\s*\(\s*[;,]?\s*\)", "", extract)
 
 
 def conversations(title: str, topic: str, opening: str) -> Iterator[list[Exchange]]:
-    """A short answer, with what follows as a second answer if there is enough, and a long one to another question."""
+    """Yield a short answer, with the rest as a second one if long enough, and a long answer to another question."""
     name = re.sub(r"\s*\([^)]*\)$", "", title)
     forms = _PERSON if topic == "People" else _THING
     if topic != "People" and re.search(
         r"\b(?:was|were) (?:an? |the )?[\w-]+(?: [\w-]+){0,4} (?:born|who)\b", opening[:200]
     ):
         forms = _PERSON
-    # In a sentence "Engraving" is engraving; whether a title is a name is seen where its article uses it.
+    # Inside a sentence "Engraving" becomes "engraving", unless the article itself writes it as a name.
     inner = name[:1].lower() + name[1:]
     if opening.startswith(f"The {name}"):
         name = f"the {name}"

@@ -35,25 +35,25 @@ DICTIONARIES: dict[str, Callable[[str], Iterator[tuple[str, Exchange]]]] = {
 
 @dataclass(frozen=True, slots=True)
 class Conversation:
-    """Exchanges, and what kind of conversation they are."""
+    """Exchanges and their kind of conversation."""
 
     kind: str
     exchanges: list[Exchange]
     word: str = ""
-    """The headword that a dictionary defines; empty elsewhere."""
+    """The headword that a dictionary defines; empty for other sources."""
 
 
 @dataclass(slots=True)
 class Extract:
-    """What one package gives."""
+    """The prose and conversations of one package."""
 
     pages: list[list[str]] = field(default_factory=list)
-    """Consecutive paragraphs of prose."""
+    """Consecutive paragraphs of prose of each page."""
     conversations: list[Conversation] = field(default_factory=list)
 
 
 def extract(source: Source, path: Path, verbs: frozenset[str]) -> Extract:
-    """Pages and conversations of a package, in the order of its files.
+    """Extract pages and conversations from a package, in the order of its files.
 
     Args:
         source: the package's entry in sources.yaml.
@@ -73,8 +73,8 @@ def extract(source: Source, path: Path, verbs: frozenset[str]) -> Extract:
         elif source.format == "encyclopaedia":
             _read_articles(content, found)
         else:
-            said = smalltalk.conversations(PurePosixPath(name).stem, content)
-            found.conversations += [Conversation("smalltalk", exchanges) for exchanges in said]
+            talks = smalltalk.conversations(PurePosixPath(name).stem, content)
+            found.conversations += [Conversation("smalltalk", exchanges) for exchanges in talks]
     return found
 
 

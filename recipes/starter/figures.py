@@ -1,4 +1,4 @@
-"""Sizes of texts and conversations: megabytes of characters, and tokens of GPT-2 without the special ones."""
+"""Sizes of texts and conversations: millions of characters, and tokens of GPT-2 without special tokens."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -11,11 +11,11 @@ Item = dict[str, Any]
 Figures = dict[str, Any]
 
 _AT_ONCE = 10_000
-"""Texts that are encoded at once: what the tokenizer makes of a text is far larger than it."""
+"""Number of texts encoded at once: the tokenizer's result is far larger than the text."""
 
 
 def of_source(package: Package, items: Sequence[Item], vocabulary: Vocabulary) -> Figures:
-    """Licence and sizes of what a package gave."""
+    """Return the licence of a package and the sizes of its texts and conversations."""
     written = [item["text"] for item in items if "text" in item]
     return {
         "licence": package.licence,
@@ -28,17 +28,17 @@ def of_source(package: Package, items: Sequence[Item], vocabulary: Vocabulary) -
 
 
 def of_conversations(items: Sequence[Item], vocabulary: Vocabulary) -> Figures:
-    """Sizes of conversations."""
-    told = [text for item in items for text in _told(item)]
+    """Return the sizes of conversations."""
+    texts = [text for item in items for text in _texts(item)]
     return {
         "conversations": len(items),
-        "conversation_megabytes": _megabytes(told),
-        "conversation_tokens": _tokens(told, vocabulary),
+        "conversation_megabytes": _megabytes(texts),
+        "conversation_tokens": _tokens(texts, vocabulary),
     }
 
 
 def by_domain(items: Sequence[Item], vocabulary: Vocabulary) -> dict[str, Figures]:
-    """Sizes of the conversations of each domain."""
+    """Return the sizes of the conversations of each domain."""
     domains: dict[str, list[Item]] = {}
     for item in items:
         domains.setdefault(item["domain"], []).append(item)
@@ -46,7 +46,7 @@ def by_domain(items: Sequence[Item], vocabulary: Vocabulary) -> dict[str, Figure
 
 
 def total(by_source: Mapping[str, Figures]) -> dict[str, Figures]:
-    """Sums over all sources, over the permissive ones and over the copyleft ones."""
+    """Return sums over all sources, the permissive ones and the copyleft ones."""
     names = ("texts", "text_megabytes", "text_tokens", "conversations", "conversation_megabytes", "conversation_tokens")
     groups = {"all": ("yes", "no"), "permissive": ("no",), "copyleft": ("yes",)}
     return {
@@ -59,11 +59,11 @@ def total(by_source: Mapping[str, Figures]) -> dict[str, Figures]:
 
 
 def vocabulary() -> Vocabulary:
-    """The shipped vocabulary of GPT-2."""
+    """Return the shipped vocabulary of GPT-2."""
     return Vocabulary.from_base(GPT2_FOLDER)
 
 
-def _told(item: Item) -> Iterator[str]:
+def _texts(item: Item) -> Iterator[str]:
     if "messages" in item:
         yield from (message["content"] for message in item["messages"])
     else:

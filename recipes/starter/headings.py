@@ -1,4 +1,4 @@
-"""Pages of documentation -> questions and answers: headings, terms and names turned into questions."""
+"""Pages of documentation -> questions and answers; headings, terms and names become questions."""
 
 import re
 from collections.abc import Iterator, Sequence
@@ -49,8 +49,8 @@ _TERM = re.compile(r"^(?:(?:class|method|async|classmethod|static|staticmethod|a
 _SENTENCE = re.compile(
     r"\b(?:is|are|has|have|was|were|you|your|my|we|our|this|these|should|must|can|will|isn't|don't)\b", re.I
 )
-FEWEST_WORDS = 15
-"""Of an answer to a question made from a heading: a shorter one is but the opening of something else."""
+MIN_WORDS = 15
+"""Minimum length of an answer to a heading: a shorter one only introduces something else."""
 _FN = re.compile(r"\bfn (\w+)")
 _TYPE = re.compile(
     r"^(?:Struct|Enum|Trait|Union|Primitive Type|Macro|Function|Module|Keyword|Type Definition) (?:\w+::)*(\w+)"
@@ -59,11 +59,11 @@ _DASH = re.compile(r"^`?([\w.]{2,40})`? - (.+)$")
 
 
 def exchanges(page: Sequence[Block], subject: str, verbs: frozenset[str]) -> Iterator[tuple[str, Exchange]]:
-    """Questions about a page, each with the kind that it is: faq, documentation or commands.
+    """Yield questions about a page, each with its kind: faq, documentation or commands.
 
     Args:
         page: the blocks of one page.
-        subject: what the package is about, such as "Python"; it stands in questions that would be vague without.
+        subject: the subject of the package, such as "Python"; it is added to questions that would be vague without it.
         verbs: base forms of English verbs.
     """
     title = page[0].text if page and page[0].kind == "heading" else ""
@@ -74,14 +74,14 @@ def exchanges(page: Sequence[Block], subject: str, verbs: frozenset[str]) -> Ite
         if block.kind == "heading" and block.text.rstrip(".").upper() == "NAME":
             yield from _command(page, place, subject, verbs)
             continue
-        kind, question = _asked(block, title, subject, verbs)
+        kind, question = _question(block, title, subject, verbs)
         text = answer(following) if question else ""
-        if len(text.split()) >= FEWEST_WORDS:
+        if len(text.split()) >= MIN_WORDS:
             yield kind, Exchange(question, text)
 
 
 def _following(page: Sequence[Block], place: int) -> list[str]:
-    """The paragraphs right after a heading or a term, up to the first gap or paragraph that is no prose."""
+    """The paragraphs right after a heading or a term, up to the first gap or other block that is not prose."""
     found: list[str] = []
     for block in page[place + 1 : place + 4]:
         if block.kind != "paragraph" or not is_prose(block.text) or block.text.endswith(":"):
@@ -90,8 +90,8 @@ def _following(page: Sequence[Block], place: int) -> list[str]:
     return found
 
 
-def _asked(block: Block, title: str, subject: str, verbs: frozenset[str]) -> tuple[str, str]:
-    """The kind and the question that a heading or a term asks; an empty question if it asks none."""
+def _question(block: Block, title: str, subject: str, verbs: frozenset[str]) -> tuple[str, str]:
+    """The kind and the question for a heading or a term; the question is empty if there is no good one."""
     text = _NUMBER.sub("", block.text).strip().rstrip(".:")
     function = _FN.search(text)
     if function:
@@ -100,17 +100,17 @@ def _asked(block: Block, title: str, subject: str, verbs: frozenset[str]) -> tup
     if block.kind == "term":
         return "documentation", _term(text, subject, glossary="glossary" in title.lower())
     if text.endswith("?"):
-        return "faq", _whole_question(text)
+        return "faq", _complete_question(text)
     return "documentation", _heading(text, subject, verbs)
 
 
-def _whole_question(text: str) -> str:
+def _complete_question(text: str) -> str:
     known = _QUESTION.match(text) and len(text.split()) > 2
     return text if known or len(text.split()) > 5 else ""
 
 
 def _heading(text: str, subject: str, verbs: frozenset[str]) -> str:
-    """The question of a heading that is none itself; empty where it makes no good one."""
+    """The question for a heading that is not a question itself; empty if there is no good one."""
     text = text.lower().capitalize() if text.isupper() and len(text) > 8 else text
     about = f" in {subject}" if subject.lower() not in text.lower() else ""
     described = _DASH.match(text)
@@ -123,13 +123,13 @@ def _heading(text: str, subject: str, verbs: frozenset[str]) -> str:
     action = how[1].split() if how else [base_verb(words[0], verbs) or "", *words[1:]]
     if action[0]:
         return pick(_HOW, text).format(_plain(action) + about)
-    # "Commit your changes" asks for no explanation, but "Use cases" would look the same: both are left out.
+    # "Commit your changes" needs no explanation, but "Use cases" looks the same, so both are left out.
     is_imperative = words[0].lower() in verbs and words[0].lower().endswith(("e", "d", "t", "n")) and len(words) > 2
     return "" if is_imperative else pick(_ABOUT, text).format(_plain(words) + about)
 
 
 def _is_topic(text: str) -> bool:
-    """Whether a heading names what follows, rather than its place in the page, a piece of code or a whole sentence."""
+    """Whether a heading names a topic, rather than a part of the page, a piece of code or a sentence."""
     words = text.split()
     return (
         1 < len(words) <= 9
@@ -156,12 +156,12 @@ def _term(text: str, subject: str, *, glossary: bool) -> str:
 
 
 def _plain(words: Sequence[str]) -> str:
-    """Words of a heading as they stand inside a sentence: no capitals but those of names."""
+    """Words of a heading as inside a sentence: only names keep their capitals."""
     return " ".join(word if word in _PROPER or not word[1:].islower() else word.lower() for word in words)
 
 
 def _command(page: Sequence[Block], place: int, subject: str, verbs: frozenset[str]) -> Iterator[tuple[str, Exchange]]:
-    """The question about the program or function that a manual page names."""
+    """Yield the question about the program or function that a manual page names."""
     named = _NAME.match(page[place + 1].text) if place + 1 < len(page) else None
     if not named or named[2].split()[0].lower().strip(",") not in verbs:
         return
@@ -173,7 +173,7 @@ def _command(page: Sequence[Block], place: int, subject: str, verbs: frozenset[s
     begins = next((at for at, block in enumerate(page) if block.text.upper() == "DESCRIPTION"), None)
     described = _following(page, begins) if begins is not None else []
     if described and described[0].lower().split()[:2] == purpose.lower().split()[:2]:
-        described = []  # it says the purpose again
+        described = []  # it repeats the purpose
     first = sentence(f"`{name}` is used to {lowered(purpose)}")
     text = answer([first, *described[:1]]) or answer([f"{first} {described[0]}"] if described else [])
     if text:

@@ -22,7 +22,7 @@ _UNFILLED = {"nf": "fi", "EX": "EE", "TS": "TE", "SY": "YS", "PS": "PE"}
 
 
 def blocks(content: bytes) -> list[Block]:
-    """The blocks of a page; none of a page in another macro language."""
+    """Return the blocks of a page; none for a page in another macro language."""
     text = content.decode("utf-8", "replace")
     if "\n.SH" not in text:
         return []
@@ -59,7 +59,7 @@ def blocks(content: bytes) -> list[Block]:
 
 
 def _macro(line: str) -> tuple[str, str]:
-    """The macro of a line, if any, and its text."""
+    """The macro of a line, if any, and the text of the line."""
     match = re.match(r"['.][ \t]*(\S*)[ \t]*(.*)", line)
     if not match:
         return "", _unescaped(line)
@@ -70,7 +70,7 @@ def _macro(line: str) -> tuple[str, str]:
 
 
 def _arguments(name: str, text: str) -> str:
-    """Fonts in turn (BR, IR) set their arguments without space between."""
+    """The arguments of a macro as text; alternating fonts (BR, IR) join them without spaces."""
     parts = [quoted or bare for quoted, bare in re.findall(r'"([^"]*)"|(\S+)', text)]
     return ("" if len(name) == 2 and name in _FONTS and name not in ("SM", "SB") else " ").join(parts)
 

@@ -1,4 +1,4 @@
-"""Packages of Debian and PyPI: downloaded by the registries' own clients, read without being installed."""
+"""Packages of Debian and PyPI, downloaded by the registries' own clients and read without being installed."""
 
 import gzip
 import re
@@ -19,10 +19,10 @@ from theta.errors import DataError
 
 
 def download(source: Package, folder: Path) -> Path:
-    """Download a package into `folder`, unless it is there.
+    """Download a package into `folder`, unless it is already there.
 
     Raises:
-        DataError: the registry's client is missing or fails; its last line is told.
+        DataError: the registry's client is missing or fails; the message has its last line.
     """
     folder = folder.resolve()
     folder.mkdir(parents=True, exist_ok=True)
@@ -44,10 +44,10 @@ def download(source: Package, folder: Path) -> Path:
 
 
 def find(source: Package, folder: Path) -> Path:
-    """The downloaded file of a package.
+    """Return the downloaded file of a package.
 
     Raises:
-        DataError: there is none, or there are several versions.
+        DataError: there is no file, or there are several versions.
     """
     found = _downloaded(source, folder)
     if len(found) != 1:
@@ -61,28 +61,28 @@ def _downloaded(source: Package, folder: Path) -> list[Path]:
 
 
 def record(path: Path) -> dict[str, str]:
-    """Version and sha256 of a downloaded package."""
+    """Return version and sha256 of a downloaded package."""
     parts = re.split(r"[_-]", path.name, maxsplit=1) if path.suffix == ".deb" else path.name.split("-")
     version = path.name.split("_")[1] if path.suffix == ".deb" else parts[1]
     return {"version": version.replace("%3a", ":"), "sha256": files.sha256(path)}
 
 
 def read(path: Path, patterns: Sequence[str], without: Sequence[str]) -> Iterator[tuple[str, bytes]]:
-    """Path and content of the package's files that match a pattern, sorted; those compressed by gzip unpacked."""
+    """Yield path and content of the package's files that match a pattern, sorted and with gzip files decompressed."""
     found = dict(_debian(path, patterns, without) if path.suffix == ".deb" else _wheel(path, patterns, without))
     yield from sorted(found.items())
 
 
 @contextmanager
 def unpacked(path: Path, pattern: str) -> Iterator[Path]:
-    """The one file of a package that matches a pattern, unpacked for as long as the block lasts.
+    """Unpack the only file of a package that matches a pattern, for the duration of the block.
 
     Raises:
         DataError: no file matches, or several do.
     """
     found = list(read(path, [pattern], []))
     if len(found) != 1:
-        raise DataError(f"{path} holds {len(found)} files like {pattern}, expected one; correct sources.yaml.")
+        raise DataError(f"{path} holds {len(found)} files that match {pattern}, expected one; correct sources.yaml.")
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, Path(found[0][0]).name)
         file.write_bytes(found[0][1])

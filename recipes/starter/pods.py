@@ -6,14 +6,14 @@ from recipes.starter.blocks import Block, Kind, tidy
 
 _COMMANDS: dict[str, Kind] = {"head1": "heading", "head2": "heading", "head3": "heading", "head4": "heading"}
 _ENTITIES = {"lt": "<", "gt": ">", "verbar": "|", "sol": "/", "amp": "&"}
-# Innermost first: C<...> holds no other code once those inside it are gone.
+# Innermost first, so that C<...> contains no other code once those inside it are replaced.
 _WIDE = re.compile(r"([A-Z])<<+ (.*?) >>+", re.DOTALL)
 _NARROW = re.compile(r"([A-Z])<([^<>]*)>")
 _OPEN, _CLOSE = "\x01", "\x02"
 
 
 def blocks(content: bytes) -> list[Block]:
-    """The blocks of a POD file."""
+    """Return the blocks of a POD file."""
     found: list[Block] = []
     skipping = False
     for chunk in re.split(r"\n[ \t]*\n+", content.decode("utf-8", "replace")):
@@ -32,7 +32,7 @@ def blocks(content: bytes) -> list[Block]:
 
 
 def plain(text: str) -> str:
-    """Text without formatting codes; code stands in backticks."""
+    """Return text without formatting codes, with code in backticks."""
     text = _WIDE.sub(lambda code: _inner(code[1], code[2].replace("<", _OPEN).replace(">", _CLOSE)), text)
     while True:
         text, count = _NARROW.subn(lambda code: _inner(code[1], code[2]), text)

@@ -1,16 +1,16 @@
-"""Which paragraphs are prose, and how they become texts."""
+"""Selection of paragraphs that are prose, and their division into texts."""
 
 import re
 from collections.abc import Iterable, Iterator, Sequence
 
 from recipes.starter.blocks import Block
 
-LEAST_LETTERS = 0.8
-"""Share of letters among the characters that are not white space."""
-LEAST_STOP_WORDS = 0.2
-LEAST_WORDS = 9
+MIN_LETTER_FRACTION = 0.8
+"""Minimum fraction of letters among the characters that are not white space."""
+MIN_STOP_WORD_FRACTION = 0.2
+MIN_WORDS = 9
 LONGEST_TEXT = 2000
-"""Characters of a text: about 450 tokens, so that most texts are one document of 512."""
+"""Characters of a text: about 450 tokens, so that most texts fit into a document of 512."""
 SHORTEST_TEXT = 200
 
 STOP_WORDS = frozenset(
@@ -31,23 +31,23 @@ _NOISE = re.compile(
 
 
 def is_prose(text: str) -> bool:
-    """Whether a paragraph is whole sentences of English rather than a menu, a table or code."""
+    """Whether a paragraph consists of English sentences, and is not a menu, a table or code."""
     words = text.split()
-    if len(words) < LEAST_WORDS or not text.endswith(_END) or not (text[0].isupper() or text[0] in "`\"'(1"):
+    if len(words) < MIN_WORDS or not text.endswith(_END) or not (text[0].isupper() or text[0] in "`\"'(1"):
         return False
-    if sum(map(str.isalpha, text)) < LEAST_LETTERS * sum(map(len, words)):
+    if sum(map(str.isalpha, text)) < MIN_LETTER_FRACTION * sum(map(len, words)):
         return False
     stop_words = sum(word.strip("`\"'(),.;:").lower() in STOP_WORDS for word in words)
-    return stop_words >= LEAST_STOP_WORDS * len(words) and not _NOISE.search(text)
+    return stop_words >= MIN_STOP_WORD_FRACTION * len(words) and not _NOISE.search(text)
 
 
 def paragraphs(page: Iterable[Block]) -> list[str]:
-    """The prose of a page."""
+    """Return the paragraphs of a page that are prose."""
     return [block.text for block in page if block.kind == "paragraph" and is_prose(block.text)]
 
 
 def texts(page: Sequence[str]) -> Iterator[str]:
-    """Consecutive paragraphs as texts of at most `LONGEST_TEXT` characters, unless one paragraph alone is longer."""
+    """Join consecutive paragraphs into texts of at most `LONGEST_TEXT` characters; a longer paragraph stays alone."""
     text = ""
     for paragraph in page:
         if text and len(text) + len(paragraph) + 1 > LONGEST_TEXT:
@@ -59,7 +59,7 @@ def texts(page: Sequence[str]) -> Iterator[str]:
 
 
 def sentences(text: str) -> list[str]:
-    """The sentences of a paragraph; abbreviations end none."""
+    """Return the sentences of a paragraph; an abbreviation does not end a sentence."""
     found: list[str] = []
     begin = 0
     for end in _SENTENCE_END.finditer(text):

@@ -1,4 +1,4 @@
-"""What Theta ships: its questions, which the starter must not meet."""
+"""The questions of the shipped conversations, which the starter must not see."""
 
 from pathlib import Path
 
@@ -6,7 +6,7 @@ from theta.corpus import readers, shapes, splits
 
 
 def questions(path: Path) -> frozenset[str]:
-    """Keys of every question in a folder of conversations."""
+    """Return the keys of all questions in a folder of conversations."""
     shaped = (
         shapes.read(item.value, item.source, item.domain)
         for file in readers.find(path, [])

@@ -1,4 +1,4 @@
-"""Small talk and short facts of a corpus for chat bots -> conversations."""
+"""Small talk and short facts from a corpus for chatbots -> conversations."""
 
 import re
 from collections.abc import Iterator
@@ -9,28 +9,28 @@ from ruamel.yaml import YAML
 from recipes.starter.wording import Exchange, is_answer, raised
 
 LEFT_OUT = frozenset(("politics", "gossip", "botprofile"))
-"""Files whose answers are somebody else's opinions or another bot's biography."""
+"""Files with opinions of other people or the biography of another bot."""
 _ALTERNATIVES = frozenset(
     ("emotion", "computers", "ai", "greetings", "food", "health", "sports", "money", "psychology")
 )
-"""Files where what follows the first answer are other answers to the same question, not further turns."""
+"""Files in which further lines are other answers to the same question, not further turns."""
 
 
 def conversations(name: str, content: bytes) -> Iterator[list[Exchange]]:
-    """The conversations of one file; answers may be short here, as small talk is."""
+    """Yield the conversations of one file; their answers may be short."""
     for lines in YAML(typ="safe", pure=True).load(content)["conversations"]:
-        said = [_said(line) for line in lines]
-        if len(said) < 2 or not all(said):
+        spoken = [_sentence(line) for line in lines]
+        if len(spoken) < 2 or not all(spoken):
             continue
-        if name in _ALTERNATIVES or len(said) == 3:
-            yield from ([Exchange(said[0], reply)] for reply in said[1:] if _is_reply(reply))
+        if name in _ALTERNATIVES or len(spoken) == 3:
+            yield from ([Exchange(spoken[0], reply)] for reply in spoken[1:] if _is_reply(reply))
         else:
-            turns = [Exchange(*said[place : place + 2]) for place in range(0, len(said) - 1, 2)]
+            turns = [Exchange(*spoken[place : place + 2]) for place in range(0, len(spoken) - 1, 2)]
             if all(_is_reply(turn.answer) for turn in turns):
                 yield turns
 
 
-def _said(line: Any) -> str:
+def _sentence(line: Any) -> str:
     text = str(line).strip()
     text = text if "\n" in text else re.sub(r"\s+", " ", text)
     text = raised(re.sub(r"\bi\b(?!\.)", "I", text))

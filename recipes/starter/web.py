@@ -43,7 +43,7 @@ class _Page:
 
 
 def blocks(content: bytes) -> list[Block]:
-    """The blocks of the main part of a page."""
+    """Return the blocks of the main part of a page."""
     try:
         root = html.document_fromstring(content, parser=html.HTMLParser(encoding=_encoding(content)))
     except etree.ParserError:  # an empty page
@@ -75,7 +75,7 @@ def _walk(node: etree._Element, page: _Page) -> None:
     before = page.kind
     if kind:
         page.flush()
-        # A paragraph inside a heading or a term is still one.
+        # A paragraph inside a heading or a term is part of it, unless it is a <p> or <dd>.
         page.kind = kind if kind != "paragraph" or before == "paragraph" or node.tag in ("p", "dd") else before
     quote = "`" if _is_code(node, page) else ""
     page.parts.append(quote + (node.text or ""))

@@ -1,4 +1,4 @@
-"""English on a small scale: articles, sentences from fragments, verbs, and which of several wordings is taken."""
+"""Small tools for English: articles, sentences from fragments, verbs, and the choice among wordings."""
 
 import hashlib
 import re
@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from recipes.starter.prose import sentences
 
-FEWEST_WORDS, MOST_WORDS = 10, 120
-"""Of an answer."""
+MIN_WORDS, MAX_WORDS = 10, 120
+"""Length of an answer."""
 _ENDS = (".", "!", "?", '."', ".)", '?"', '!"')
 
 
@@ -20,12 +20,12 @@ class Exchange(NamedTuple):
 
 
 def pick(options: Sequence[str], key: str) -> str:
-    """One of the options, always the same for a key."""
+    """Return one of the options, always the same for a key."""
     return options[int.from_bytes(hashlib.sha256(key.encode()).digest()[:4]) % len(options)]
 
 
 def with_article(noun: str) -> str:
-    """`a` or `an` before a noun, by its first sound as far as spelling shows it."""
+    """Return the noun with `a` or `an`, by its first sound as far as the spelling shows it."""
     if re.match(r"[A-Z]{2,}\b|[A-Z]\d|[A-Z]-", noun):  # spelt out
         return f"{'an' if noun[0] in 'AEFHILMNORSX' else 'a'} {noun}"
     vowel = re.match(r"[aeio]|u(?!ni|se|sa|ra|ri|ro|to|ti|b[iq]|k)|hones|hour|honor|heir", noun, re.I)
@@ -33,18 +33,18 @@ def with_article(noun: str) -> str:
 
 
 def lowered(text: str) -> str:
-    """The text as it stands inside a sentence: a first word like `The` in lower case, `DNS` or `I` as it is."""
+    """Return the text as inside a sentence: a first word like `The` in lower case, `DNS` or `I` unchanged."""
     first = text.split(" ", 1)[0]
     return text[:1].lower() + text[1:] if first[1:].islower() or first in ("A",) else text
 
 
 def raised(text: str) -> str:
-    """The text with a capital letter at its beginning."""
+    """Return the text with a capital first letter."""
     return text[:1].upper() + text[1:]
 
 
 def sentence(text: str) -> str:
-    """A capital letter at the beginning, a full stop at the end."""
+    """Return the text with a capital first letter and a full stop."""
     text = raised(text.strip().rstrip(",;:"))
     return text if text.endswith((".", "!", "?", '."', ".)")) else f"{text}."
 
@@ -56,16 +56,16 @@ _POINTING = re.compile(
     r"Figure|Table \d|for (?:more|further) (?:info|details))\b|^(?:See|Compare|Contrast|Note that|For details)\b"
 )
 _ASIDE = re.compile(r" \((?:see|See|cf\.|compare)\b[^()]*(?:\([^()]*\)[^()]*)*\)")
-"""What an answer cannot point at, as it stands alone."""
+"""References that an answer must not have, because it is read alone."""
 
 
-def answer(paragraphs: Sequence[str], most_words: int = MOST_WORDS) -> str:
-    """Whole sentences from the beginning of some paragraphs, up to one that points elsewhere, and as many as fit.
+def answer(paragraphs: Sequence[str], max_words: int = MAX_WORDS) -> str:
+    """Return as many complete sentences from the start of some paragraphs as fit, up to one that refers elsewhere.
 
-    Empty if they make no answer.
+    The result is empty if the sentences do not form an answer.
     """
     kept: list[str] = []
-    room = most_words
+    room = max_words
     for number, paragraph in enumerate(paragraphs):
         fitting: list[str] = []
         whole = sentences(_ASIDE.sub("", paragraph))
@@ -75,7 +75,7 @@ def answer(paragraphs: Sequence[str], most_words: int = MOST_WORDS) -> str:
                 break
             fitting.append(each)
         kept += [" ".join(fitting)] if fitting else []
-        if room < most_words // 4 or len(fitting) < len(whole) or number:
+        if room < max_words // 4 or len(fitting) < len(whole) or number:
             break
     text = "\n\n".join(kept)
     return text if is_answer(text) else ""
@@ -83,11 +83,11 @@ def answer(paragraphs: Sequence[str], most_words: int = MOST_WORDS) -> str:
 
 def is_answer(text: str) -> bool:
     """Whether a text has the length and the ending of an answer."""
-    return FEWEST_WORDS <= len(text.split()) <= MOST_WORDS and text.endswith(_ENDS)
+    return MIN_WORDS <= len(text.split()) <= MAX_WORDS and text.endswith(_ENDS)
 
 
 def base_verb(gerund: str, verbs: frozenset[str]) -> str | None:
-    """`create` for `creating`, if it is a verb."""
+    """Return the verb of a gerund, such as `create` for `creating`; None if it is not one of `verbs`."""
     stem = gerund.lower().removesuffix("ing")
     if stem == gerund.lower() or len(stem) < 2:
         return None

@@ -342,9 +342,9 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
         ({"data__path": "nowhere"}, r"nowhere does not exist"),
         ({"data__path": None}, r"data\.path is None, expected a valid string"),
         ({"data__path": "~/chats"}, r"data\.path is '~/chats'; DVC.* does not expand '~': write /.*/chats\."),
-        ({"data__path": "/"}, r"data\.path is '/', which holds this whole project"),
-        ({"data__path": ".."}, r"data\.path is '\.\.', which holds this whole project"),
-        ({"data__path": "/proc/self"}, r"data\.path is '/proc/self', a folder of the system"),
+        ({"data__path": "/"}, r"data\.path is '/', which contains this project"),
+        ({"data__path": ".."}, r"data\.path is '\.\.', which contains this project"),
+        ({"data__path": "/proc/self"}, r"data\.path is '/proc/self', a folder of the operating system"),
         ({"model__bass": "gpt2"}, r"unknown key model\.bass \(did you mean 'base'\?\)"),
         (
             {

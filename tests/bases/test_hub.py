@@ -140,7 +140,7 @@ def test_what_the_hub_refuses(machine: Machine, gpt2: Path, tmp_path: Path) -> N
     machine.hub.publish("someone/empty", tmp_path / "empty")
     url = machine.hub.url
     assert machine.resolve("someone/chad").startswith(
-        f"model.base 'someone/chad' is no folder here and no model at {url};"
+        f"model.base 'someone/chad' is neither a folder nor a model at {url};"
     )
     assert machine.resolve("someone/chat", "v9").startswith(f"model.base 'someone/chat' has no revision 'v9' at {url};")
     assert machine.resolve("someone/secret").startswith(

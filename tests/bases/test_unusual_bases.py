@@ -371,11 +371,11 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     "odd heads": (lambda: edit_config(n_head=3), "n_embd 16 in config.json is not a multiple of n_head 3"),
     "another width": (
         lambda: edit_config(n_embd=14),
-        "wte.weight has the shape 270 x 16, but config.json asks for 270 x 14; copy both from the same model",
+        "wte.weight has the shape 270 x 16, but config.json requires 270 x 14; copy both from the same model",
     ),
     "another width, pickled": (
         pickled_of_another_width,
-        "wte.weight has the shape 270 x 16, but config.json asks for 270 x 14",
+        "wte.weight has the shape 270 x 16, but config.json requires 270 x 14",
     ),
     "another vocabulary": (lambda: edit_config(vocab_size=269), "wte.weight has the shape 270 x 16, but .* 269 x 16"),
     "a tensor less": (
@@ -391,11 +391,11 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     "a dropout of text": (lambda: edit_config(resid_pdrop="x"), "resid_pdrop .* is 'x', expected a number from 0 to 1"),
     "no epsilon": (lambda: edit_config(layer_norm_epsilon=None), "layer_norm_epsilon .* is None, expected a number"),
     "a switch of text": (lambda: edit_config(scale_attn_weights="no"), "scale_attn_weights .* is 'no', expected true"),
-    "half a file": (lambda: truncate("model.safetensors", 9000), "is damaged .it has 9000 bytes, its header asks for"),
-    "half a header": (lambda: truncate("model.safetensors", 90), "model.safetensors is damaged .its header would be"),
-    "a header that asks for more": (
+    "half a file": (lambda: truncate("model.safetensors", 9000), "is damaged .it has 9000 bytes, its header requires"),
+    "half a header": (lambda: truncate("model.safetensors", 90), "model.safetensors is damaged .its header claims"),
+    "a header that claims too much": (
         lambda: (BASE / "model.safetensors").write_bytes((2**62).to_bytes(8, "little") + bytes(80_000)),
-        "model.safetensors is damaged .its header would be 4611686018427387904 bytes long",
+        "model.safetensors is damaged .its header claims 4611686018427387904 bytes",
     ),
     "a header of another kind": (
         lambda: (BASE / "model.safetensors").write_bytes((2).to_bytes(8, "little") + b"[]" + bytes(80_000)),
@@ -403,9 +403,9 @@ DAMAGES: dict[str, tuple[Callable[[], object], str]] = {
     ),
     "bytes too many": (
         lambda: (BASE / "model.safetensors").write_bytes((BASE / "model.safetensors").read_bytes() + b"more"),
-        "model.safetensors is damaged .it has .* bytes, its header asks for",
+        "model.safetensors is damaged .it has .* bytes, its header requires",
     ),
-    "overlapping tensors": (overlap, "model.safetensors is damaged .transformer.* is not in its place"),
+    "overlapping tensors": (overlap, "model.safetensors is damaged .transformer.* is not where it should be"),
     "no bytes": (lambda: truncate("model.safetensors", 0), "model.safetensors is empty"),
     "a pointer": (
         lambda: (BASE / "model.safetensors").write_bytes(POINTER),

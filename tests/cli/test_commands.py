@@ -35,7 +35,7 @@ Theta = Callable[..., Result]  # arguments of `theta`, and `stdin`
 
 @pytest.fixture
 def theta() -> Theta:
-    """Run `theta ...` in this process; gives exit code, standard output and standard error."""
+    """Run `theta ...` in this process; return exit code, standard output and standard error."""
 
     def run(*arguments: str | Path, stdin: str = "") -> Result:
         return CliRunner().invoke(main.app, [str(argument) for argument in arguments], input=stdin)
@@ -46,7 +46,7 @@ def theta() -> Theta:
 def main_with(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str | Path
 ) -> tuple[int, str]:
-    """The exit code of the real entry point and what it wrote to standard error."""
+    """Return the exit code of the real entry point and what it wrote to standard error."""
     monkeypatch.setattr(sys, "argv", ["theta", *map(str, arguments)])
     with pytest.raises(SystemExit) as exit_:
         entry_point()
@@ -67,7 +67,7 @@ def test_the_version_is_printed(theta: Theta) -> None:
     assert (done.exit_code, done.stdout.strip()) == (0, version("theta-finetune"))
 
 
-def test_what_the_settings_and_the_release_import_is_light() -> None:
+def test_the_settings_and_the_release_import_nothing_heavy() -> None:
     code = "import sys, theta.params, theta.export.release, theta.generate.prompt, theta.cli.chat\n"
     code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -75,7 +75,7 @@ def test_what_the_settings_and_the_release_import_is_light() -> None:
 
 
 @pytest.mark.parametrize("command", [("plan",), ("models",), ("plan", "--model", "scratch:nano")])
-def test_plans_for_a_named_memory_are_made_without_torch(command: tuple[str, ...]) -> None:
+def test_plans_for_a_given_memory_do_not_import_torch(command: tuple[str, ...]) -> None:
     code = (
         "import sys; from theta.__main__ import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
@@ -121,7 +121,7 @@ def test_chat_over_a_pipe_remembers_until_reset(theta: Theta, tiny_folder: Path)
     assert done.stderr == ""
 
 
-def test_chat_goes_on_after_a_question_that_is_too_long(theta: Theta, tiny_folder: Path) -> None:
+def test_chat_continues_after_a_question_that_is_too_long(theta: Theta, tiny_folder: Path) -> None:
     lines = "word " * 300 + f"\n{QUESTION}\n"
     done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
     assert done.exit_code == 0
@@ -196,7 +196,7 @@ def test_other_faults_keep_their_traceback(monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def table_row(text: str, first: str) -> list[str]:
-    """The cells of the row that begins with this one."""
+    """Return the cells of the row that begins with this cell."""
     (line,) = [line for line in text.splitlines() if line.split()[:1] == [first]]
     return [cell.strip() for cell in line.split("  ") if cell.strip()]
 
@@ -233,11 +233,11 @@ def test_plan_of_a_folder(theta: Theta, tiny_folder: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="for machines without a GPU")
-def test_plan_without_a_gpu_says_what_it_assumes(
+def test_plan_without_a_gpu_states_its_assumption(
     theta: Theta, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     done = theta("plan", "--model", "gpt2")
-    assert done.stdout.startswith("torch sees no GPU here, so one of 12 GiB is assumed; name another by --vram. ")
+    assert done.stdout.startswith("torch sees no GPU here, so one of 12 GiB is assumed; set another with --vram. ")
     code, stderr = main_with(monkeypatch, capsys, "plan", "--probe")
     assert (code, stderr) == (
         1,
@@ -246,7 +246,7 @@ def test_plan_without_a_gpu_says_what_it_assumes(
 
 
 @pytest.mark.parametrize("options", [("--probe",), ("--probe-all",)])
-def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(
+def test_plan_shows_measured_next_to_predicted_figures(
     theta: Theta, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
 ) -> None:
     def half_a_gib_more(
@@ -269,7 +269,7 @@ def test_plan_shows_what_a_probe_measured_beside_what_was_predicted(
     assert done.stderr.startswith("measuring gpt2-large in plan ")
 
 
-def test_models_lists_what_was_promised_and_recommends(
+def test_models_lists_the_promises_and_recommends(
     theta: Theta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -290,7 +290,7 @@ def test_models_lists_what_was_promised_and_recommends(
 
 
 @pytest.mark.parametrize("command", ["theta models --vram 12", "theta plan --vram 12 --model gpt2-medium"])
-def test_the_readme_shows_what_is_printed(theta: Theta, command: str) -> None:
+def test_the_readme_shows_the_printed_text(theta: Theta, command: str) -> None:
     readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
     shown = readme.partition(f"$ {command}\n")[2].partition("```")[0].splitlines()
     printed = [line.split() for line in theta(*command.split()[1:]).stdout.splitlines()]
@@ -299,7 +299,7 @@ def test_the_readme_shows_what_is_printed(theta: Theta, command: str) -> None:
     assert [line for line in lines if line.split() not in printed] == [], "bring README.md, section Memory, up to date"
 
 
-def test_models_for_a_card_below_every_promise(theta: Theta) -> None:
+def test_models_for_a_gpu_below_every_promise(theta: Theta) -> None:
     assert "No base is promised for it; `theta plan --model gpt2`" in theta("models", "--vram", 2).stdout
 
 
@@ -336,7 +336,7 @@ def test_release_copies_under_the_day_and_loads(tiny_folder: Path, tmp_path: Pat
     assert ThetaModel.load(target).generate(QUESTION, max_length=3)
 
 
-def test_release_makes_files_of_links_that_can_be_written(tiny_folder: Path, tmp_path: Path) -> None:
+def test_release_replaces_links_with_writable_files(tiny_folder: Path, tmp_path: Path) -> None:
     linked = tmp_path / "linked"
     linked.mkdir()
     for path in tiny_folder.iterdir():
@@ -353,7 +353,7 @@ def test_release_never_overwrites(tiny_folder: Path, tmp_path: Path) -> None:
     assert (target / "note.txt").read_text() == "mine"
 
 
-def test_release_refuses_a_folder_that_is_not_whole(tiny_folder: Path, tmp_path: Path) -> None:
+def test_release_refuses_an_incomplete_folder(tiny_folder: Path, tmp_path: Path) -> None:
     partial = Path(shutil.copytree(tiny_folder, tmp_path / "partial"))
     (partial / "config.json").unlink()
     (partial / "model.safetensors").unlink()

@@ -20,7 +20,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def ends(raised: BaseException, capsys: pytest.CaptureFixture[str]) -> tuple[str, object]:
-    """What the process says and its exit code when a block raises `raised`."""
+    """Return the output and the exit code of the process when a block raises `raised`."""
     with pytest.raises(SystemExit) as end, one_line():
         raise raised
     written = capsys.readouterr().err
@@ -42,7 +42,7 @@ def test_a_full_disk_outside_of_theta_is_one_line(capsys: pytest.CaptureFixture[
 
 
 def test_a_log_that_fails_to_close_does_not_hide_the_fault(capsys: pytest.CaptureFixture[str]) -> None:
-    """As dvclive does on a full disk: it writes once more when its block ends."""
+    """On a full disk, dvclive does this: it writes once more when its block ends."""
     closing = OSError(28, "No space left on device")
     closing.__context__ = DataError("state.pt cannot be written (No space left on device); make room.")
     assert ends(closing, capsys)[0] == "error: state.pt cannot be written (No space left on device); make room."
@@ -79,7 +79,7 @@ HOSTILE = "\x1b]0;owned\x07 \x1b[2J\x9b31m \r \u202e \udce9 \x00"
 
 
 @pytest.mark.parametrize("character", sorted(set(HOSTILE) - {" "} - set("]0;owned[2J31m")))
-def test_control_characters_are_spelled_out(character: str) -> None:
+def test_control_characters_are_escaped(character: str) -> None:
     shown = visible(f"a{character}b")
     assert shown.isascii()
     assert shown.isprintable()
@@ -100,7 +100,7 @@ def test_errors_show_control_characters(capsys: pytest.CaptureFixture[str]) -> N
 
 
 def test_replies_show_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
-    """Also those of which a piece holds only a part."""
+    """So are those of which a piece holds only a part."""
     show(Console(highlight=False), ["two\nlines ", "\x1b", "[31m red", "\x07"])
     assert capsys.readouterr().out == "two\nlines \\x1b[31m red\\x07\n"
 
@@ -119,7 +119,7 @@ def stages(*arguments: str, interpreter: tuple[str, ...] = (), **environment: st
     )
 
 
-def test_without_the_environment_it_says_how_to_activate_it() -> None:
+def test_without_the_environment_the_error_shows_how_to_activate_it() -> None:
     with stages("prepare", interpreter=("-S",), PYTHONPATH="") as process:
         written = process.communicate(timeout=30)[1]
     assert process.returncode == 1
@@ -129,14 +129,14 @@ def test_without_the_environment_it_says_how_to_activate_it() -> None:
 
 @pytest.fixture
 def pipe(tmp_path: Path) -> Path:
-    """A file that nobody writes: who opens it waits."""
+    """A file that nobody writes: a process that opens it waits."""
     path = tmp_path / "params.yaml"
     os.mkfifo(path)
     return path
 
 
 def interrupted(process: "subprocess.Popen[str]", waits_for: Path) -> tuple[int, str]:
-    """The exit code and the words of a process that is interrupted when it opens a pipe."""
+    """Return the exit code and output of a process that is interrupted when it opens a pipe."""
     with process, waits_for.open("w"):  # opened when the process opens it, too
         time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -151,7 +151,7 @@ def test_ctrl_c_in_a_stage_is_one_line(pipe: Path, stage: str) -> None:
 
 
 def test_ctrl_c_during_imports_is_one_line(pipe: Path) -> None:
-    """A module that waits stands in the place of a library that takes seconds to import."""
+    """A module that waits replaces a library that takes seconds to import."""
     (pipe.parent / "typer.py").write_text(f"open({str(pipe)!r}).read()")
     process = stages("prepare", PYTHONPATH=f"{pipe.parent}:{ROOT}")
     assert interrupted(process, pipe) == (130, "Interrupted.\n")

@@ -1,4 +1,4 @@
-"""What is predicted of a plan's memory against what it really takes."""
+"""The predicted memory of a plan against the memory that it really takes."""
 
 import pytest
 import torch
@@ -22,7 +22,7 @@ def test_the_peak_is_within_8_percent_of_the_prediction(base: str, tokens_per_st
     gpu, shape = this_gpu(), descriptors.shape(base)
     assert gpu is not None
     size = size_of_base(shape)
-    # Two microbatches to a step, so that gradients are added up, where the plan has more than one.
+    # Two microbatches per step, so that gradients are added up, if the plan allows more than one.
     tokens = tokens_per_step if plan.step_in_backward else tokens_per_step // 2 + 64
     predicted = peak_bytes(size, plan, tokens)
     if predicted > gpu.budget or not (gpu.bfloat16 or plan in gpu.plans):

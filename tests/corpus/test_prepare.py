@@ -152,7 +152,7 @@ def test_without_rehearsal_its_file_holds_a_blank_line(raw: Path) -> None:
 
 
 def test_a_missing_file_of_rehearsal_names_the_stage_that_makes_it(raw: Path) -> None:
-    with pytest.raises(DataError, match=r"none\.jsonl does not exist; `dvc repro fetch` makes it"):
+    with pytest.raises(DataError, match=r"none\.jsonl does not exist; run `dvc repro fetch` to create it"):
         prepare(raw / "none.jsonl", raw / "out", raw / "metrics.json", write_params(raw))
 
 
@@ -196,7 +196,7 @@ def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_p
 
 def test_files_without_items_are_an_error(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/none.json", [])
-    with pytest.raises(UnusableCorpusError, match="its files hold no conversations; add some"):
+    with pytest.raises(UnusableCorpusError, match="its files contain no conversations; add some"):
         build(tmp_path / "raw", [], 0.1, 0.1)
 
 

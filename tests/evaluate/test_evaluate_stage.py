@@ -70,5 +70,5 @@ def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch
 
     monkeypatch.chdir(tmp_path)
     Path("params.yaml").write_text(json.dumps(PARAMS))
-    with pytest.raises(DataError, match="models/checkpoint does not exist; `dvc repro train` makes it"):
+    with pytest.raises(DataError, match="models/checkpoint does not exist; run `dvc repro train` to create it"):
         evaluate()

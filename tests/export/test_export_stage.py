@@ -117,10 +117,14 @@ def test_torch_on_a_full_disk_is_one_line_that_names_the_file(project: Path, mon
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [
-        ("train", "[1, 2]", "metrics/train.json holds a list, not an object; `dvc repro` makes it again"),
-        ("evaluate", "{}", r"evaluate\.json.* is not what its stage writes \(KeyError.*; `dvc repro` makes it again"),
+        ("train", "[1, 2]", "metrics/train.json holds a list, not an object; run `dvc repro` to recreate it"),
+        (
+            "evaluate",
+            "{}",
+            r"evaluate\.json.* is not what its stage writes \(KeyError.*; run `dvc repro` to recreate it",
+        ),
         ("tokenize", '{"train": 3}', r"tokenize\.json.* is not what its stage writes \(TypeError"),
-        ("prepare", "{", r"metrics/prepare\.json is not valid JSON .*; `dvc repro` makes it again"),
+        ("prepare", "{", r"metrics/prepare\.json is not valid JSON .*; run `dvc repro` to recreate it"),
     ],
 )
 def test_damaged_metrics_are_named(project: Path, name: str, content: str, words: str) -> None:
@@ -144,5 +148,5 @@ def test_a_folder_that_fails_leaves_the_old_one(project: Path, monkeypatch: pyte
 
 
 def test_without_a_checkpoint_it_says_what_makes_one(project: Path) -> None:
-    with pytest.raises(DataError, match="absent does not exist; `dvc repro train` makes it"):
+    with pytest.raises(DataError, match="absent does not exist; run `dvc repro train` to create it"):
         export(checkpoint=Path("absent"))

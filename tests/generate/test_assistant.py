@@ -87,7 +87,7 @@ def test_stream_checks_before_the_first_piece(model: ThetaModel) -> None:
 @pytest.mark.parametrize(
     "text", ["naïve 🙂 日本語", "🙂", "a\N{REPLACEMENT CHARACTER}b", "\N{REPLACEMENT CHARACTER}", ""]
 )
-def test_a_piece_never_breaks_a_character(vocabulary: Vocabulary, text: str) -> None:
+def test_a_piece_never_splits_a_character(vocabulary: Vocabulary, text: str) -> None:
     ids = vocabulary.tokenizer.encode(text, add_special_tokens=False).ids
     pieces = list(text_pieces(ids, vocabulary))
     assert "".join(pieces) == text
@@ -95,7 +95,7 @@ def test_a_piece_never_breaks_a_character(vocabulary: Vocabulary, text: str) -> 
         assert not any("\N{REPLACEMENT CHARACTER}" in piece for piece in pieces)
 
 
-def test_bytes_that_are_no_text_stream_as_they_decode(vocabulary: Vocabulary) -> None:
+def test_bytes_that_are_not_text_stream_as_they_decode(vocabulary: Vocabulary) -> None:
     # Half a character in the middle and at the end.
     half = vocabulary.tokenizer.encode("🙂", add_special_tokens=False).ids[:-1]
     word = vocabulary.tokenizer.encode(" word", add_special_tokens=False).ids
@@ -103,7 +103,7 @@ def test_bytes_that_are_no_text_stream_as_they_decode(vocabulary: Vocabulary) ->
     assert "".join(text_pieces(ids, vocabulary)) == vocabulary.decode(ids)
 
 
-def test_generate_batch_keeps_the_order_whatever_the_batch(model: ThetaModel) -> None:
+def test_generate_batch_keeps_the_order_for_any_batch_size(model: ThetaModel) -> None:
     prompts: list[Any] = [QUESTION, [Message("user", "Hi " * 30)], [{"role": "user", "content": "Why?"}], "And then?"]
     parameters = {"max_length": 15, "seed": 7}
     together = model.generate_batch(prompts, batch_size=4, **parameters)
@@ -161,10 +161,10 @@ def test_a_device_of_another_type_is_one_clear_line(tiny_folder: Path) -> None:
 
 
 def favouring(model: ThetaModel, id_: int, columns: int = 0) -> ThetaModel:
-    """The model with one id so likely that no other is produced where this one may be.
+    """Return the model with one id so likely that no other is produced where this one is allowed.
 
     Args:
-        columns: of the output beyond the vocabulary, as a model in training has them.
+        columns: number of output columns beyond the vocabulary, which a model in training has.
     """
     network = copy.deepcopy(model.model)
     if columns:
@@ -243,7 +243,7 @@ def damage_nothing_but(name: str, content: bytes | None) -> Callable[[Path], Non
         (damage_nothing_but("config.json", None), "lacks config.json"),
         (damage_nothing_but("tokenizer.json", None), "lacks tokenizer.json"),
         (damage_nothing_but("model.safetensors", None), "lacks model.safetensors or pytorch_model.bin"),
-        (damage_nothing_but("config.json", b"{}"), "is no model config"),
+        (damage_nothing_but("config.json", b"{}"), "is not a model config"),
         (damage_nothing_but("config.json", b'{"model_type": "llama"}'), "holds a model of type 'llama'"),
         (damage_nothing_but("tokenizer.json", b"{}"), "tokenizer.json cannot be read"),
         (damage_nothing_but("model.safetensors", b"12345678"), "cannot be loaded"),
@@ -258,7 +258,7 @@ def test_a_damaged_folder_gives_one_line(folder: Path, damage: Callable[[Path], 
     assert "\n" not in str(caught.value)
 
 
-def test_weights_that_are_missing_are_not_made_up(folder: Path, model: ThetaModel) -> None:
+def test_missing_weights_are_not_filled_at_random(folder: Path, model: ThetaModel) -> None:
     from safetensors.torch import save_file
 
     weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
@@ -268,6 +268,6 @@ def test_weights_that_are_missing_are_not_made_up(folder: Path, model: ThetaMode
         ThetaModel.load(folder)
 
 
-def test_a_device_that_is_not_there_gives_one_line(tiny_folder: Path) -> None:
+def test_a_missing_device_gives_one_line(tiny_folder: Path) -> None:
     with pytest.raises(GenerationError, match=r"device 'abacus' cannot be used .*; try 'auto' or 'cpu'"):
         ThetaModel.load(tiny_folder, device="abacus")

@@ -22,7 +22,7 @@ GREEDY = GenerationSettings(max_length=20, top_k=1)
 
 @pytest.fixture(scope="module")
 def model() -> GPT2LMHeadModel:
-    torch.manual_seed(6)  # greedy replies of this one end early, each elsewhere
+    torch.manual_seed(6)  # greedy replies of this model end early, each at another length
     sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": POSITIONS, "vocab_size": V}
     return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3, bos_token_id=None, eos_token_id=None)).eval()
 
@@ -47,7 +47,7 @@ def replies(
 
 
 def plain_reply(model: GPT2LMHeadModel, prompt: list[int], settings: GenerationSettings) -> list[int]:
-    """The greedy reply, from whole forward passes and transformers' processors on log-probabilities and the reply."""
+    """Return the greedy reply, by full forward passes and transformers' processors on the reply's log-probabilities."""
     processors = LogitsProcessorList([RepetitionPenaltyLogitsProcessor(settings.repetition_penalty)])
     processors.append(NoRepeatNGramLogitsProcessor(settings.no_repeat_ngram_size))
     reply: list[int] = []
@@ -94,7 +94,7 @@ def test_nucleus_equals_the_warpers_of_transformers(
     logits: torch.Tensor, ids: torch.Tensor, temperature: float, top_k: int, top_p: float
 ) -> None:
     warpers = [TemperatureLogitsWarper(temperature), TopKLogitsWarper(min(top_k, V))]
-    warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []  # as transformers' generate builds the list
+    warpers += [TopPLogitsWarper(top_p)] if top_p < 1 else []  # in the order of transformers' generate
     expected = LogitsProcessorList(warpers)(ids, logits.clone()).softmax(-1)
     settings = GenerationSettings(temperature=temperature, top_k=top_k, top_p=top_p)
     kept, places = nucleus(logits, settings)
@@ -102,7 +102,7 @@ def test_nucleus_equals_the_warpers_of_transformers(
     assert torch.allclose(torch.zeros(4, V).scatter(1, places, kept), expected, rtol=0, atol=1e-6)
 
 
-def test_the_whole_chain_equals_that_of_transformers_on_log_probabilities(
+def test_the_complete_chain_equals_that_of_transformers_on_log_probabilities(
     logits: torch.Tensor, ids: torch.Tensor
 ) -> None:
     settings = GenerationSettings()
@@ -233,7 +233,7 @@ def test_suppressed_ids_and_padding_are_never_produced(model: GPT2LMHeadModel) -
         assert set(replies(model, [[1, 2]], settings, seed=seed, suppressed_ids=suppressed)[0]) <= allowed
 
 
-def test_sampling_meets_the_distribution(model: GPT2LMHeadModel) -> None:
+def test_sampling_follows_the_distribution(model: GPT2LMHeadModel) -> None:
     settings = GenerationSettings(max_length=1, top_k=3, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
     with torch.inference_mode():
         logits = model(torch.tensor([[1, 2, 3]])).logits[:, -1].index_fill(1, torch.tensor([PAD]), -torch.inf)

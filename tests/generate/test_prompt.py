@@ -50,12 +50,12 @@ def test_a_bad_conversation_names_the_message(prompt: Any, words: str) -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_a_conversation_that_fits_is_rendered_whole(vocabulary: Vocabulary) -> None:
+def test_a_conversation_that_fits_is_rendered_completely(vocabulary: Vocabulary) -> None:
     messages = conversation("What is DNS?", "Names to addresses.", "Literally <|end|>?", system="Be brief.")
     assert fit(messages, vocabulary, positions=128, max_length=256) == whole(messages, vocabulary)
 
 
-def test_the_oldest_exchanges_give_way_and_the_system_message_stays(vocabulary: Vocabulary) -> None:
+def test_the_oldest_exchanges_are_dropped_and_the_system_message_stays(vocabulary: Vocabulary) -> None:
     messages = conversation("one " * 20, "two " * 20, "three " * 20, "four " * 20, "five", system="Be brief.")
     kept = [messages[0], *messages[3:]]
     size = len(whole(kept, vocabulary))

@@ -42,7 +42,7 @@ def test_a_range_includes_its_ends_and_nothing_beyond(name: str) -> None:
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
-def test_what_is_no_number_is_out_of_range(value: float) -> None:
+def test_nan_and_infinity_are_out_of_range(value: float) -> None:
     with pytest.raises(SettingsError, match=r"^temperature is (nan|inf), allowed is 0.1 to 2.0\.$"):
         GenerationSettings.checked(temperature=value)
 

@@ -1,4 +1,4 @@
-"""Triton's kernels against plain torch: on a GPU, or slowly in Triton's interpreter with TRITON_INTERPRET=1."""
+"""The Triton kernels against plain torch: on a GPU, or slowly in Triton's interpreter with TRITON_INTERPRET=1."""
 
 import os
 
@@ -17,7 +17,7 @@ DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
 needs_triton = [
     pytest.mark.gpu,
     pytest.mark.skipif(not (INTERPRETED or torch.cuda.is_available()), reason="needs a CUDA device"),
-    # The interpreter computes with numpy, also where a block reaches beyond the data and nothing is stored.
+    # The interpreter computes with numpy, also where a block extends beyond the data and nothing is stored.
     pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning"),
 ]
 

@@ -1,4 +1,4 @@
-"""Where to compute: what is refused, what is fallen back from, and what memory running out says."""
+"""The choice of the device: refusals, fallbacks, and the message when memory runs out."""
 
 import sysconfig
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ NO_KERNEL = "CUDA error: no kernel image is available for execution on the devic
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
-    """What was found on this machine is forgotten before and after each test."""
+    """Forget the hardware that was found before and after each test."""
     devices.usable_gpus.cache_clear()
     triton_lacks.cache_clear()
     yield
@@ -49,7 +49,7 @@ def test_a_gpu_without_kernels_is_not_used() -> None:
 
 
 @pytest.mark.usefixtures("old_second_gpu")
-def test_an_only_gpu_without_kernels_is_the_cpu_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_single_gpu_without_kernels_is_replaced_with_the_cpu_and_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
     def nothing_computes(_index: int) -> None:
         raise RuntimeError(NO_KERNEL)
 
@@ -64,13 +64,15 @@ def test_an_only_gpu_without_kernels_is_the_cpu_with_a_line(monkeypatch: pytest.
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
-def test_a_gpu_that_is_asked_for_in_vain_is_one_line() -> None:
+def test_a_missing_gpu_is_one_line() -> None:
     with pytest.raises(SettingsError, match=r"^machine\.device is 'cuda', but torch sees no GPU; set it to auto"):
         choose_device("cuda")
     assert notes(choose_device("auto")) == []
 
 
-def test_growing_segments_are_turned_off_where_the_driver_does_not_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_growing_segments_are_turned_off_where_the_driver_lacks_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     settings, tried = list[str](), list[bool]()
 
     def ones(*_: object, **__: object) -> torch.Tensor:
@@ -108,7 +110,7 @@ def test_without_a_compiler_there_is_no_triton(monkeypatch: pytest.MonkeyPatch, 
     assert triton_lacks() == "Triton is not installed"
 
 
-def test_the_lack_of_a_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_lack_of_a_compiler_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(devices, "usable_gpus", lambda: (1, None))
     monkeypatch.setattr(devices, "has_bfloat16", lambda _device: True)
     monkeypatch.setattr(devices, "triton_lacks", lambda: "no C compiler was found (cc); install gcc")
@@ -118,7 +120,7 @@ def test_the_lack_of_a_compiler_is_said(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def recording_fails() -> None:
-    """As torch does when memory runs out while a CUDA graph is recorded."""
+    """Fail like torch when memory runs out while a CUDA graph is recorded."""
     try:
         raise torch.OutOfMemoryError("CUDA out of memory")
     finally:
@@ -144,7 +146,7 @@ def test_memory_that_runs_out_is_one_line(fail: object, device: str, what: str) 
         fail()
 
 
-def test_other_errors_stay_what_they_are() -> None:
+def test_other_errors_are_not_changed() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_remedy(torch.device("cpu"), "do this"):
         raise RuntimeError("shapes do not match")
     assert not ran_out_of_memory(RuntimeError("shapes do not match"))

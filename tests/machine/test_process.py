@@ -1,4 +1,4 @@
-"""What a stage asks of its process: threads, the end of its parent, and signals."""
+"""The process of a stage: threads, the end of its parent, and signals."""
 
 import os
 import signal
@@ -13,7 +13,7 @@ from theta.machine.process import available_cores, dvc_parent, set_threads, stop
 
 
 def cgroup(root: Path, **files: str) -> Path:
-    """A control group with these files; `__` in a name stands for a point."""
+    """A control group with these files; `__` in a name stands for a dot."""
     root.mkdir(parents=True, exist_ok=True)
     for name, content in files.items():
         (root / name.replace("__", ".")).write_text(content + "\n")
@@ -44,7 +44,7 @@ def test_a_cpu_quota_of_the_first_version_counts(tmp_path: Path, monkeypatch: py
     assert cores(tmp_path, "4:cpu,cpuacct:/box\n") == 8
 
 
-def test_threads_are_those_that_are_asked_for() -> None:
+def test_the_number_of_threads_is_set() -> None:
     before = torch.get_num_threads()
     try:
         assert set_threads(3) == torch.get_num_threads() == 3
@@ -53,8 +53,8 @@ def test_threads_are_those_that_are_asked_for() -> None:
         torch.set_num_threads(before)
 
 
-def test_only_a_dvc_that_is_gone_stops_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A shell may end and its stage go on: that is what nohup is for."""
+def test_only_a_dvc_that_has_ended_stops_a_stage(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stage continues when the shell that started it ends, as users of nohup expect."""
     monkeypatch.delenv("DVC_ROOT", raising=False)
     assert dvc_parent() is None
     with stop_reason(None) as reason:

@@ -13,7 +13,7 @@ from theta.machine.sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TAS
 pytestmark = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc")
 
 
-def test_a_machine_is_busy_while_threads_wait_and_some_time_after() -> None:
+def test_a_machine_is_busy_while_threads_wait_and_for_some_time_after() -> None:
     at, waited, seen = 1000.0, 0.0, []
     busy = Busy(at, waited)
     for fraction in (BUSY_WAIT / 2, 2 * BUSY_WAIT, 0.0):
@@ -25,7 +25,7 @@ def test_a_machine_is_busy_while_threads_wait_and_some_time_after() -> None:
 
 @pytest.mark.slow
 def test_waiting_is_counted() -> None:
-    """Beside twice as many spinning threads as there are CPUs, this one has to wait."""
+    """Next to twice as many spinning threads as CPUs, this thread has to wait."""
     code = (
         "import os, threading, time\n"
         "from theta.machine.sharing import seconds_waited\n"
@@ -65,7 +65,7 @@ def test_results_stay_the_same_to_the_bit_with_an_idle_team() -> None:
         torch.set_num_threads(before)
 
 
-def test_the_team_comes_and_goes() -> None:
+def test_the_team_starts_and_ends() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
     team = IdleTeam()

@@ -56,13 +56,13 @@ def test_more_tokens_need_more_memory_and_less_time(base: str, plan: Plan) -> No
 
 @pytest.mark.parametrize("tokens", [512, 2048, 16_384])
 @pytest.mark.parametrize("base", GPT2)
-def test_plans_stand_in_order(base: str, tokens: int) -> None:
+def test_plans_are_in_order(base: str, tokens: int) -> None:
     """Each plan needs less memory than the one before it, or as much where the update is the peak, and is no faster."""
     peaks = [peak_bytes(SIZES[base], plan, tokens) for plan in AUTOMATIC]
     assert [plan.name for plan in AUTOMATIC] == ["fast", "compact", "lean", "leanest"]
     assert sorted(peaks, reverse=True) == peaks
     assert peaks[0] > peaks[1] > peaks[3]
-    # The one chunk of logits of `fast` can weigh more than float32 does.
+    # The single chunk of logits of `fast` can weigh more than float32 does.
     fast_in_chunks = replace(AUTOMATIC[0], positions_per_chunk=FLOAT32.positions_per_chunk)
     assert peak_bytes(SIZES[base], FLOAT32, tokens) > peak_bytes(SIZES[base], fast_in_chunks, tokens) >= peaks[1]
     seconds = [relative_seconds(next(placements(SIZES[base], (plan,), tokens, 16))) for plan in AUTOMATIC]
@@ -120,7 +120,7 @@ def test_a_folder_is_sized_by_its_config_alone(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("bits", "expected"), [(32, 8.0), (8, 2.0625), (4, 1.0625)])
 def test_state_bytes(bits: int, expected: float) -> None:
-    """Two averages; in 8 and 4 bits, 128 weights share a float32 scale of each."""
+    """There are two moments; in 8 and 4 bits, 128 weights share a float32 scale for each."""
     assert state_bytes(1280, bits) == 1280 * expected
 
 
@@ -167,7 +167,7 @@ def test_a_plan_that_learns_worse_is_taken_only_where_no_other_fits(
         assert best(found, below_all_others).plan.learns_worse
 
 
-def test_memory_that_others_use_is_not_planned_with() -> None:
+def test_memory_that_other_programs_use_is_not_planned_with() -> None:
     assert usable_bytes(12 * GIB, 12 * GIB) == usable_bytes(12 * GIB)
     assert usable_bytes(12 * GIB, 9 * GIB) == pytest.approx(0.95 * 9 * GIB)
     desktop = GPU("a GPU with a desktop", 12 * GIB, free=9 * GIB)
@@ -178,8 +178,8 @@ def test_memory_that_others_use_is_not_planned_with() -> None:
 
 
 @pytest.mark.parametrize("plan", PLANS, ids=lambda plan: plan.name)
-def test_an_average_of_the_weights_is_planned_with(plan: Plan) -> None:
-    """It takes 4 bytes for each weight; while it is validated, the weights themselves are set aside."""
+def test_the_ema_of_the_weights_is_planned_for(plan: Plan) -> None:
+    """The EMA takes 4 bytes per weight; while it is validated, the weights themselves are set aside."""
     without, with_average = (peak_bytes(MEDIUM, plan, 2048, ema=ema) for ema in (False, True))
     assert with_average >= without + 4 * MEDIUM.parameters
     bytes_each = 4 if plan.weights == "float32" else 2
@@ -270,7 +270,7 @@ def test_each_base_needs_less_than_half_of_what_was_promised() -> None:
         assert promises.need(promise.base, SIZES[promise.base]).gib * GIB < promise.gigabytes * 10**9 / 2
 
 
-def test_a_measured_need_takes_the_place_of_the_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_measured_need_replaces_the_prediction(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(promises.MEASURED_GIB, "gpt2", 0.75)
     assert promises.need("gpt2", SIZES["gpt2"]) == promises.Need(0.75, measured=True)
 

@@ -58,7 +58,7 @@ def test_packed_equals_one_document_at_a_time(model: GPT2LMHeadModel, store: Sto
 
 
 def test_all_blocks_are_compiled_once(model: GPT2LMHeadModel, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    counter = CompileCounter()  # takes the graph as it is, so that no compiler need be there
+    counter = CompileCounter()  # runs the graph as it is, so that no compiler is needed
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=counter))
     monkeypatch.setattr(forward, "_compiled", forward._compiled.__wrapped__)
     row = Row.of(store, range(len(store)), model.device)
@@ -86,7 +86,7 @@ def test_packed_loss_and_gradients_equal_transformers(model: GPT2LMHeadModel, st
 
 
 def test_documents_do_not_see_each_other(model: GPT2LMHeadModel, store: Store) -> None:
-    """What stands before a document does not change it."""
+    """The documents before a document do not change its states."""
     last = predicting_states(model, Row.of(store, [2], model.device))
     for before in ([0], [4, 5], [5, 1, 3]):
         states = predicting_states(model, Row.of(store, [*before, 2], model.device))
@@ -147,8 +147,8 @@ def test_new_rows_start_at_the_mean_and_padding_goes_away_again(model: GPT2LMHea
 
 @torch.no_grad()
 def test_special_tokens_do_not_wreck_the_model(model: GPT2LMHeadModel, store: Store) -> None:
-    """GPT-2's embeddings share a direction in which all logits are far below zero; a random row stays near zero there
-    and wins every time. Mean rows leave the loss of plain text where it was."""
+    """GPT-2's embeddings share a direction in which all logits are far below zero; a random row stays near zero
+    and always wins. Mean rows do not change the loss of plain text."""
     direction = torch.nn.functional.normalize(torch.ones(32), dim=0)
     model.transformer.wte.weight += 3 * direction
     model.transformer.ln_f.bias.copy_(-10 * direction)
@@ -162,7 +162,7 @@ def test_special_tokens_do_not_wreck_the_model(model: GPT2LMHeadModel, store: St
     assert with_random_rows > 2 * before
 
 
-def test_saved_weights_come_back(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+def test_saved_weights_load_unchanged(model: GPT2LMHeadModel, tmp_path: Path) -> None:
     network.save(model, tmp_path / "saved")
     again = network.load(tmp_path / "saved")
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
@@ -186,7 +186,7 @@ def test_the_same_seed_gives_the_same_new_model() -> None:
     assert not torch.equal(one.transformer.wte.weight, other.transformer.wte.weight)
 
 
-def test_mixing_in_the_base_leaves_alone_the_tokens_that_it_does_not_have(model: GPT2LMHeadModel) -> None:
+def test_mixing_in_the_base_does_not_change_tokens_that_it_lacks(model: GPT2LMHeadModel) -> None:
     base = network.new(2, 2, 32, seed=2, vocabulary_size=VOCABULARY_SIZE - 5)
     before = {name: weight.detach().clone() for name, weight in model.named_parameters()}
     network.mix_in(model, base, 0.25)

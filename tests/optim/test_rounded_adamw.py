@@ -12,7 +12,7 @@ from theta.optim.rounded_adamw import RoundedAdamW
 
 INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 DEVICE = torch.device("cpu" if INTERPRETED else "cuda")
-SHAPE = (70, 67)  # no multiple of anything
+SHAPE = (70, 67)  # not a multiple of any block
 
 pytestmark = [
     pytest.mark.gpu,
@@ -93,7 +93,7 @@ def test_updates_smaller_than_a_step_of_bfloat16_are_not_lost() -> None:
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
-def test_a_factor_that_is_no_number_changes_nothing(bits: int) -> None:
+def test_a_factor_of_nan_changes_nothing(bits: int) -> None:
     weight = torch.nn.Parameter(torch.randn(SHAPE, device=DEVICE).bfloat16())
     optimizer = new(weight, bits)
     weight.grad = torch.randn_like(weight)
@@ -105,7 +105,7 @@ def test_a_factor_that_is_no_number_changes_nothing(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [32, 8, 4])
-def test_its_state_goes_on_to_the_bit_and_takes_the_bytes_that_plans_count(bits: int) -> None:
+def test_its_state_resumes_to_the_bit_and_takes_the_bytes_that_plans_count(bits: int) -> None:
     torch.manual_seed(0)
     weight = torch.nn.Parameter(torch.randn(128, 128, device=DEVICE).bfloat16())
     weight.grad = torch.randn_like(weight)

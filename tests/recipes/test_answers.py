@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from recipes.starter import answers, asking, figures, packages
-from recipes.starter.asking import Asking
+from recipes.starter.asking import AnswerSettings
 from recipes.starter.sources import read
 from recipes.starter.teacher import Teacher
 from tests.support.teachers import parrot
@@ -24,17 +24,17 @@ def bird() -> Teacher:
     return parrot(["e", "Ġfor", "Ġyou", "?"], ["Ċ", "It", "Ġkeeps", "Ġrows", "Ġin", "Ġorder", "."])
 
 
-def settings(**changes: object) -> Asking:
+def settings(**changes: object) -> AnswerSettings:
     group = {
-        "name": "databases", "told": "Be kind.", "topics": ["a table", "the cache"],
+        "name": "databases", "instruction": "Be kind.", "topics": ["a table", "the cache"],
         "wordings": ["What is {}?", "My {bare} broke."], "beginnings": ["Is {}"],
     }  # fmt: skip
     values = {
-        "groups": [group], "times_worded": 2, "times_begun": 1, "followup_share": 0.0, "followups": ["Go on."],
-        "manner_share": 0.0, "manners": ["Be brief."], "most_tokens_asked": 16, "most_tokens_replied": 16,
-        "temperature_asked": 0.5, "temperature_replied": 0.5, "least_share": 0.5, "batch": 4, "seed": 0,
+        "groups": [group], "conversations_per_wording": 2, "conversations_per_beginning": 1, "followup_fraction": 0.0, "followups": ["Go on."],
+        "system_message_fraction": 0.0, "system_messages": ["Be brief."], "max_question_tokens": 16, "max_reply_tokens": 16,
+        "question_temperature": 0.5, "reply_temperature": 0.5, "min_p": 0.5, "batch": 4, "seed": 0,
     }  # fmt: skip
-    return Asking.model_validate({**values, **changes})
+    return AnswerSettings.model_validate({**values, **changes})
 
 
 def written(bird: Teacher, shipped: Iterable[str] = (), **changes: object) -> list[list[str]]:
@@ -62,26 +62,26 @@ def test_questions_that_theta_ships_are_left_out(bird: Teacher) -> None:
 
 @pytest.mark.slow
 def test_users_ask_on_and_manners_come_first(bird: Teacher) -> None:
-    told = written(bird, followup_share=1.0, manner_share=1.0)
+    told = written(bird, followup_fraction=1.0, system_message_fraction=1.0)
     assert len(told) == 6
     assert told[0] == ["Be brief.", "What is a table?", REPLY, "Go on.", REPLY]
     topics = [f"a table{number}e" for number in range(50)]
     group = settings().groups[0].model_copy(update={"topics": topics, "beginnings": ["Is {}"]})
-    lengths = [len(said) for said in written(bird, groups=[group.model_dump()], followup_share=0.3)]
+    lengths = [len(said) for said in written(bird, groups=[group.model_dump()], followup_fraction=0.3)]
     assert lengths == sorted(lengths)
     assert 0.2 < lengths.count(4) / len(lengths) < 0.4
 
 
 def test_a_question_without_an_end_is_dropped_and_such_a_reply_cut(bird: Teacher) -> None:
-    short = written(bird, most_tokens_asked=3)
+    short = written(bird, max_question_tokens=3)
     assert all("for you" not in question for question, _ in short)
     talkative = parrot(["Ċ", "It", "Ġkeeps", "Ġrows", ".", "ĠAnd", "Ġthen", "Ġmore"])
-    assert {reply for _, reply in written(talkative, most_tokens_replied=6)} == {"It keeps rows."}
-    assert list(answers.write(settings(most_tokens_replied=3), talkative, frozenset())) == []
+    assert {reply for _, reply in written(talkative, max_reply_tokens=6)} == {"It keeps rows."}
+    assert list(answers.write(settings(max_reply_tokens=3), talkative, frozenset())) == []
 
 
 def test_the_same_settings_write_the_same(bird: Teacher) -> None:
-    first, second = (written(bird, followup_share=0.5, manner_share=0.5) for _ in range(2))
+    first, second = (written(bird, followup_fraction=0.5, system_message_fraction=0.5) for _ in range(2))
     assert first == second
 
 

@@ -118,9 +118,9 @@ def talk(question: str, answer: str, kind: str = "faq", word: str = "") -> Conve
 
 
 def test_texts_are_new_and_long_enough() -> None:
-    met = corpus.Met()
+    earlier = corpus.Earlier()
     pages = [[PARAGRAPH.strip(), "Too short to stand alone."], [PARAGRAPH.upper().strip()]]
-    assert corpus.texts(Extract(pages=pages), met) == [
+    assert corpus.texts(Extract(pages=pages), earlier) == [
         {"domain": "prose", "text": f"{PARAGRAPH.strip()}\nToo short to stand alone."}
     ]
 
@@ -136,7 +136,7 @@ def test_conversations_are_new_asked_once_and_not_shipped() -> None:
         Conversation("smalltalk", [Exchange("Hello.", "Hi."), Exchange("Bye.", "Bye.")]),
     ]
     found = corpus.conversations(
-        Extract(conversations=talks), corpus.Met(), frozenset(["what is dns"]), {"abbey": corpus.LEAST_USES}
+        Extract(conversations=talks), corpus.Earlier(), frozenset(["what is dns"]), {"abbey": corpus.MIN_USES}
     )
     assert found == [
         {"domain": "faq", "question": "What is a join?", "answer": "It reads two tables."},

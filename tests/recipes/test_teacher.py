@@ -35,7 +35,7 @@ def exact(loaded: Teacher) -> Teacher:
 
 
 def say(model: Teacher, prompts: list[str] = PROMPTS, **changes: float) -> list[tuple[int, str, bool]]:
-    settings: dict[str, Any] = {"most_tokens": 24, "temperature": 1.0, "least_share": 0.01, "batch": 8, "seed": 0}
+    settings: dict[str, Any] = {"max_tokens": 24, "temperature": 1.0, "min_p": 0.01, "batch": 8, "seed": 0}
     return list(teacher.replies(model, prompts, **{**settings, **changes}))
 
 
@@ -70,7 +70,7 @@ def test_words_are_merged_and_numbers_cut_into_digits(loaded: Teacher) -> None:
     said = ["<|im_start|>", *"user", "Ċ", "he", "Ġ", "1", "2", "Ġhe", "<|im_end|>", "Ċ"]
     assert tokens == [*said, "<|im_start|>", *"assistant", "Ċ"]
     assert loaded.end_id == TOKENS.index("<|im_end|>")
-    assert teacher.asking("to", "he") == "<|im_start|>system\nto<|im_end|>\n<|im_start|>user\nhe"
+    assert teacher.question_prompt("to", "he") == "<|im_start|>system\nto<|im_end|>\n<|im_start|>user\nhe"
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])
@@ -100,11 +100,11 @@ def test_the_likeliest_reply_depends_on_its_prompt_alone(exact: Teacher, llama: 
         expected[place] = (exact.tokenizer.decode(written.tolist()).strip(), whole)
     assert {whole for _, whole in expected.values()} == {True, False}
     for batch in (1, 4, 64):
-        found = say(exact, temperature=1e-5, least_share=0.99, batch=batch)
+        found = say(exact, temperature=1e-5, min_p=0.99, batch=batch)
         assert {place: (text, whole) for place, text, whole in found} == expected
 
 
 def test_a_reply_of_one_token_is_whole_only_if_it_is_empty(loaded: Teacher) -> None:
-    said = say(loaded, ["he"] * 300, most_tokens=1)
+    said = say(loaded, ["he"] * 300, max_tokens=1)
     assert {text for _, text, whole in said if whole} == {""}
     assert len({text for _, text, whole in said if not whole}) > 5

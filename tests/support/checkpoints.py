@@ -1,4 +1,4 @@
-"""Small real checkpoints, saved as the hub holds them."""
+"""Small real checkpoints in the form of the hub."""
 
 import shutil
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from theta.tokens.vocabulary import GPT2_FOLDER
 
 
 def save_gpt2(folder: Path, width: int = 32, shard_size: str = "50GB") -> Path:
-    """A model with random weights and the files of gpt2 on the hub, those that Theta does not read included."""
+    """Write a model with random weights and the files of gpt2 on the hub, including those that Theta does not read."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 

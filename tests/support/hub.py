@@ -1,4 +1,4 @@
-"""A hub on loopback that speaks as much of the Hugging Face hub's HTTP as a download takes, and counts requests."""
+"""A hub on loopback with the parts of the Hugging Face hub's HTTP API that a download needs; it counts requests."""
 
 import hashlib
 from collections.abc import Iterator
@@ -19,7 +19,7 @@ class Hub:
     _commits: dict[str, dict[str, Path]] = field(default_factory=dict)
 
     def publish(self, name: str, folder: Path, commit: str = "") -> str:
-        """Make `folder` the newest commit of a model, which is then its `main`; the commit's hash."""
+        """Make `folder` the newest commit of a model, and so its `main`; return the hash of the commit."""
         commits = self._commits.setdefault(name, {})
         commit = commit or hashlib.sha1(f"{name} {len(commits)}".encode()).hexdigest()
         commits[commit] = folder

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Modules of this project that `file` names in its imports; those for the type checker only are left out."""
+    """Return the modules of this project that `file` imports, except those for the type checker only."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     skipped = {id(node) for guard in ast.walk(tree) if _is_type_checking(guard) for node in ast.walk(guard)}
     for node in ast.walk(tree):
@@ -28,7 +28,7 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 
 def closure(file: Path) -> set[Path]:
-    """All project files that run when `file` does, itself among them; packages' `__init__` hold no code."""
+    """Return all project files that run when `file` does, including itself; packages' `__init__` hold no code."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -42,13 +42,13 @@ def closure(file: Path) -> set[Path]:
 
 
 def missing(deps: Iterable[str], needed: Iterable[str]) -> list[str]:
-    """Files of `needed` that no dep covers, as the file itself or as a folder around it."""
+    """Return the files of `needed` that no dep covers, as the file itself or as a folder around it."""
     listed = list(deps)
     return sorted(path for path in needed if not any(_covers(dep, path) for dep in listed))
 
 
 def superfluous(deps: Iterable[str], needed: Iterable[str]) -> list[str]:
-    """Deps that cover no file of `needed`, or only files that another dep covers."""
+    """Return the deps that cover no file of `needed`, or only files that another dep covers."""
     listed, paths = list(deps), list(needed)
     return sorted(
         dep

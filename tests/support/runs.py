@@ -59,7 +59,7 @@ MACHINE = MachineSettings(
 
 
 def settings_with(**changes: Any) -> tuple[TrainSettings, MachineSettings]:
-    """The settings above with changes, each to the section that has it."""
+    """Return the settings above with changes, each applied to the section that has it."""
     assert changes.keys() <= {*TrainSettings.model_fields, *MachineSettings.model_fields}
     of_train = {name: value for name, value in changes.items() if name in TrainSettings.model_fields}
     of_machine = {name: value for name, value in changes.items() if name in MachineSettings.model_fields}
@@ -67,7 +67,7 @@ def settings_with(**changes: Any) -> tuple[TrainSettings, MachineSettings]:
 
 
 def make_store(path: Path, documents: int, seed: int, longest_opening: int = 30) -> Store:
-    """Documents that ask a number and answer with it three times, then end; noise of some length comes first."""
+    """Write documents that ask for a number and answer with it three times, then end; they begin with noise."""
     generator = torch.Generator().manual_seed(seed)
     made = []
     for i in range(documents):
@@ -90,7 +90,7 @@ def make_store(path: Path, documents: int, seed: int, longest_opening: int = 30)
 
 
 def new_run(folder: Path, **changes: Any) -> Run:
-    """A run of a tiny model, which has documents for rehearsal; `changes` are settings."""
+    """Return a run of a tiny model with documents for rehearsal; `changes` are settings."""
     settings, machine = settings_with(**changes)
     precision = {"float32": torch.float32, "bfloat16": torch.bfloat16}[machine.precision]
     assert machine.tokens_per_microbatch != "auto"

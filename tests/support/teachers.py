@@ -1,4 +1,4 @@
-"""Small teachers: one of the Llama kind with random weights, and one that says what a test wants."""
+"""Small teachers: one of the Llama kind with random weights, and one that writes what a test wants."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -18,7 +18,7 @@ MERGES = ["h e", "Ġ he", "1 2"]
 
 
 def random_llama() -> LlamaForCausalLM:
-    """A model of 2 layers, whose 4 heads share the keys of 2, with weights that bfloat16 holds."""
+    """Return a model of 2 layers, whose 4 heads share the keys of 2, with weights that bfloat16 represents exactly."""
     config = LlamaConfig(
         vocab_size=len(TOKENS),
         hidden_size=32,
@@ -34,7 +34,7 @@ def random_llama() -> LlamaForCausalLM:
         pad_token_id=TOKENS.index(START),
     )
     with torch.random.fork_rng():
-        torch.manual_seed(7)  # no two tokens are nearly as likely where the tests take the likeliest
+        torch.manual_seed(7)  # the most likely token is clearly ahead of the others
         llama = LlamaForCausalLM(config).eval()
     # The weights only: the model's rotary frequencies stay exact.
     llama.load_state_dict({name: weight.bfloat16().float() for name, weight in llama.state_dict().items()})
@@ -42,7 +42,7 @@ def random_llama() -> LlamaForCausalLM:
 
 
 def write_gguf(path: Path, llama: LlamaForCausalLM) -> None:
-    """The model as llama.cpp stores it."""
+    """Write the model in llama.cpp's format."""
     config = llama.config
     writer = GGUFWriter(path, "llama")
     writer.add_block_count(config.num_hidden_layers)
@@ -87,7 +87,7 @@ def _interleaved(weight: Tensor, heads: int) -> Tensor:
 
 
 def parrot(*sayings: list[str]) -> Teacher:
-    """A teacher that carries a text on by one of some sayings: the one whose first token is the text's last.
+    """Return a teacher that continues a text with one of some sayings: the one that begins with the text's last token.
 
     Each embedding is a direction of its own, attention adds nothing, and the last layer turns a token into the next.
     """

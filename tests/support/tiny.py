@@ -1,4 +1,4 @@
-"""A project after training, as small as it can be: a tiny checkpoint, a few conversations, their tokens and curves."""
+"""A minimal project after training: a tiny checkpoint, a few conversations, their tokens and curves."""
 
 import json
 from pathlib import Path
@@ -58,7 +58,7 @@ def save_tokens(path: Path, conversations: tuple[Conversation, ...], vocabulary:
 
 
 def save_checkpoint(folder: Path, vocabulary: Vocabulary) -> None:
-    """What the train stage leaves: 2 layers, width 32, random weights."""
+    """Write a checkpoint as the train stage does: 2 layers, width 32, random weights."""
     model = network.new(2, 2, 32, seed=0)
     network.resize(model, vocabulary.size)
     network.trim(model, vocabulary.size)
@@ -71,7 +71,7 @@ def save_checkpoint(folder: Path, vocabulary: Vocabulary) -> None:
 
 
 def save_project(root: Path, vocabulary: Vocabulary) -> None:
-    """All that the stages evaluate and export read, where they look for it."""
+    """Write everything that the stages evaluate and export read, where they read it."""
     write_text(root / "params.yaml", json.dumps(PARAMS))
     save_checkpoint(root / "models/checkpoint", vocabulary)
     write_json(root / "models/base/weights.json", descriptors.resolve("scratch:nano", None, 0, ())[0])

@@ -65,7 +65,7 @@ def test_pandas_and_datasets_open_it(tmp_path: Path) -> None:
 
 
 def test_missing_and_empty_files_are_one_clear_line(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match=r"train\.arrow does not exist; `dvc repro tokenize` makes it"):
+    with pytest.raises(DataError, match=r"train\.arrow does not exist; run `dvc repro tokenize` to create it"):
         Store(tmp_path / "train.arrow")
     write(tmp_path / "train.arrow", [])
     write(tmp_path / "rehearsal.arrow", DOCUMENTS)
@@ -78,7 +78,7 @@ def test_half_a_file_is_one_clear_line(tmp_path: Path, kept: int) -> None:
     path = tmp_path / "train.arrow"
     write(path, DOCUMENTS)
     path.write_bytes(path.read_bytes()[:kept])
-    with pytest.raises(DataError, match=r"train\.arrow is damaged \(.+\); `dvc repro tokenize` makes it again\.$"):
+    with pytest.raises(DataError, match=r"train\.arrow is damaged \(.+\); run `dvc repro tokenize` to recreate it\.$"):
         Store(path)
 
 

@@ -1,4 +1,4 @@
-"""The stage run alone on damaged inputs: one line that names the file and what makes it again."""
+"""The stage run alone on damaged inputs: one line that names the file and the command that recreates it."""
 
 import json
 from pathlib import Path
@@ -51,14 +51,14 @@ def test_a_damaged_line_is_named(project: Path, line: str) -> None:
     with (PREPARED / "test.jsonl").open("a") as out:
         out.write(line + "\n")
     with pytest.raises(
-        DataError, match=r"prepared/test\.jsonl, line 2, is not what Theta wrote \(.+\); `dvc repro` makes"
+        DataError, match=r"prepared/test\.jsonl, line 2, is not what Theta wrote \(.+\); run `dvc repro` to recreate"
     ):
         tokenize()
 
 
 def test_a_missing_split_is_named(project: Path) -> None:
     (PREPARED / "validation.jsonl").unlink()
-    with pytest.raises(DataError, match=r"prepared/validation\.jsonl does not exist; `dvc repro` makes it"):
+    with pytest.raises(DataError, match=r"prepared/validation\.jsonl does not exist; run `dvc repro` to create it"):
         tokenize()
 
 
@@ -66,6 +66,6 @@ def test_a_missing_split_is_named(project: Path) -> None:
 def test_a_damaged_description_of_the_base_is_named(project: Path, content: str) -> None:
     BASE.write_text(content)
     with pytest.raises(
-        DataError, match=r"models/base/tokenizer\.json (has no|is not valid JSON).*; `dvc repro` makes it"
+        DataError, match=r"models/base/tokenizer\.json (has no|is not valid JSON).*; run `dvc repro` to recreate it"
     ):
         tokenize()

@@ -23,7 +23,7 @@ TOKENS_PER_STEP = 1024
 
 
 def chosen(rank: int, folder: str, budgets: list[float], formats: list[torch.dtype]) -> None:
-    """One of two ranks with a GPU of its own: writes down what it takes and which documents it computes."""
+    """One of two ranks with a GPU of its own: write its choices and the documents that it computes to a file."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(choose, "budget_bytes", lambda *_: budgets[rank])
@@ -58,7 +58,7 @@ def both(folder: Path, budgets: list[float], formats: list[torch.dtype]) -> list
 BFLOAT16 = [torch.bfloat16] * 2
 
 
-def test_unlike_gpus_take_the_plan_of_the_smaller_and_every_document_once(tmp_path: Path) -> None:
+def test_different_gpus_take_the_plan_of_the_smaller_one_and_every_document_once(tmp_path: Path) -> None:
     large, small = 24 * GIB, 0.15 * GIB
     one, two = both(tmp_path / "unlike", [large, small], BFLOAT16)
     alone = both(tmp_path / "alike", [small, small], BFLOAT16)[0]
@@ -73,5 +73,5 @@ def test_gpus_that_compute_in_different_ways_are_refused_in_one_line(tmp_path: P
     for said in both(tmp_path, [GIB, GIB], [torch.bfloat16, torch.float16]):
         assert said == (
             "The GPUs of this machine compute in different ways (cpu in bfloat16, cpu in float16); set "
-            "machine.devices to 1, or choose the GPUs by CUDA_VISIBLE_DEVICES."
+            "machine.devices to 1, or choose the GPUs with CUDA_VISIBLE_DEVICES."
         )

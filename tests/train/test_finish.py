@@ -1,4 +1,4 @@
-"""The end of training: small changes survive it, and the loss that is reported is that of what is saved."""
+"""The end of training: small changes survive it, and the reported loss is that of the saved weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -31,8 +31,8 @@ def mean_step(one: Tensor, two: Tensor) -> float:
     return (one.float() - two.float()).abs().mean().item()
 
 
-def test_a_share_of_the_base_is_mixed_in_though_weights_changed_by_half_a_percent(tmp_path: Path) -> None:
-    """In bfloat16, whose steps are as large, 85 % of the weights would not move at all."""
+def test_a_share_of_the_base_is_mixed_in_when_weights_differ_by_half_a_percent(tmp_path: Path) -> None:
+    """In bfloat16, whose steps are about as large, 85 % of the weights would not change at all."""
     run = run_in_bfloat16(tmp_path, base_share=0.15)
     base = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     with torch.no_grad():
@@ -52,7 +52,7 @@ def test_a_share_of_the_base_is_mixed_in_though_weights_changed_by_half_a_percen
             assert mean_step(wanted, before) > 0
 
 
-def test_an_average_is_kept_in_float32(tmp_path: Path) -> None:
+def test_the_ema_is_kept_in_float32(tmp_path: Path) -> None:
     run = run_in_bfloat16(tmp_path)
     ema = EMA(run.model, 0.999)
     with torch.no_grad():
@@ -81,7 +81,7 @@ def test_adapters_are_merged_in_float32(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", [{}, {"keep": "best"}, {"ema_decay": 0.9}, {"lora_rank": 2}])
-def test_the_loss_that_is_reported_is_that_of_the_saved_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_reported_loss_is_that_of_the_saved_weights(tmp_path: Path, changes: dict[str, Any]) -> None:
     base = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     run = new_run(tmp_path, base_share=0.5, **changes)
     trained = [record["loss"] for record in train(run) if record["kind"] == "validation"]

@@ -1,4 +1,4 @@
-"""The same guarantees on a CUDA GPU, where kernels of our own take over and steps are recorded."""
+"""The same guarantees on a CUDA GPU, where Theta's kernels run and steps are recorded."""
 
 from pathlib import Path
 from typing import Any

@@ -1,4 +1,4 @@
-"""Each option of training does what it says, goes on to the bit after an interruption, and leaves a plain GPT-2."""
+"""Each training option does what it promises, resumes to the bit after an interruption, and leaves a plain GPT-2."""
 
 import json
 import sys
@@ -66,7 +66,7 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, changes: dict[s
 
 @pytest.mark.slow
 @pytest.mark.parametrize("changes", OPTIONS)
-def test_what_is_kept_is_a_plain_gpt2_of_the_loss_that_is_reported(tmp_path: Path, changes: dict[str, Any]) -> None:
+def test_the_kept_weights_are_a_plain_gpt2_with_the_reported_loss(tmp_path: Path, changes: dict[str, Any]) -> None:
     run = new_run(tmp_path, **changes)
     validations = [record["loss"] for record in train(run) if record["kind"] == "validation"]
     network.trim(run.model, VOCABULARY_SIZE)
@@ -99,7 +99,7 @@ def test_label_smoothing_is_that_of_torch_and_not_in_validation(tmp_path: Path) 
 
 
 @pytest.mark.slow
-def test_the_average_is_kept_and_training_goes_on_with_the_weights(tmp_path: Path) -> None:
+def test_the_ema_is_kept_and_training_continues_with_the_weights(tmp_path: Path) -> None:
     run = new_run(tmp_path, ema_decay=0.8, steps_per_checkpoint=1)
     plain = new_run(tmp_path / "plain", steps_per_checkpoint=1)
     average, losses = weights(plain), []
@@ -114,7 +114,7 @@ def test_the_average_is_kept_and_training_goes_on_with_the_weights(tmp_path: Pat
     assert not torch.equal(run.model.lm_head.weight, plain.model.lm_head.weight)
 
 
-def test_averages_are_in_float32_and_stand_in_for_a_while() -> None:
+def test_the_ema_is_in_float32_and_replaces_the_weights_for_a_while() -> None:
     model = torch.nn.Linear(4, 4).bfloat16()
     before, address = model.weight.detach().clone(), model.weight.data_ptr()
     ema = EMA(model, 0.5)
@@ -129,7 +129,7 @@ def test_averages_are_in_float32_and_stand_in_for_a_while() -> None:
     assert model.weight.data_ptr() == address, "recorded steps read it there"
 
 
-def test_each_layer_learns_at_its_share_of_the_rate(tmp_path: Path) -> None:
+def test_each_layer_learns_at_its_fraction_of_the_rate(tmp_path: Path) -> None:
     """The first step of AdamW is as long as the learning rate, whatever the gradient."""
     model = new_run(tmp_path).model
     optimizer = adamw(
@@ -158,7 +158,7 @@ def test_frozen_layers_stay_and_special_tokens_are_learned(tmp_path: Path) -> No
     assert all(parameter.requires_grad for parameter in run.model.parameters())
 
 
-def test_special_rows_have_the_gradient_that_they_have_in_the_whole(tmp_path: Path) -> None:
+def test_special_rows_get_the_gradient_that_they_get_in_the_complete_matrix(tmp_path: Path) -> None:
     run = new_run(tmp_path, frozen_layers=2)
     row = next(run.compute.rows(run.documents, [0, 1, 2]))
     whole, _ = run.compute.nats(run.model.eval(), row)
@@ -184,7 +184,7 @@ def test_adapters_learn_beside_the_base_and_are_added_to_it(tmp_path: Path) -> N
     assert set(changed) == adapted | {"transformer.wte.weight", "lm_head.weight"}
     assert_only_special_rows(changed["transformer.wte.weight"])
     for name in adapted:
-        # To the rounding of the float32 weights that the product was added to.
+        # Up to the rounding of the float32 weights to which the product was added.
         assert torch.linalg.matrix_rank(changed[name], atol=1e-5) == 2, name
 
 
@@ -215,7 +215,7 @@ def test_the_same_seed_gives_the_same_adapters(tmp_path: Path) -> None:
     assert not torch.equal(drawn[0], drawn[2])
 
 
-def test_dropout_as_the_base_has_it_is_drawn_again_where_it_must_be() -> None:
+def test_the_dropout_of_the_base_is_drawn_again_for_recompute() -> None:
     model = network.new(2, 2, 32, seed=0, vocabulary_size=60)
     model.transformer.drop.p = 0.0  # a base without dropout of embeddings, but of branches
     network.set_dropout(model, "base")
@@ -249,9 +249,9 @@ def test_more_frozen_layers_than_there_are_is_one_clear_line(
         list(train(run))
 
 
-def test_fetch_finds_it_before_anything_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_fetch_finds_that_fault_before_anything_is_lost(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = read(ROOT / "params.yaml")
-    values["model"]["base"] = "scratch:nano"  # which has two
+    values["model"]["base"] = "scratch:nano"  # the base has two layers
     values["train"]["frozen_layers"] = 3
     values["data"]["path"] = str(ROOT / "Datasets" / "conversations")
     (tmp_path / "params.yaml").write_text(json.dumps(values))
@@ -267,9 +267,9 @@ def test_adapters_without_peft_are_one_clear_line(tmp_path: Path, monkeypatch: p
         list(train(new_run(tmp_path, lora_rank=2)))
 
 
-def test_a_plan_leaves_room_for_the_average() -> None:
+def test_a_plan_leaves_room_for_the_ema() -> None:
     size, tokens = Size(layers=12, width=768, columns=50304, positions=1024), 1024
-    budget = peak_bytes(size, PLANS[0], tokens)  # the fastest plan fits, just so
+    budget = peak_bytes(size, PLANS[0], tokens)  # the fastest plan just fits
     chosen = []
     for decay in (0.0, 0.999):
         settings, machine = settings_with(tokens_per_step=tokens, tokens_per_microbatch=tokens, ema_decay=decay)
@@ -280,7 +280,7 @@ def test_a_plan_leaves_room_for_the_average() -> None:
 
 
 def freeze_as_set(model: GPT2LMHeadModel, run: Run) -> None:
-    """Leave those weights to learn that the settings of the run name."""
+    """Freeze the weights that the settings of the run do not train."""
     settings = run.settings
     freeze(
         model,
@@ -292,7 +292,7 @@ def freeze_as_set(model: GPT2LMHeadModel, run: Run) -> None:
 
 
 def changes_of(run: Run, before: dict[str, Tensor]) -> dict[str, Tensor]:
-    """What was added to each weight that is not what it was."""
+    """Return the difference of each weight that has changed."""
     after = weights(run)
     assert after.keys() == before.keys()
     return {name: after[name] - tensor for name, tensor in before.items() if not torch.equal(after[name], tensor)}

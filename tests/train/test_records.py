@@ -1,4 +1,4 @@
-"""Curves and figures of a run: losses are sums over counts, and rehearsal is counted apart."""
+"""Curves and figures of a run: losses are sums over counts, and rehearsal is counted separately."""
 
 from pathlib import Path
 from typing import Any
@@ -40,7 +40,7 @@ def test_a_loss_is_a_sum_over_a_count() -> None:
     assert loss_of(steps[:1], "rehearsal_") is None
 
 
-def test_the_report_tells_data_and_rehearsal_apart() -> None:
+def test_the_report_separates_data_and_rehearsal() -> None:
     records = [step(1, 50.0, 10), validation(1, 4.0), step(2, 20.0, 10, (12.0, 4)), validation(2, 3.0)]
     records += [step(3, 90.0, 30, (4.0, 4)), validation(3, 3.5), step(4, 10.0, 10), validation(4, 3.25)]
     figures = report(records, epochs=2, keep="best", validation_loss=3.125)
@@ -61,7 +61,7 @@ def test_what_a_step_reports_adds_up(tmp_path: Path) -> None:
         assert (each["rehearsal_nats"] > 0) == (each["rehearsal_learned_tokens"] > 0)
 
 
-def test_rehearsal_that_is_as_hard_as_the_data_has_its_loss(tmp_path: Path) -> None:
+def test_rehearsal_that_is_as_hard_as_the_data_has_the_same_loss(tmp_path: Path) -> None:
     """Both are drawn alike, and at the start nothing is learned."""
     first = next(train(new_run(tmp_path, rehearsal_share=1.0, tokens_per_step=512)))
     data, rehearsal = loss_of([first]), loss_of([first], "rehearsal_")

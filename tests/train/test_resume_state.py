@@ -1,4 +1,4 @@
-"""The folder of a resume state: named by what made it, used by one run at a time, and never left or removed wrongly."""
+"""The folder of a resume state: its name covers its origin, one run at a time uses it, and its removal is safe."""
 
 import os
 import threading
@@ -29,7 +29,7 @@ def states(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def new_state(states: Path, name: str, age_seconds: int = 0) -> Path:
-    """A folder as training leaves it."""
+    """A folder in the form in which training leaves it."""
     folder = states / name
     folder.mkdir()
     (folder / "lock").touch()
@@ -38,7 +38,7 @@ def new_state(states: Path, name: str, age_seconds: int = 0) -> Path:
     return folder
 
 
-def test_whatever_changes_the_weights_changes_the_folder(tmp_path: Path, states: Path) -> None:
+def test_everything_that_changes_the_weights_changes_the_folder(tmp_path: Path, states: Path) -> None:
     data = tmp_path / "data"
     data.write_text("a")
     settings = SETTINGS.model_dump()
@@ -73,7 +73,7 @@ def test_a_second_run_waits_until_the_first_has_ended(states: Path) -> None:
     assert said == [f"Another process is training with the same settings ({folder}); waiting until it ends."]
 
 
-def test_leftovers_of_a_killed_write_go(states: Path) -> None:
+def test_leftovers_of_a_killed_write_are_removed(states: Path) -> None:
     folder = new_state(states, RUN)
     (folder / ".state.7.partial").write_text("half")
     with claimed(folder, print):
@@ -81,7 +81,7 @@ def test_leftovers_of_a_killed_write_go(states: Path) -> None:
         assert list(folder.glob("state.*.pt"))
 
 
-def test_old_states_of_other_runs_go_but_not_one_in_use(states: Path) -> None:
+def test_old_states_of_other_runs_are_removed_but_not_one_in_use(states: Path) -> None:
     names = [f"{digit * 16}-float32-32-float32" for digit in "abcd"]
     for age, name in enumerate(names):
         new_state(states, name, age)
@@ -93,7 +93,7 @@ def test_old_states_of_other_runs_go_but_not_one_in_use(states: Path) -> None:
 
 @pytest.mark.parametrize("name", ["photos", "0123456789abcdeg", f"{RUN}-float32", "deadbeefdeadbeef"])
 def test_folders_of_others_are_never_removed(states: Path, name: str) -> None:
-    """Neither by their names nor, where a name is like ours, if they hold anything that training does not write."""
+    """Neither folders with other names, nor folders with such a name that hold files which training does not write."""
     for age in range(4):
         new_state(states, f"{age}" * 16, age)
     theirs = new_state(states, name, age_seconds=1000)
@@ -104,7 +104,7 @@ def test_folders_of_others_are_never_removed(states: Path, name: str) -> None:
     assert (theirs / "thesis.odt").is_file()
 
 
-def test_a_finished_state_goes_when_dvc_has_the_checkpoint(tmp_path: Path, states: Path) -> None:
+def test_a_finished_state_is_removed_when_dvc_has_the_checkpoint(tmp_path: Path, states: Path) -> None:
     folder, checkpoint = new_state(states, RUN), tmp_path / "model.safetensors"
     checkpoint.write_bytes(b"weights")
     resume_state.finish(folder, checkpoint)
@@ -118,7 +118,7 @@ def test_a_finished_state_goes_when_dvc_has_the_checkpoint(tmp_path: Path, state
     assert not folder.exists()
 
 
-def test_a_state_in_other_number_formats_is_known(states: Path) -> None:
+def test_a_state_in_other_number_formats_is_found(states: Path) -> None:
     other = new_state(states, f"{RUN}-bfloat16-8-bfloat16")
     new_state(states, "fedcba9876543210-bfloat16-8-bfloat16")
     assert of_other_formats(states / f"{RUN}-float32-32-bfloat16") == [other]
@@ -148,7 +148,7 @@ def test_only_the_newest_state_is_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_run_goes_on_with_other_settings_of_the_machine(tmp_path: Path) -> None:
+def test_a_run_continues_with_other_machine_settings(tmp_path: Path) -> None:
     """Other microbatches and more frequent states change the result by rounding only, which AdamW magnifies."""
     whole = new_run(tmp_path / "whole", dropout=0.0)
     list(train(whole))

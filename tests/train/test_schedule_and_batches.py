@@ -27,7 +27,7 @@ def test_every_document_is_seen_once_an_epoch_and_steps_are_full() -> None:
     steps = steps_of(lengths.tolist(), tokens_per_step=512, epochs=3, seed=0)
     order = [document for step in steps for document in step]
     assert sorted(order) == sorted(3 * list(range(200)))
-    shift = 15  # a document that did not fit comes a step later
+    shift = 15  # a document that did not fit follows a step later
     for epoch in range(3):
         inner = order[epoch * 200 + shift : (epoch + 1) * 200 - shift]
         assert len(set(inner)) == len(inner)
@@ -53,7 +53,7 @@ OWN, OTHERS = [10] * 30, [7, 11, 13] * 20
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 2.0])
-def test_so_much_of_rehearsal_goes_to_each_epoch_and_all_of_it_before_any_again(share: float) -> None:
+def test_each_epoch_gets_its_share_of_rehearsal_and_all_is_used_before_any_recurs(share: float) -> None:
     epochs = 8
     slices = rehearsal_slices(OTHERS, share * sum(OWN), seed=0)
     found = [next(slices) for _ in range(epochs)]

@@ -39,7 +39,7 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.mark.parametrize("tokens_per_microbatch", [40, 64, 90])
 def test_microbatches_do_not_change_the_weights(tmp_path: Path, tokens_per_microbatch: int) -> None:
-    """Other microbatches, other rounding: the difference stays at the size of float32 rounding."""
+    """Other microbatches round differently: the difference stays at the size of float32 rounding."""
     trained = []
     for size in (128, tokens_per_microbatch):
         run = new_run(tmp_path, tokens_per_microbatch=size, dropout=0.0, epochs=1)
@@ -90,8 +90,8 @@ def test_resumed_equals_uninterrupted_to_the_bit(tmp_path: Path, precision: str,
 
 
 @pytest.mark.slow
-def test_a_run_that_dies_goes_on_from_its_last_state(tmp_path: Path) -> None:
-    """Killed without a word after step 8: the state of step 6 is there, and the weights end up the same."""
+def test_a_killed_run_continues_from_its_last_state(tmp_path: Path) -> None:
+    """After a kill in step 8 the state of step 6 is there, and the final weights are the same."""
     whole = new_run(tmp_path / "whole")
     list(train(whole))
     for record in train(new_run(tmp_path / "cut")):
@@ -181,7 +181,7 @@ def test_a_state_that_cannot_be_read_is_one_clear_line(tmp_path: Path, content: 
 
 
 def test_a_full_disk_is_one_clear_line(tmp_path: Path) -> None:
-    """A limit on the size of files stands for the full disk; the weights take 60 kB."""
+    """A limit on the size of files stands in for a full disk; the weights take 60 kB."""
     run = new_run(tmp_path)
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, hard))

@@ -85,7 +85,7 @@ def change(**changes: object) -> None:
 
 @pytest.fixture(scope="module")
 def uninterrupted(project: Path) -> str:
-    """The digest of the weights of a run that nothing disturbs."""
+    """The digest of the weights of an uninterrupted run."""
     finish(project)
     return weights(project)
 
@@ -138,7 +138,7 @@ def test_two_runs_write_the_same_bytes(project: Path, uninterrupted: str) -> Non
 
 
 def test_a_finished_run_whose_checkpoint_was_lost_is_not_trained_again(project: Path, uninterrupted: str) -> None:
-    """As when the disk is full while DVC caches the checkpoint; a run that finds it cached forgets the state."""
+    """A full disk can cost the checkpoint while DVC caches it; a run that finds it cached removes the state."""
     assert begin(project, output=subprocess.DEVNULL).wait(60) == 0
     shutil.rmtree(project / "models" / "checkpoint")
     again = begin(project)
@@ -158,7 +158,7 @@ def test_a_finished_run_whose_checkpoint_was_lost_is_not_trained_again(project: 
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGKILL, -9), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
-def test_a_stopped_run_goes_on_to_the_same_weights(
+def test_a_stopped_run_continues_to_the_same_weights(
     project: Path, uninterrupted: str, number: signal.Signals, code: int
 ) -> None:
     first = begin(project)
@@ -220,7 +220,7 @@ def bring(*replies: str) -> None:
     tokenize()
 
 
-def test_what_the_base_brings_along_is_rehearsed(pretrained: Path) -> None:
+def test_the_conversations_of_the_base_are_rehearsed(pretrained: Path) -> None:
     assert Path("Datasets/tokens/rehearsal.arrow").is_file()
     figures, lengths = (Path(f"metrics/{name}").read_bytes() for name in ("tokenize.json", "plots/lengths.csv"))
     change(train__rehearsal_share=0.5)
@@ -235,7 +235,7 @@ def test_what_the_base_brings_along_is_rehearsed(pretrained: Path) -> None:
     assert 0 <= metrics["rehearsal_tokens"] - 0.5 * of_split["tokens"] < rehearsal.lengths.max()
 
 
-def test_a_resume_state_belongs_to_what_is_rehearsed(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_resume_state_belongs_to_its_rehearsal(pretrained: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folders = []
 
     def stop(*arguments: Any) -> None:
@@ -254,8 +254,8 @@ def test_a_resume_state_belongs_to_what_is_rehearsed(pretrained: Path, monkeypat
     assert len(set(without)) == 1, "without a share nothing depends on it"
 
 
-def test_training_ends_when_its_parent_is_gone(project: Path, uninterrupted: str) -> None:
-    """As when DVC is terminated: nothing tells the stage, it has to notice."""
+def test_training_ends_when_its_parent_has_ended(project: Path, uninterrupted: str) -> None:
+    """When DVC is terminated, the stage gets no signal and has to notice."""
     wrapper = "import subprocess as s, sys; child = s.Popen(sys.argv[1:]); print(child.pid, flush=True); child.wait()"
     parent = begin(project, wrapper=wrapper)
     assert parent.stdout is not None
@@ -275,7 +275,7 @@ TWO_RANKS = ("--params", "two_ranks.yaml", *TO_TWO)
 
 @pytest.fixture(scope="module")
 def two_ranks(project: Path, uninterrupted: str) -> Path:
-    """The project with settings for two processes, which talk over gloo; nothing else differs."""
+    """The project with settings for two processes, which communicate over gloo; nothing else differs."""
     values = read(project / "params.yaml")
     values["machine"] |= {"device": "cpu", "devices": 2}
     (project / "two_ranks.yaml").write_text(json.dumps(values))
@@ -304,7 +304,7 @@ def test_two_ranks_train_like_one(two_ranks: Path) -> None:
     assert not has_state(two_ranks)
 
 
-def test_a_dead_rank_ends_the_stage_and_one_rank_goes_on(two_ranks: Path) -> None:
+def test_a_dead_rank_ends_the_stage_and_one_rank_can_continue(two_ranks: Path) -> None:
     stage = begin(two_ranks, *TWO_RANKS)
     wait_until(lambda: has_state(two_ranks) or stage.poll() is not None)
     children = Path(f"/proc/{stage.pid}/task/{stage.pid}/children").read_text().split()

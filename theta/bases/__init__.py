@@ -1,1 +1,1 @@
-"""What a base is: a hub model, a local folder or a preset; its shape and its descriptor. No torch."""
+"""Bases: hub models, local folders and presets, their shapes and descriptors. Does not import torch."""

@@ -1,11 +1,11 @@
-"""The model that training starts from, as two small descriptors of content.
+"""The model that training starts from, as two small descriptors of its content.
 
     resolve("gpt2", ...) -> weights    kind, name, revision, SHA-256 of config.json and the weight files, shape, tokens
                             tokenizer  kind, name, revision, SHA-256 of the tokenizer's files, positions
 
-Stages that depend on a descriptor rerun when the bytes of a base change, and only then. The tokenizer's descriptor is
-the same for every base that has GPT-2's vocabulary, so going from gpt2 to gpt2-medium tokenizes nothing again.
-Descriptors hold no path of a machine: `locate_weights` and `locate_tokenizer` find the files where they are today.
+Stages that depend on a descriptor rerun only if the bytes of the base change. The tokenizer's descriptor is the same
+for all bases with GPT-2's vocabulary, so changing gpt2 to gpt2-medium does not run tokenize again. Descriptors hold
+no machine's paths: `locate_weights` and `locate_tokenizer` find the files on the current one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,9 +25,9 @@ Descriptor = dict[str, Any]
 
 SCRATCH = "scratch:"
 TOKENIZERS = ((TOKENIZER_JSON,), GPT2_FILES)
-"""In the order in which `Vocabulary.from_base` prefers them."""
+"""Files of a tokenizer, in the order in which `Vocabulary.from_base` prefers them."""
 REHEARSAL = "rehearsal.jsonl"
-"""Conversations that a local base may bring along, to be rehearsed while it is fine-tuned."""
+"""Optional file of a local base with conversations to mix into fine-tuning."""
 SHAPE = {
     "positions": ("n_positions", POSITIONS),
     "layers": ("n_layer", 12),
@@ -35,27 +35,27 @@ SHAPE = {
     "width": ("n_embd", 768),
     "vocabulary_size": ("vocab_size", VOCABULARY_SIZE),
 }
-"""Facts of a descriptor: the key in a GPT-2's config.json, and GPT-2's own value, for a config without the key."""
+"""Sizes in a descriptor: the key in config.json, and GPT-2's own value, for a config without the key."""
 LARGEST_SIZE = 2**31
 ACTIVATIONS = ("gelu_new", "gelu", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
-"""Names that a base's config.json may hold; all are known to transformers."""
+"""Activation functions that a base's config.json may name; transformers implements all of them."""
 FRACTIONS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "layer_norm_epsilon")
 SWITCHES = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings")
 
 
 def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) -> tuple[Descriptor, Descriptor]:
-    """The descriptors of a base's weights and tokenizer; a hub base is downloaded if this machine lacks it.
+    """Return the descriptors of a base's weights and tokenizer, after downloading a hub base that is not cached.
 
     Args:
-        base: a folder, a name on the hub, or `scratch:` and a preset. A folder goes before a name on the hub.
-        revision: commit, tag or branch of a hub base; None for the pinned one.
-        seed: of the initial weights of a scratch base.
-        outs: folders that the pipeline writes; a base in one of them would depend on itself.
+        base: a folder, a name on the hub, or `scratch:` and a preset. A folder takes precedence over a name on the hub.
+        revision: commit, tag or branch of a hub base; None for the pinned commit.
+        seed: seed of the initial weights of a scratch base.
+        outs: folders that the pipeline writes; a base inside one would depend on itself.
 
     Raises:
-        BaseModelError: the base is missing, cannot be fetched, is damaged, is not a model that Theta trains, or lies in
-            one of `outs`.
-        DataError: its tokenizer cannot be used.
+        BaseModelError: the base is missing, cannot be fetched, is damaged, is not a model that Theta trains, or is
+            inside one of `outs`.
+        DataError: the tokenizer of the base cannot be used.
     """
     if base.startswith(SCRATCH):
         _refuse_revision(base, revision)
@@ -67,14 +67,14 @@ def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) ->
         repository = Repository(base, revision)
         return _describe(Source("hub", base, repository.commit, repository.file))
     _refuse_revision(base, revision)
-    # A copy of the project may hold what git tracks of the folder, without the weights.
-    whole = (each for each in folders if any((each / name).is_file() for name in weight_files.WEIGHTS))
-    folder = next(whole, folders[0])
+    # A copy of the project may have only the files that git tracks, without the weights.
+    complete = (each for each in folders if any((each / name).is_file() for name in weight_files.WEIGHTS))
+    folder = next(complete, folders[0])
     return _describe(_local(local.portable_name(base, folder), folder))
 
 
 def locate_weights(descriptor: Descriptor) -> Path | None:
-    """The folder that holds config.json and the weights; None for a scratch base, which has none.
+    """Return the folder with config.json and the weights; None for a scratch base, which has no files.
 
     Raises:
         BaseModelError: the files are not on this machine.
@@ -83,7 +83,7 @@ def locate_weights(descriptor: Descriptor) -> Path | None:
 
 
 def locate_tokenizer(descriptor: Descriptor) -> Path:
-    """The folder for `Vocabulary.from_base`.
+    """Return the folder to pass to `Vocabulary.from_base`.
 
     Raises:
         BaseModelError: the files are not on this machine.
@@ -92,7 +92,7 @@ def locate_tokenizer(descriptor: Descriptor) -> Path:
 
 
 def rehearsal(weights: Descriptor) -> bytes:
-    """The bytes of the file of conversations that a local base brings along; empty for a base without one.
+    """Return the bytes of the file `REHEARSAL` of a local base; empty for a base without one.
 
     Raises:
         BaseModelError: the files of the base are not on this machine.
@@ -104,13 +104,13 @@ def rehearsal(weights: Descriptor) -> bytes:
 
 
 def shape(base: str) -> dict[str, int]:
-    """Positions, layers, heads, width and vocabulary size of a base; neither its weights nor a network are needed.
+    """Return positions, layers, heads, width and vocabulary size of a base, without its weights or a network.
 
     Args:
         base: `scratch:` and a preset, a folder with a config.json, or one of OpenAI's four sizes.
 
     Raises:
-        BaseModelError: it is none of these, or the folder is of another kind.
+        BaseModelError: `base` is none of these, or the folder holds another kind of model.
     """
     if base.startswith(SCRATCH):
         return _shape_of(preset(base.removeprefix(SCRATCH)))
@@ -124,15 +124,14 @@ def shape(base: str) -> dict[str, int]:
 
 
 def parameters(weights: Mapping[str, Any]) -> int:
-    """How many numbers a base of this shape learns (perceptrons four times as wide as the stream, as in GPT-2)."""
+    """Return the number of parameters of a base of this shape, with perceptrons four times as wide as the model."""
     return parameter_count(weights["layers"], weights["width"], weights["vocabulary_size"], weights["positions"])
 
 
 def known_rows(weights: Mapping[str, Any]) -> int:
-    """How many rows of the base's embedding stand for a token, counted from the first.
+    """Return the number of rows of the base's embedding that belong to a token, counted from the first.
 
-    Rows beyond the base's tokens are padding, such as nanoGPT's 47: they were never trained, but Theta's special tokens
-    take their place.
+    The rows after these are padding that was never trained, such as nanoGPT's 47; Theta's special tokens use them.
     """
     return int(min(weights["vocabulary_size"], weights["tokens"]))
 
@@ -198,10 +197,10 @@ def _shape_of(size: Preset) -> dict[str, int]:
 
 
 def _config(source: Source) -> dict[str, Any]:
-    """The content of config.json.
+    """Read config.json.
 
     Raises:
-        BaseModelError: it describes a model that Theta does not train.
+        BaseModelError: config.json describes a model that Theta does not train.
     """
     config = source.json(CONFIG)
     if config.get("model_type") != "gpt2":

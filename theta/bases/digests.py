@@ -1,6 +1,6 @@
-"""What a machine remembers of bases, so that nothing slow is done twice: digests of files, and finished checks.
+"""A cache of digests of files and of finished checks of bases, so that nothing slow is done twice.
 
-.theta/NAME.json     in the project's folder, ignored by git; it can be deleted at any time
+.theta/NAME.json     in the project's folder, ignored by git; can be deleted at any time
 """
 
 import re
@@ -14,18 +14,18 @@ from theta.errors import DataError, StorageError
 from theta.files import read_json, sha256, write_json
 
 SETTLED_SECONDS = 2
-"""A file changed more recently than this is not remembered: a second change could leave its time as it is."""
+"""A file that changed more recently than this is not cached: a second change might not change its time."""
 
 
 def recall(name: str) -> Any:
-    """What `remember` wrote under this name; None if it is missing or damaged."""
+    """Return the value that `remember` wrote under this name; None if it is missing or damaged."""
     with suppress(DataError, OSError, UnicodeDecodeError):
         return read_json(_file(name))
     return None
 
 
 def remember(name: str, value: Any) -> None:
-    """Write a value for `recall`. A folder that cannot be written costs time later, nothing else."""
+    """Write a value for `recall`. If the folder cannot be written, the work is repeated later."""
     with suppress(StorageError, OSError):
         write_json(_file(name), value)
 
@@ -35,9 +35,9 @@ def _file(name: str) -> Path:
 
 
 class Digests:
-    """SHA-256 of files. A file that did not change is not read again: gpt2-xl has 6 GB of weights.
+    """SHA-256 of files. A file that did not change is not read again, because gpt2-xl has 6 GB of weights.
 
-    The hub's large files need no memory: the cache of huggingface_hub names each by its SHA-256.
+    Large files of the hub are not cached here: huggingface_hub's own cache names each by its SHA-256.
     """
 
     def __init__(self) -> None:
@@ -46,12 +46,12 @@ class Digests:
         self._used: dict[str, list[Any]] = {}
 
     def of(self, path: Path) -> str:
-        """The SHA-256 of a file's bytes, in hexadecimal."""
+        """Return the SHA-256 of a file's bytes, in hexadecimal."""
         blob = path.resolve()
         if path.is_symlink() and blob.parent.name == "blobs" and re.fullmatch("[0-9a-f]{64}", blob.name):
             return blob.name
         status = blob.stat()
-        # The time of the last change of the inode: unlike st_mtime, no program can set it back.
+        # st_ctime_ns is the last change of the inode: unlike st_mtime, no program can set it back.
         state = [status.st_size, status.st_mtime_ns, status.st_ctime_ns, status.st_ino]
         entry = self._known.get(str(blob))
         known = entry[-1] if isinstance(entry, list) and entry[:-1] == state else None
@@ -61,6 +61,6 @@ class Digests:
         return found
 
     def save(self) -> None:
-        """Remember the files that were asked for since this object was made, and forget all others."""
+        """Store the digests that this object returned, and delete all others."""
         if self._used != self._known:
             remember("digests", self._used)

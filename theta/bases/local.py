@@ -1,7 +1,7 @@
-"""Bases that are folders on this machine, named so that the name holds in every copy of the project.
+"""Bases that are folders on this machine, named so that the name is valid in every copy of the project.
 
 `dvc exp run --temp` and `--queue` work in a copy of the project without the files that git ignores. A relative name is
-therefore looked up in the current folder and then in $DVC_ROOT, which is the real project.
+therefore looked up in the current folder and then in $DVC_ROOT, which is the original project.
 """
 
 import os
@@ -12,21 +12,21 @@ from theta.errors import BaseModelError
 
 
 def folders(base: str) -> list[Path]:
-    """The existing folders that `base` may name, in order of preference."""
+    """Return the existing folders that `base` may name, in order of preference."""
     return [folder for folder in _candidates(base) if folder.is_dir()]
 
 
 def portable_name(base: str, folder: Path) -> str:
-    """`folder` relative to the project, however `base` spelled it; `base` as given if the folder is elsewhere."""
+    """Return `folder` relative to the project, or `base` unchanged if the folder is outside of it."""
     root = next((root for root in _roots() if folder.is_relative_to(root)), None)
     return base if root is None else folder.relative_to(root).as_posix()
 
 
 def refuse_missing(base: str) -> None:
-    """Refuse a `base` that is not a folder but can only mean one: the hub cannot have a model of that name.
+    """Refuse a `base` that names a folder which does not exist: the hub cannot have a model of that name.
 
     Raises:
-        BaseModelError: `base` is spelled as a path, or its first part is a folder.
+        BaseModelError: `base` has the form of a path, or its first part is a folder.
     """
     first, _, rest = base.replace("\\", "/").partition("/")
     if base.startswith((".", "/", "~")) or "/" in rest or (rest and any((root / first).is_dir() for root in _roots())):
@@ -35,10 +35,10 @@ def refuse_missing(base: str) -> None:
 
 
 def refuse_cycle(base: str, outs: Sequence[Path]) -> None:
-    """Refuse a `base` inside a folder that the pipeline writes, however it is spelled or linked to.
+    """Refuse a `base` inside a folder that the pipeline writes, also through links and other spellings.
 
     Raises:
-        BaseModelError: it is inside one; the message tells how to continue from such a model.
+        BaseModelError: `base` is inside one; the message explains how to continue from such a model.
     """
     written = [(out, (root / out).resolve()) for root in _roots() for out in outs]
     for folder in _candidates(base):
@@ -57,7 +57,7 @@ def _candidates(base: str) -> list[Path]:
 
 
 def project() -> Path:
-    """The folder of the project, also from a temporary copy of it."""
+    """Return the folder of the project; from a temporary copy of it, that of the original."""
     return Path(os.environ.get("DVC_ROOT") or Path.cwd())
 
 

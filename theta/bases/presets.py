@@ -1,4 +1,4 @@
-"""Shapes of GPT-2s: OpenAI's four, and new models. `model.base: scratch:mini` trains one without any download."""
+"""Shapes of OpenAI's four GPT-2 models and of new ones. `model.base: scratch:mini` trains one without a download."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,7 @@ from theta.errors import BaseModelError
 
 POSITIONS = 1024
 VOCABULARY_SIZE = 50_257
-"""Entries of the GPT-2 vocabulary that Theta ships, which every preset uses."""
+"""Size of the GPT-2 vocabulary that Theta ships and that every preset uses."""
 
 COLUMNS_MULTIPLE = 64
 """The vocabulary is padded to a multiple of this in training: 50,262 columns misalign the largest matrix product."""
@@ -38,10 +38,10 @@ PRESETS = {
 
 
 def preset(name: str) -> Preset:
-    """The preset of that name.
+    """Return the preset of that name.
 
     Raises:
-        BaseModelError: there is none; the message lists the presets.
+        BaseModelError: there is no such preset; the message lists the presets.
     """
     if name not in PRESETS:
         known = ", ".join(f"scratch:{each}" for each in PRESETS)
@@ -50,12 +50,12 @@ def preset(name: str) -> Preset:
 
 
 def columns(vocabulary_size: int) -> int:
-    """Columns of the output matrix in training, for a vocabulary of this size."""
+    """Return the columns of the output matrix in training for a vocabulary of this size."""
     return -(-vocabulary_size // COLUMNS_MULTIPLE) * COLUMNS_MULTIPLE
 
 
 def parameter_count(layers: int, width: int, vocabulary_size: int, positions: int, inner: int | None = None) -> int:
-    """How many numbers a GPT-2 of this shape learns; its output matrix is its embedding.
+    """Return the number of parameters of a GPT-2 of this shape, whose output matrix is its embedding.
 
     Args:
         vocabulary_size: rows of the embedding, padding included.

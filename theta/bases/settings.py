@@ -7,7 +7,7 @@ from theta.settings import Settings
 
 
 class ModelSettings(Settings):
-    """Where training starts from."""
+    """The base that training starts from."""
 
     base: str = Field(
         min_length=1,
@@ -17,7 +17,7 @@ class ModelSettings(Settings):
 
     revision: str | None
     """Commit, tag or branch of a hub base; a tag or branch stays at the commit that this machine fetched first. null
-    takes the pinned commit of gpt2, gpt2-medium, gpt2-large and gpt2-xl, and `main` of others."""
+    selects the pinned commit of gpt2, gpt2-medium, gpt2-large and gpt2-xl, and `main` of other models."""
 
     seed: int = Field(ge=0, lt=2**31)
     """Seed of the initial weights of a scratch base; other bases do not depend on it."""

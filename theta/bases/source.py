@@ -1,4 +1,4 @@
-"""The files of one base, wherever it comes from."""
+"""The files of one base, from the hub or from a local folder."""
 
 import json
 from collections.abc import Callable
@@ -9,26 +9,26 @@ from typing import Any
 from theta.errors import BaseModelError
 
 LFS_POINTER = b"version https://git-lfs"
-"""How the small text file begins that git leaves in the place of a large one where git-lfs is not installed."""
+"""First bytes of the small text file that git checks out instead of a large one if git-lfs is not installed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """A base and a way to its files."""
+    """A base and how to find its files."""
 
     kind: str
-    """hub or local."""
+    """Either hub or local."""
     name: str
     revision: str | None
     """The commit of a hub base."""
     find: Callable[[str], Path | None]
-    """The path of a file of the base, None if it has no file of that name."""
+    """Returns the path of a file of the base, or None if the base has no file of that name."""
 
     def path(self, name: str) -> Path:
-        """The path of a file that the base must have.
+        """Return the path of a file that the base must have.
 
         Raises:
-            BaseModelError: it has none, or only a stand-in for it.
+            BaseModelError: the file is missing, empty or only a git-lfs pointer.
         """
         path = self.find(name)
         if path is None:
@@ -40,15 +40,15 @@ class Source:
         if start == LFS_POINTER:
             raise BaseModelError(
                 f"model.base '{self.name}': {name} is a git-lfs pointer, not the file itself; run `git lfs pull` in "
-                "the folder that it was cloned to."
+                "the cloned folder."
             )
         return path
 
     def json(self, name: str) -> dict[str, Any]:
-        """The content of a JSON file that the base must have.
+        """Read a JSON file that the base must have.
 
         Raises:
-            BaseModelError: it has none, or the file does not hold a JSON object.
+            BaseModelError: the file is missing or does not hold a JSON object.
         """
         path = self.path(name)
         try:

@@ -1,7 +1,7 @@
-"""The weight files of a base, checked by what they say of themselves: no weights are loaded and torch is not needed.
+"""The weight files of a base, checked by their headers, without loading weights or importing torch.
 
 A safetensors file begins with a header that names each tensor, its number format and its shape
-(https://github.com/huggingface/safetensors#format). Pickled files can be read by torch alone: see
+(https://github.com/huggingface/safetensors#format). Only torch can read pickled files: see
 `theta.model.network.check_pickled`.
 """
 
@@ -20,22 +20,22 @@ from theta.errors import BaseModelError, reason
 SAFETENSORS, PICKLED = "model.safetensors", "pytorch_model.bin"
 INDEX = ".index.json"
 WEIGHTS = (SAFETENSORS, f"{SAFETENSORS}{INDEX}", PICKLED, f"{PICKLED}{INDEX}")
-"""In the order in which transformers prefers them."""
+"""Weight files in the order in which transformers prefers them."""
 
 PREFIX = "transformer."
-"""Of the names of all tensors but the output matrix; files of a model without a head leave it out."""
+"""Prefix of the names of all tensors except the output matrix; files of a model without a head omit it."""
 EMBEDDING, OUTPUT_MATRIX = "wte.weight", "lm_head.weight"
 FLOATS = {"F64": 8, "F32": 4, "F16": 2, "BF16": 2}
-"""Number formats that a base may be stored in, by their names in safetensors, and the bytes of a number."""
+"""Number formats that a base may be stored in, by their names in safetensors, with the bytes per number."""
 LENGTH_BYTES = 8
-"""At the start of a safetensors file: the length of the header."""
+"""Bytes at the start of a safetensors file that hold the length of the header."""
 
 Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class _Stored:
-    """A tensor of a safetensors file and where its bytes are."""
+    """A tensor of a safetensors file and the range of its bytes."""
 
     file: Path
     dtype: str
@@ -45,10 +45,10 @@ class _Stored:
 
 
 def weight_files(source: Source) -> list[str]:
-    """The names of the files that hold the weights; of several shards the index comes first.
+    """Return the names of the files with the weights; the index of several shards comes first.
 
     Raises:
-        BaseModelError: there are none, or the index names a file outside the base's folder.
+        BaseModelError: there are no weight files, or the index names a file outside the base's folder.
     """
     for name in WEIGHTS:
         if source.find(name) is None:
@@ -58,11 +58,11 @@ def weight_files(source: Source) -> list[str]:
 
 
 def check(source: Source, names: Sequence[str], config: Mapping[str, Any]) -> None:
-    """See that the weight files are whole and hold what `config` describes, as far as that takes no torch.
+    """Check that the weight files are complete and match `config`, as far as this is possible without torch.
 
     Args:
-        names: from `weight_files`.
-        config: the content of config.json, its sizes being counts.
+        names: the result of `weight_files`.
+        config: the content of config.json, with valid sizes.
 
     Raises:
         BaseModelError: a file is damaged, or config.json describes another model.
@@ -71,7 +71,7 @@ def check(source: Source, names: Sequence[str], config: Mapping[str, Any]) -> No
     is_pickled = not names[0].startswith(SAFETENSORS)
     headers = [] if is_pickled else [_header(source, path) for path in paths]
     held = sum(path.stat().st_size for path in paths)
-    # Before anything that takes time in proportion to the sizes of the config.
+    # This comes before anything whose time grows with the sizes in the config.
     if min(FLOATS.values()) * _parameters(config) > held:
         sizes = ", ".join(f"{key} {config[key]}" for key in ("n_layer", "n_embd", "n_positions", "vocab_size"))
         raise BaseModelError(
@@ -88,15 +88,15 @@ def check(source: Source, names: Sequence[str], config: Mapping[str, Any]) -> No
 
 
 def plain_name(name: str) -> str:
-    """The name of a tensor, whether the file names it with `PREFIX` or without."""
+    """Return the name of a tensor without `PREFIX`."""
     return name.removeprefix(PREFIX)
 
 
 def check_shapes(base: str, stored: Mapping[str, tuple[str, Shape]], config: Mapping[str, Any]) -> None:
-    """See that a base stores each tensor that its config asks for.
+    """Check that a base stores every tensor that its config requires.
 
     Args:
-        base: as messages name it.
+        base: the name of the base in messages.
         stored: number format and shape of each tensor, by `plain_name`.
 
     Raises:
@@ -108,7 +108,7 @@ def check_shapes(base: str, stored: Mapping[str, tuple[str, Shape]], config: Map
             raise BaseModelError(f"model.base '{base}' lacks the weights {name}; copy or download it again.")
         if found[1] != shape:
             raise BaseModelError(
-                f"model.base '{base}': {name} has the shape {_times(found[1])}, but {CONFIG} asks for {_times(shape)}; "
+                f"model.base '{base}': {name} has the shape {_times(found[1])}, but {CONFIG} requires {_times(shape)}; "
                 "copy both from the same model."
             )
         if found[0] not in FLOATS:
@@ -118,16 +118,16 @@ def check_shapes(base: str, stored: Mapping[str, tuple[str, Shape]], config: Map
             )
     if not config.get("tie_word_embeddings", True) and OUTPUT_MATRIX not in stored:
         raise BaseModelError(
-            f"model.base '{base}': {CONFIG} says tie_word_embeddings: false, but there is no {OUTPUT_MATRIX}; "
+            f"model.base '{base}': {CONFIG} has tie_word_embeddings: false, but there is no {OUTPUT_MATRIX}; "
             "copy or download the base again."
         )
 
 
 def check_tied(base: str, tied: bool) -> None:
-    """Refuse an output matrix that is not the embedding: training would put the embedding in its place.
+    """Refuse an output matrix that differs from the embedding, because training would replace it with the embedding.
 
     Raises:
-        BaseModelError: it is not.
+        BaseModelError: `tied` is false.
     """
     if not tied:
         raise BaseModelError(
@@ -163,7 +163,7 @@ def _inner(config: Mapping[str, Any]) -> int:
 
 
 def _header(source: Source, path: Path) -> dict[str, _Stored]:
-    """The tensors of a safetensors file, by `plain_name`; read without the library, which would load numpy for it."""
+    """The tensors of a safetensors file, by `plain_name`; read without the library, which would import numpy."""
     try:
         return {plain_name(name): stored for name, stored in _read_header(path).items()}
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as fault:
@@ -177,7 +177,7 @@ def _read_header(path: Path) -> dict[str, _Stored]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(LENGTH_BYTES), "little")
         if not 0 < length <= data_bytes:
-            raise ValueError(f"its header would be {length} bytes long")
+            raise ValueError(f"its header claims {length} bytes")
         header = json.loads(file.read(length))
     header.pop("__metadata__", None)
     start, stored = LENGTH_BYTES + length, {}
@@ -188,10 +188,10 @@ def _read_header(path: Path) -> dict[str, _Stored]:
     for name, tensor in sorted(stored.items(), key=lambda item: (item[1].begin, item[1].end)):
         size = math.prod(tensor.shape) * FLOATS.get(tensor.dtype, 0) or tensor.end - tensor.begin
         if (tensor.begin, tensor.end) != (place, place + size):
-            raise ValueError(f"{name} is not in its place")
+            raise ValueError(f"{name} is not where it should be")
         place = tensor.end
     if place != path.stat().st_size:
-        raise ValueError(f"it has {path.stat().st_size} bytes, its header asks for {place}")
+        raise ValueError(f"it has {path.stat().st_size} bytes, its header requires {place}")
     return stored
 
 

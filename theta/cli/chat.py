@@ -31,7 +31,7 @@ def converse(model: "ThetaModel", *, system: str | None, seed: int | None, param
 
     Args:
         system: the system message, kept by /reset.
-        seed: seed of the first reply, one more for each that follows; None draws afresh.
+        seed: seed of the first reply; each later reply adds 1. None draws a new seed.
         parameters: of `ThetaModel.stream`.
     """
     from theta.conversation.messages import Message
@@ -62,7 +62,7 @@ def converse(model: "ThetaModel", *, system: str | None, seed: int | None, param
 
 
 def _lines(console: Console) -> Iterator[str]:
-    """What the user writes, blank lines left out; Ctrl-D and Ctrl-C end it."""
+    """Yield the user's lines except blank ones; Ctrl-D and Ctrl-C end the input."""
     with suppress(ImportError):
         import readline  # noqa: F401 - gives input() its arrow keys and history
     mark = "you> " if sys.stdin.isatty() else ""
@@ -82,7 +82,7 @@ def _lines(console: Console) -> Iterator[str]:
 
 
 def show(console: Console, pieces: Iterable[str]) -> str:
-    """Write the pieces as they come; Ctrl-C stops them. Returns what was written."""
+    """Write the pieces as they arrive, until Ctrl-C stops them; return what was written."""
     shown: list[str] = []
     try:
         for piece in pieces:

@@ -8,18 +8,18 @@ from theta.cli.text import visible
 
 
 def console(stderr: bool = False) -> Console:
-    """The terminal; through a pipe, lines are as long as their text."""
+    """Return the terminal; a pipe counts as a wide one."""
     found = Console(stderr=stderr, highlight=False)
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=200)
 
 
 def say(where: Console, text: str) -> None:
-    """Print a text, its control characters spelled out; the terminal wraps it."""
+    """Print a text with its control characters escaped; the terminal wraps it."""
     where.print(visible(text), markup=False, soft_wrap=True)
 
 
 def table(*columns: str) -> Table:
-    """An empty table; `>` at the end of a name puts its column to the right."""
+    """Return an empty table; `>` at the end of a name aligns its column right."""
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
     for place, name in enumerate(columns):
         right = name.endswith(">")
@@ -30,5 +30,5 @@ def table(*columns: str) -> Table:
 
 
 def millions(count: int) -> str:
-    """A number of parameters, in millions."""
+    """Format a number of parameters in millions."""
     return f"{count / 1e6:,.0f}M"

@@ -1,4 +1,4 @@
-"""How a command ends when something is wrong that the user can put right: one red line and exit code 1.
+"""How a command ends on an error that the user can fix: one red line and exit code 1.
 
 Only the standard library is imported at the head, so that a missing environment can be reported in one line, too.
 """
@@ -14,24 +14,24 @@ if TYPE_CHECKING:
     import typer
 
 INTERRUPTED = 130
-"""Exit code after Ctrl-C, as shells have it: DVC does not take it for success."""
+"""Exit code after Ctrl-C, as in shells; DVC does not take it for success."""
 
 
 def run(app: "typer.Typer") -> None:
-    """Run a typer app on the command line's arguments; it exits, with one line for whatever the user can put right."""
+    """Run a typer app with the command line's arguments; an error that the user can fix ends it with one line."""
     with one_line():
         app()
 
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Let a fault of the block that the user can put right end the process with one line; so does Ctrl-C.
+    """End the process with one line on an error of the block that the user can fix, and on Ctrl-C.
 
-    Other faults are errors of Theta itself and keep their traceback.
+    Other errors are faults of Theta itself and keep their traceback.
     """
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")  # a terminal in ASCII shows a reply, too
+            stream.reconfigure(errors="backslashreplace")  # so that a terminal in ASCII can show a reply
     try:
         yield
     except SystemExit as end:
@@ -47,7 +47,7 @@ def one_line() -> Iterator[None]:
 
 
 def _message(fault: BaseException) -> str | None:
-    """What a fault is in words that tell the remedy, or None if it is an error of Theta itself."""
+    """Describe an error and its remedy, or return None if it is a fault of Theta itself."""
     from theta.files import is_disk_full
 
     if isinstance(fault, ThetaError):
@@ -63,7 +63,7 @@ def _message(fault: BaseException) -> str | None:
         )
     if not isinstance(fault, OSError) and not is_disk_full(fault):
         return None
-    # What fails because of an earlier fault, such as a log that is closed, must not hide it.
+    # A later failure, such as that of closing a log, must not hide the error that caused it.
     if first := next((cause for cause in _chain(fault) if isinstance(cause, ThetaError)), None):
         return str(first)
     words = getattr(fault, "strerror", None) or (str(fault).splitlines() or [type(fault).__name__])[0]
@@ -72,7 +72,7 @@ def _message(fault: BaseException) -> str | None:
 
 
 def _chain(fault: BaseException | None) -> Iterator[BaseException]:
-    """The fault, and those that were being handled when it arose."""
+    """Yield the error, and those that were being handled when it was raised."""
     seen: set[int] = set()
     while fault is not None and id(fault) not in seen:
         seen.add(id(fault))
@@ -81,7 +81,7 @@ def _chain(fault: BaseException | None) -> Iterator[BaseException]:
 
 
 def fail(message: str) -> NoReturn:
-    """Print `error: message` on stderr and exit with 1; control characters in it are spelled out."""
+    """Print `error: message` on stderr and exit with code 1; control characters are escaped."""
     _end(f"error: {message}", 1)
 
 

@@ -19,7 +19,7 @@ def generate(
     seed: Seed = None,
     system: System = None,
 ) -> None:
-    """Print the reply to one question. Parameters left out are those that the model recommends."""
+    """Print the reply to one question. Omitted parameters take the values that the model recommends."""
     from theta.conversation.messages import Message
 
     opening = [Message("system", system)] if system else []

@@ -1,4 +1,4 @@
-"""The options that `theta generate` and `theta chat` share: the model and the parameters of generation."""
+"""The options that `theta generate` and `theta chat` share: the model and the generation parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -16,7 +16,7 @@ Model = Annotated[Path, typer.Option(help="Folder of the model.")]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]
 System = Annotated[str | None, typer.Option(help="System message that opens the conversation.")]
 
-# The ranges are checked by theta.generate.settings, in the words that params.yaml and Python callers get.
+# The ranges are checked by theta.generate.settings, with the same messages as for params.yaml and Python callers.
 PARAMETERS: dict[str, Any] = {
     "max_length": Annotated[int | None, typer.Option(help="Maximum tokens to generate, 1 to 1024.")],
     "temperature": Annotated[float | None, typer.Option(help="Randomness, 0.1 to 2.0.")],
@@ -30,7 +30,7 @@ PARAMETERS: dict[str, Any] = {
 
 
 def with_generation_parameters(command: Callable[..., None]) -> Callable[..., None]:
-    """The command with an option for each parameter of generation; it gets those given as its `parameters`."""
+    """Add an option for each generation parameter to a command, which receives their values as `parameters`."""
     own = [each for each in inspect.signature(command).parameters.values() if each.name != "parameters"]
     options = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
@@ -52,7 +52,7 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
 
 
 def load_model(folder: Path) -> "ThetaModel":
-    """The model of a folder; a wrong folder is refused before the seconds that loading takes."""
+    """Load the model of a folder; a wrong folder is refused before the imports, which take seconds."""
     from theta.generate.folder import check
 
     check(folder)

@@ -1,4 +1,4 @@
-"""`theta models`: the bases, what is promised of each, and the one to choose for a GPU."""
+"""`theta models`: the bases, what is promised for each, and the one to choose for a GPU."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -20,10 +20,10 @@ def models(vram: Vram = None) -> None:
 
 
 def print_models(gpu: "GPU", releases: Path) -> None:
-    """Print the bases with what is promised of them and the memory that they need, and the one for the GPU.
+    """Print the bases with what is promised for them and the memory that they need, and the one for the GPU.
 
     Args:
-        releases: folder of the models that `theta release` copied, which are bases, too.
+        releases: folder of the models that `theta release` copied, which can be bases, too.
     """
     from theta.bases.descriptors import SCRATCH
     from theta.bases.hub import CONFIG

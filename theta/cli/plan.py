@@ -1,4 +1,4 @@
-"""`theta plan`: what each memory plan needs for a base on a GPU, and what it does when it is run."""
+"""`theta plan`: what each memory plan needs for a base on a GPU, and what it does when it runs."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -26,13 +26,11 @@ def plan(
         str | None, typer.Option(help="gpt2, ..., scratch:PRESET or a folder; without it, GPT-2's four sizes.")
     ] = None,
     vram: Vram = None,
-    tokens_per_step: Annotated[int, typer.Option(help="As train.tokens_per_step.")] = 16_384,
-    max_length: Annotated[int, typer.Option(help="As tokenizer.max_length.")] = 512,
+    tokens_per_step: Annotated[int, typer.Option(help="Value of train.tokens_per_step.")] = 16_384,
+    max_length: Annotated[int, typer.Option(help="Value of tokenizer.max_length.")] = 512,
     probe: Annotated[bool, typer.Option("--probe", help="Also run the chosen plan on the GPU and measure it.")] = False,
     probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
-    params: Annotated[Path, typer.Option(help="File with the settings of training that a probe runs with.")] = Path(
-        "params.yaml"
-    ),
+    params: Annotated[Path, typer.Option(help="File with the training settings of a probe.")] = Path("params.yaml"),
 ) -> None:
     """Show what each plan of machine.memory needs, which one auto takes, and why."""
     from theta.memory.gpu import gpu_of
@@ -43,7 +41,7 @@ def plan(
 
 
 def _settings_of_probe(params: Path, tokens_per_step: int) -> "TrainSettings":
-    """The project's settings of training, with the step that is asked for; torch is prepared for a GPU first."""
+    """Read the training settings, with this size of a step, and prepare torch for a GPU."""
     from theta.machine.process import prepare_gpu
     from theta.settings import load
     from theta.train.settings import TrainSettings
@@ -64,15 +62,15 @@ def print_plans(
     probed: Probed,
     settings: "TrainSettings | None" = None,
 ) -> None:
-    """Print for a base, or for each of GPT-2's sizes, its plans, which of them auto takes, and why.
+    """Print the plans of a base, or of each of GPT-2's sizes, which of them auto takes, and why.
 
     Args:
         longest: tokens of the longest document.
         probed: the plans that are also run for some steps on the GPU, if they fit.
-        settings: of training, for what is probed.
+        settings: training settings for the probe.
 
     Raises:
-        BaseModelError: the base is not known.
+        BaseModelError: the base is unknown.
         SettingsError: a step does not hold the longest document.
     """
     from theta.bases import descriptors
@@ -86,7 +84,7 @@ def print_plans(
     found = {name: forecasts(size, gpu, tokens_per_step, longest) for name, size in sizes.items()}
     out = console()
     what = f"{tokens_per_step:,} tokens a step, documents of up to {longest:,}"
-    say(out, f"{gpu.description} {what}; a speed of 100 % is what the base reaches where memory has no limit.")
+    say(out, f"{gpu.description} {what}; a speed of 100 % is that of the base without a memory limit.")
     for name, size in sizes.items():
         chosen = automatic(size, gpu, tokens_per_step, longest)
         run = [each.placement for each in found[name] if _is_probed(each, chosen, probed)]
@@ -167,6 +165,6 @@ def _why(chosen: "Placement | SettingsError", gpu: "GPU") -> str:
     better = "the only plan that fits" if chosen.plan.learns_worse else "the fastest that fits"
     return (
         f"machine.memory: auto takes {chosen.plan.name} with microbatches of {chosen.tokens_per_microbatch:,} tokens, "
-        f"{better} into {gpu.budget / GIB:.1f} of {gpu.memory / GIB:.1f} GiB ({RESERVE_GIB:g} are left "
-        f"to the driver and libraries, {100 * (1 - USABLE):.0f} % of the rest to the allocator)."
+        f"{better} into {gpu.budget / GIB:.1f} of {gpu.memory / GIB:.1f} GiB ({RESERVE_GIB:g} are reserved "
+        f"for the driver and libraries, {100 * (1 - USABLE):.0f} % of the rest for the allocator)."
     )

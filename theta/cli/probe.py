@@ -1,4 +1,4 @@
-"""A memory plan run for some steps of the training loop on random tokens, to compare its prediction with."""
+"""Run a memory plan for some steps of the training loop on random tokens, to compare it with its prediction."""
 
 import gc
 from dataclasses import dataclass
@@ -42,38 +42,38 @@ def probe(size: Size, heads: int, placement: Placement, longest: int, settings: 
     Args:
         placement: the plan and the tokens of a microbatch.
         longest: tokens of the longest document.
-        settings: of training.
+        settings: training settings.
 
     Raises:
         SettingsError: there is no GPU, or the plan does not fit or cannot be computed on it.
-        OutOfMemoryError: microbatches of that size do not fit after all.
+        OutOfMemoryError: microbatches of that size do not fit, despite the prediction.
     """
     require_gpu()
     device = torch.device("cuda", torch.cuda.current_device())
-    torch.compiler.reset()  # what an earlier probe compiled has other shapes
+    torch.compiler.reset()  # an earlier probe compiled for other shapes
     gc.collect()
     torch.cuda.empty_cache()
     before, failures = torch.cuda.memory_allocated(device), _failures(device)
     with TemporaryDirectory() as folder:
         run = random_run(size, heads, placement, longest, settings, Path(folder), device)
         torch.cuda.reset_peak_memory_stats(device)
-        # The run is left before its last step, after which it would validate and write its weights.
+        # The run is stopped before its last step, after which it would validate and write its weights.
         records = [record for record in islice(train(run), STEPS) if record["step"] > WARMUP_STEPS]
         peak = torch.cuda.max_memory_allocated(device) - before
     if _failures(device) > failures:  # training went on in smaller microbatches
         raise OutOfMemoryError(
             f"The GPU has too little memory for plan {placement.plan.name} with machine.tokens_per_microbatch "
-            f"{placement.tokens_per_microbatch}; close what else uses the GPU, or give less by --vram."
+            f"{placement.tokens_per_microbatch}; close other programs that use the GPU, or set less with --vram."
         )
     seconds = sum(record["seconds"] for record in records)
     return Measured(peak, sum(record["tokens"] for record in records) / seconds)
 
 
 def require_gpu() -> None:
-    """Stop where there is no GPU.
+    """Require a GPU.
 
     Raises:
-        SettingsError: there is none.
+        SettingsError: torch sees no GPU.
     """
     if not torch.cuda.is_available():
         raise SettingsError("A probe measures a GPU, and torch sees none; leave --probe out, or check the driver.")
@@ -88,9 +88,9 @@ def random_run(
     folder: Path,
     device: torch.device,
 ) -> Run:
-    """A run of more than `STEPS` steps of a new model on random tokens, which are written to `folder`.
+    """Return a run of more than `STEPS` steps of a new model on random tokens, which are written to `folder`.
 
-    Of the settings, those stay that decide speed and memory.
+    Settings that affect speed and memory are kept.
     """
     settings = settings.model_copy(
         update={
@@ -120,7 +120,7 @@ def random_run(
 
 
 def _random_model(size: Size, heads: int, plan: Plan, device: torch.device) -> GPT2LMHeadModel:
-    """Made where it is trained and in the form it is trained in, which takes gpt2-xl seconds instead of minutes."""
+    """Create a model on its device and in its number format, in seconds instead of minutes for gpt2-xl."""
     config = GPT2Config(
         n_layer=size.layers,
         n_head=heads,
@@ -135,7 +135,7 @@ def _random_model(size: Size, heads: int, plan: Plan, device: torch.device) -> G
 
 
 def _random_store(path: Path, vocabulary_size: int, tokens: int, longest: int) -> Store:
-    """Documents with this many tokens in all, the first of them the longest."""
+    """Write documents with this many tokens in total, the first of them the longest."""
     random = np.random.default_rng(0)
     lengths = [longest]
     while sum(lengths) < tokens:
@@ -157,5 +157,5 @@ def _random_store(path: Path, vocabulary_size: int, tokens: int, longest: int) -
 
 
 def _failures(device: torch.device) -> int:
-    """The number of times that memory ran out so far."""
+    """Return how often memory has run out so far."""
     return int(torch.cuda.memory_stats(device).get("num_ooms", 0))

@@ -13,10 +13,11 @@ def release(
     model: Model = FINAL,
     output: Annotated[Path, typer.Option(help="Folder of the releases.")] = Path("models"),
 ) -> None:
-    """Copy the model to models/theta_enhanced_YYYYMMDD/theta_final, from which a next run may start."""
+    """Copy the model to models/theta_enhanced_YYYYMMDD/theta_final, from which a later run may start."""
     from theta.export.release import release as copy
 
     copied = copy(model, output, date.today())
     typer.echo(
-        f"{copied}\nTo go on from it: model.base: {copied.as_posix()}. To share it: dvc add {copied.parent.as_posix()}"
+        f"{copied}\nTo continue from it, set model.base: {copied.as_posix()}. "
+        f"To share it: dvc add {copied.parent.as_posix()}"
     )

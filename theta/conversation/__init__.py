@@ -1,1 +1,1 @@
-"""What a conversation is and how it becomes text. Standard library only."""
+"""Conversations and their rendering as text. Uses the standard library only."""

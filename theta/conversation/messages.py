@@ -1,4 +1,4 @@
-"""Messages and conversations. A plain text is a conversation of one message that nobody says to anybody."""
+"""Messages and conversations. A plain text is a conversation of one message with the role `text`."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -6,19 +6,19 @@ from typing import Any, Literal
 
 Role = Literal["system", "user", "assistant", "text"]
 ROLES: tuple[Role, ...] = ("system", "user", "assistant")
-"""Who speaks in a conversation; `text` is the role of a plain text and stands alone."""
+"""The roles of a chat; `text` is the role of the only message of a plain text."""
 
 OPENING_CHARACTERS = 200
 
 DOMAINS_SHOWN = 20
-"""Domains that metrics and pictures name; a topic can be any text, so there may be thousands."""
+"""Number of domains that metrics and images name; a topic can be any text, so there may be thousands."""
 OTHER_DOMAINS = "(others)"
-"""The name of all domains that are not shown, together."""
+"""The name under which all other domains are counted together."""
 
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """What one side says, or a plain text."""
+    """One message of a chat, or a plain text."""
 
     role: Role
     content: str
@@ -30,33 +30,33 @@ class Conversation:
 
     messages: tuple[Message, ...]
     domain: str
-    """What it is about, such as "linux"; metrics are reported by domain."""
+    """The subject, such as "linux"; metrics are reported by domain."""
     source: str
-    """Where it came from, such as "Datasets/conversations/linux.json#12" (items count from 1)."""
+    """File and item that it was read from, such as "Datasets/conversations/linux.json#12" (counting from 1)."""
 
     @property
     def is_text(self) -> bool:
-        """Whether it is a plain text: nothing is asked, all of it is learned."""
+        """Whether it is a plain text, without a question and learned completely."""
         return self.messages[0].role == "text"
 
     @property
     def opening(self) -> str:
-        """The first question, or the first characters of a text; splits are drawn by it."""
+        """The first question, or the first characters of a text; it decides the split."""
         if self.is_text:
             return self.messages[0].content[:OPENING_CHARACTERS]
         return next(message.content for message in self.messages if message.role == "user")
 
     def to_json(self) -> dict[str, Any]:
-        """The form of a line of `Datasets/prepared/*.jsonl`."""
+        """Return the object that a line of `Datasets/prepared/*.jsonl` holds."""
         messages = [{"role": message.role, "content": message.content} for message in self.messages]
         return {"domain": self.domain, "source": self.source, "messages": messages}
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> "Conversation":
-        """The inverse of `to_json`.
+        """Create a conversation from what `to_json` returned.
 
         Raises:
-            KeyError, TypeError, ValueError: the value is not what `to_json` gives.
+            KeyError, TypeError, ValueError: the value does not have the form that `to_json` returns.
         """
         messages = tuple(Message(message["role"], message["content"]) for message in value["messages"])
         texts = (value["domain"], value["source"], *(message.content for message in messages))
@@ -66,5 +66,5 @@ class Conversation:
 
 
 def domains_shown(counts: Mapping[str, int]) -> set[str]:
-    """The largest domains, by their number of conversations or documents; of equal ones the first by name."""
+    """Return the domains with the most conversations or documents; ties are broken by name."""
     return set(sorted(counts, key=lambda domain: (-counts[domain], domain))[:DOMAINS_SHOWN])

@@ -3,12 +3,12 @@
     <|user|>What is DNS?<|end|><|assistant|>DNS turns names into addresses.<|end|>
     ........................................ learned: the reply and its end token
 
-A plain text has no role token and is learned whole:
+A plain text has no role token and is learned completely:
 
     DNS is a directory of names.<|end|>
 
-The end token is a token of its own, never the padding token: with pad = end the label of the end is masked
-together with the padding, and the model never learns to stop.
+The end token is never the padding token: if both were one, the label of the end would be masked together with the
+padding, and the model would never learn to stop.
 """
 
 from collections.abc import Iterable, Iterator
@@ -20,12 +20,12 @@ SYSTEM, USER, ASSISTANT = "<|system|>", "<|user|>", "<|assistant|>"
 END = "<|end|>"
 PAD = "<|pad|>"
 SPECIAL_TOKENS = (SYSTEM, USER, ASSISTANT, END, PAD)
-"""In the order of their ids, which follow those of the base vocabulary."""
+"""Theta's special tokens in the order of their ids, which follow those of the base vocabulary."""
 
 ROLE_TOKENS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
-# The same rendering for every other reader of the exported folder. The generation tags let trainers that
-# ask the template for an assistant mask find the learned part.
+# The same rendering for other readers of the exported folder. With the generation tags, trainers that ask the
+# template for an assistant mask find the learned part.
 CHAT_TEMPLATE = (
     "{% for message in messages %}"
     "{{ '<|' + message['role'] + '|>' }}"
@@ -49,7 +49,7 @@ class Span:
 
 
 def render(messages: Iterable[Message]) -> Iterator[Span]:
-    """The spans of whole messages."""
+    """Yield the spans of complete messages."""
     for message in messages:
         learned = message.role in ("assistant", "text")
         if message.role != "text":
@@ -59,6 +59,6 @@ def render(messages: Iterable[Message]) -> Iterator[Span]:
 
 
 def render_prompt(messages: Iterable[Message]) -> Iterator[Span]:
-    """The spans of whole messages and the token that asks the model to reply."""
+    """Yield the spans of complete messages, then the token that asks the model to reply."""
     yield from render(messages)
     yield Span(ASSISTANT, learned=False, special=True)

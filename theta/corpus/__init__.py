@@ -1,1 +1,1 @@
-"""Raw files of conversations -> clean conversations in train, validation and test, and a report of what was dropped."""
+"""Raw files of conversations -> clean conversations in train, validation and test, and a report of dropped items."""

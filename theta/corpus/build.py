@@ -1,4 +1,4 @@
-"""A path -> a corpus: find the files, read the items, drop what cannot be used, divide the rest."""
+"""A path -> a corpus: find the files, read the items, drop unusable ones, divide the rest into splits."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from theta.errors import DataError
 
 @dataclass(frozen=True)
 class Corpus:
-    """What was made of the raw files."""
+    """The conversations of the raw files, by split, and what was dropped."""
 
     splits: dict[str, list[Conversation]]
-    """By name: train, validation, test; each in the order of files and items."""
+    """Conversations by split (train, validation, test), each in the order of files and items."""
     rejects: list[Reject]
-    """What was dropped, in the same order."""
+    """The dropped items, in the same order."""
     report: dict[str, Any]
     """The figures of metrics/prepare.json."""
 
 
 class UnusableCorpusError(DataError):
-    """Too little was kept; the rejects say why."""
+    """Too few conversations were kept; the rejects give the reasons."""
 
     def __init__(self, message: str, rejects: list[Reject]) -> None:
         super().__init__(message)
@@ -44,8 +44,8 @@ def build(path: Path, include: Sequence[str], validation_fraction: float, test_f
     """Read, clean and divide the conversations at `path`.
 
     Raises:
-        DataError: there is no file of conversations, or one cannot be read.
-        UnusableCorpusError: nothing was kept, or too little for three splits.
+        DataError: there is no file of conversations, or a file cannot be read.
+        UnusableCorpusError: no conversation was kept, or too few for three splits.
     """
     files = readers.find(path, include)
     gathered = _gather(files)
@@ -61,24 +61,26 @@ def build(path: Path, include: Sequence[str], validation_fraction: float, test_f
 
 
 def rehearsal(path: Path, corpus: Corpus) -> list[Conversation]:
-    """The base's own conversations, without those that open as one of the corpus: none of its test is learned here.
+    """Return the base's own conversations, without those that open with a question of the corpus.
+
+    Otherwise training could learn a question of the test split.
 
     Args:
-        path: a file that may hold nothing but white space.
+        path: a file of conversations; it may be blank.
 
     Raises:
-        DataError: it is missing, or cannot be read.
+        DataError: the file is missing, or cannot be read.
     """
     if not path.is_file():
-        raise DataError(f"{path} does not exist; `dvc repro fetch` makes it.")
+        raise DataError(f"{path} does not exist; run `dvc repro fetch` to create it.")
     if not path.read_bytes().strip():
         return []
-    asked = {splits.key(each.opening) for conversations in corpus.splits.values() for each in conversations}
-    return [each for each in _gather([path]).kept if splits.key(each.opening) not in asked]
+    openings = {splits.key(each.opening) for conversations in corpus.splits.values() for each in conversations}
+    return [each for each in _gather([path]).kept if splits.key(each.opening) not in openings]
 
 
 def _gather(files: Sequence[Path]) -> _Gathered:
-    """The items of all files, kept or rejected."""
+    """Read the items of all files, and keep or reject each."""
     gathered, seen = _Gathered([], []), duplicates.Seen()
     for item in (item for file in files for item in readers.read(file)):
         shaped = _shape(item)
@@ -100,7 +102,7 @@ def _shape(item: readers.Item) -> shapes.Shaped | Reject:
 
 def _nothing_kept(path: Path, rejects: Sequence[Reject]) -> str:
     if not rejects:
-        return f"{path}: its files hold no conversations; add some."
+        return f"{path}: its files contain no conversations; add some."
     reason, count = Counter(reject.reason for reject in rejects).most_common(1)[0]
     example = next(reject for reject in rejects if reject.reason == reason)
     return (

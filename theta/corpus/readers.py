@@ -1,6 +1,7 @@
 """Files of conversations -> raw items, each with its source.
 
-A file is a JSON list, an object holding one list, a single conversation, or JSON Lines, whatever its ending says.
+A file is a JSON list, an object with one list, a single conversation, or JSON Lines. Its content decides which of
+these it is, not its extension.
 """
 
 import glob
@@ -20,22 +21,22 @@ ENDINGS = (".json", ".jsonl")
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One raw entry of a file; `value` is the text of the line where the line is broken."""
+    """One raw entry of a file; for a broken line, `value` is its text."""
 
     value: Any
     source: str
-    """The file and the entry's number, counting from 1; in JSON Lines the number of the line."""
+    """The file and the number of the entry, counting from 1; in JSON Lines the number of the line."""
     domain: str
-    """The name of the file without its ending: the domain of an item that names none."""
+    """The name of the file without its extension: the domain of an item that names none."""
     broken: bool = False
-    """Whether it is a line that is not JSON."""
+    """Whether the entry is a line that is not JSON."""
 
 
 def find(path: Path, include: Sequence[str]) -> list[Path]:
-    """The files at `path`, sorted by the bytes of their names; hidden files and other endings are passed over.
+    """Return the files at `path`, sorted by the bytes of their names, without hidden files and other extensions.
 
     Raises:
-        DataError: there is nothing at `path`, no file of conversations, or nothing that a pattern matches.
+        DataError: `path` does not exist or holds no file of conversations, or a pattern matches no file.
     """
     if not path.exists():
         raise DataError(f"{path} does not exist; put conversations there, or correct data.path in params.yaml.")
@@ -53,7 +54,7 @@ def find(path: Path, include: Sequence[str]) -> list[Path]:
 
 
 def read(path: Path) -> Iterator[Item]:
-    """The items of one file, in their order.
+    """Yield the items of one file in order.
 
     Raises:
         DataError: the file cannot be read or is neither JSON nor JSON Lines.
@@ -71,7 +72,7 @@ def read(path: Path) -> Iterator[Item]:
 def _names(path: Path) -> list[str]:
     if path.is_file():
         return [path.name]
-    # Unlike Path.rglob this passes over hidden files and follows links to folders.
+    # Unlike Path.rglob, this skips hidden files and follows links to folders.
     names = (Path(name).as_posix() for name in glob.glob("**", root_dir=path, recursive=True))  # noqa: PTH207
     return sorted(names, key=os.fsencode)
 
@@ -82,12 +83,12 @@ def _matches(name: str, pattern: str) -> bool:
 
 
 def _text(path: Path) -> str:
-    """The file's text: UTF-8, with or without a byte order mark, or the UTF-16 and UTF-32 that JSON allows."""
+    """Read a file in UTF-8, with or without a byte order mark, or in the UTF-16 or UTF-32 that JSON allows."""
     try:
         content = path.read_bytes()
     except OSError as fault:
         raise DataError(
-            f"{path} cannot be read ({fault.strerror}); allow it, or leave it out by data.include."
+            f"{path} cannot be read ({fault.strerror}); allow access, or exclude it with data.include."
         ) from None
     try:
         text = content.decode(json.detect_encoding(content))
@@ -95,13 +96,13 @@ def _text(path: Path) -> str:
         line = content.count(b"\n", 0, fault.start) + 1
         raise DataError(f"{path}, line {line}: not UTF-8 text ({fault.reason}); save the file as UTF-8.") from None
     if not text.strip():
-        raise DataError(f"{path} is empty; remove it, or leave it out by data.include.")
+        raise DataError(f"{path} is empty; remove it, or exclude it with data.include.")
     return text
 
 
 def _loads(text: str) -> Any:
     try:
-        # Several tools write NaN for a missing value, which is neither JSON nor a text to learn.
+        # Several tools write NaN for a missing value, although JSON does not have it; it is read as null.
         return json.loads(text, parse_constant=lambda _: None)
     except RecursionError:
         raise ValueError("nested too deeply") from None
@@ -126,7 +127,7 @@ def _holds_objects(value: Any) -> bool:
 
 
 def _lines(path: Path, text: str, fault: ValueError) -> Iterator[Item]:
-    """The items of a file that is not one JSON value: JSON Lines, if at least half of its lines are."""
+    """The items of a file that is not one JSON value: it is JSON Lines if at least half of its lines are JSON."""
     items = [_line(path, number, line) for number, line in enumerate(text.split("\n"), start=1) if line.strip()]
     broken = [item for item in items if item.broken]
     if 2 * len(broken) <= len(items):
@@ -134,7 +135,7 @@ def _lines(path: Path, text: str, fault: ValueError) -> Iterator[Item]:
     where = broken[0].source.rpartition("#")[2] if path.suffix.lower() == ".jsonl" else getattr(fault, "lineno", 1)
     raise DataError(
         f"{path}, line {where}: neither JSON nor JSON Lines ({getattr(fault, 'msg', fault)}); "
-        "correct the file, or leave it out by data.include."
+        "correct the file, or exclude it with data.include."
     )
 
 
@@ -153,5 +154,5 @@ def _item(path: Path, number: int, value: Any, *, broken: bool = False) -> Item:
 
 
 def _shown(name: str) -> str:
-    """A file name as text, the same under every locale: its bytes as UTF-8, what is not UTF-8 replaced."""
+    """A file name as text, the same under every locale: bytes that are not UTF-8 are replaced."""
     return os.fsencode(name).decode("utf-8", "replace")

@@ -1,4 +1,4 @@
-"""The figures of a corpus, for metrics/prepare.json: the same bytes for the same conversations."""
+"""The figures of a corpus for metrics/prepare.json: the same conversations give the same bytes."""
 
 import math
 import statistics
@@ -20,7 +20,7 @@ def report(
     files: int,
     unanswered_questions_cut: int,
 ) -> dict[str, Any]:
-    """Counts of what was read, kept and dropped, and the sizes of what was kept."""
+    """Return counts of read, kept and dropped items, and sizes of the kept conversations."""
     kept = [conversation for conversations in splits.values() for conversation in conversations]
     reasons = Counter(reject.reason for reject in rejects)
     duplicates = reasons.pop(DUPLICATE, 0)
@@ -42,7 +42,7 @@ def report(
 
 
 def summary(figures: Mapping[str, Any]) -> str:
-    """The report in one line."""
+    """Return the report in one line."""
     splits = " / ".join(f"{count} {name}" for name, count in figures["conversations"].items())
     dropped = {**figures["rejected_by_reason"], DUPLICATE: figures["duplicates"]}
     reasons = ", ".join(f"{reason} x{count}" for reason, count in dropped.items() if count)
@@ -55,7 +55,7 @@ def _replies(conversation: Conversation) -> list[str]:
 
 
 def _domains(conversations: Sequence[Conversation]) -> dict[str, int]:
-    """Conversations by domain: the largest domains by name, and all others together."""
+    """Conversations by domain: the largest domains by name, all others together."""
     counts = Counter(conversation.domain for conversation in conversations)
     shown = {domain: counts[domain] for domain in sorted(domains_shown(counts))}
     others = counts.total() - sum(shown.values())

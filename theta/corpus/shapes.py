@@ -1,6 +1,6 @@
-"""One raw item -> a conversation, or the reason why it is none.
+"""One raw item -> a conversation, or the reason why it was rejected.
 
-Understood, with keys in any case and a text of `system` beside any of them:
+These shapes are understood, with keys in any case; each may also have a `system` text:
 
     {"question": ..., "answer": ...}                     and the other names of QUESTIONS and REPLIES
     {"instruction": ..., "input": ..., "output": ...}    the input, if any, follows the instruction
@@ -27,7 +27,7 @@ MESSAGE_LISTS = ("messages", "conversation", "conversations", "dialogue", "dialo
 EXCHANGES = "exchanges"
 TEXT = "text"
 LABELS = ("label", "labels")
-"""A text beside one of these is an example for a classifier: nothing to write."""
+"""A text with one of these keys is an example for a classifier, not a text to learn."""
 ROLE_KEYS = ("role", "from", "speaker")
 CONTENT_KEYS = ("content", "value", "text")
 DOMAINS = ("domain", "category", "topic")
@@ -39,7 +39,7 @@ ROLE_NAMES: dict[Role, tuple[str, ...]] = {
 }
 _ROLES: dict[str, Role] = {name: role for role, names in ROLE_NAMES.items() for name in names}
 
-# Control characters other than \n and \t, and halves of surrogate pairs, which UTF-8 cannot hold.
+# Control characters other than \n and \t, and halves of surrogate pairs, which UTF-8 cannot encode.
 _UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
 _DETAIL_CHARACTERS = 120
 
@@ -50,7 +50,7 @@ class Shaped:
 
     conversation: Conversation
     unanswered_question_cut: bool
-    """Whether a last question without a reply was cut off."""
+    """Whether a last question without a reply was removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,28 +61,28 @@ class Reject:
     reason: str
     """One of a few short names, such as "empty_reply"; metrics count them."""
     detail: str
-    """What was seen, such as a role's name; may be empty."""
+    """The value that caused it, such as the name of a role; may be empty."""
     item: Any
     """The raw item."""
 
     def to_json(self) -> dict[str, Any]:
-        """The form of a line of `Datasets/prepared/rejected.jsonl`."""
+        """Return the object that a line of `Datasets/prepared/rejected.jsonl` holds."""
         reason = f"{self.reason}: {self.detail}" if self.detail else self.reason
         row = {"source": self.source, "reason": reason, "item": self.item}
-        # The raw item may hold halves of surrogate pairs, which UTF-8 cannot: they are written as "?".
+        # The raw item may contain halves of surrogate pairs, which UTF-8 cannot encode: they are written as "?".
         safe: dict[str, Any] = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
         return safe
 
 
 class _UnusableError(Exception):
-    """The item is no conversation: the reason and what was seen."""
+    """The item is not a usable conversation, for a reason and with the value that caused it."""
 
     def __init__(self, reason: str, detail: str = "") -> None:
         self.reason, self.detail = reason, detail[:_DETAIL_CHARACTERS]
 
 
 def read(value: Any, source: str, domain: str) -> Shaped | Reject:
-    """The conversation that a raw item holds; `domain` is used where the item names none."""
+    """Return the conversation that a raw item holds; `domain` is used if the item names none."""
     try:
         if not isinstance(value, dict):
             raise _UnusableError("not_an_object", type(value).__name__)
@@ -94,7 +94,7 @@ def read(value: Any, source: str, domain: str) -> Shaped | Reject:
 
 
 def is_conversation(value: Mapping[str, Any]) -> bool:
-    """Whether a file's only object is one conversation rather than the holder of a list of them."""
+    """Whether the only object of a file is one conversation rather than a container of a list of them."""
     fields = _lowered(value)
     lists = [fields[key] for key in MESSAGE_LISTS if isinstance(fields.get(key), list)]
     entries = [_lowered(entry) for entries in lists for entry in entries if isinstance(entry, dict)]
@@ -106,7 +106,7 @@ def is_conversation(value: Mapping[str, Any]) -> bool:
 
 
 def clean(text: str) -> str:
-    """The text in NFC, with "\\n" line ends, without control characters and outer white space."""
+    """Return the text in NFC, with "\\n" line endings, without control characters and outer white space."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return unicodedata.normalize("NFC", _UNWANTED.sub("", text)).strip()
 
@@ -120,7 +120,7 @@ def _first(names: tuple[str, ...], fields: Mapping[str, Any]) -> str | None:
 
 
 def _is_text(fields: Mapping[str, Any]) -> bool:
-    """Whether an item is a plain text; a question, a reply or a list of messages beside it makes it something else."""
+    """Whether an item is a plain text: it has no question, reply or list of messages."""
     others = (*QUESTIONS, *REPLIES, *MESSAGE_LISTS, *SYSTEMS, EXCHANGES, *LABELS)
     return TEXT in fields and _first(others, fields) is None
 
@@ -179,7 +179,7 @@ def _unknown_shape(fields: Mapping[str, Any]) -> _UnusableError:
 
 
 def _content(value: Any) -> str:
-    """Text as it is, numbers as they are written, a missing value as no text, a list of text parts as one text."""
+    """Return text cleaned, a number as text, a missing value as empty text, and a list of text parts as one text."""
     if isinstance(value, str):
         return clean(value)
     if value is None:
@@ -192,7 +192,7 @@ def _content(value: Any) -> str:
 
 
 def _arranged(messages: list[Message]) -> tuple[tuple[Message, ...], bool]:
-    """The messages as a conversation has them, and whether a last unanswered question was cut off."""
+    """The messages in the order of a conversation, and whether a last unanswered question was removed."""
     messages = [message for message in messages if message.content or message.role != "system"]
     system = [message for message in messages[:1] if message.role == "system"]
     turns = messages[len(system) :]
@@ -215,6 +215,6 @@ def _arranged(messages: list[Message]) -> tuple[tuple[Message, ...], bool]:
 
 
 def _domain(fields: Mapping[str, Any]) -> str:
-    """What the item itself says it is about; empty if it says nothing."""
+    """The domain that the item itself names; empty if it names none."""
     named = (fields[key] for key in DOMAINS if isinstance(fields.get(key), str))
     return next((text for text in (" ".join(clean(name).split()) for name in named) if text), "")

@@ -3,14 +3,13 @@
     0        validation_fraction            1 - test_fraction        1
     |-- validation --|------------ train ------------|---- test ----|
 
-A question's point on that line depends on the question alone: adding a file never moves another file's rows, changing
-one fraction moves rows between train and that split only, and all conversations that open with one question stand on
-one side.
+A question's point on that line depends on the question alone. Adding a file therefore never moves the conversations of
+another file, changing one fraction moves conversations between train and that split only, and all conversations that
+open with the same question are in the same split.
 
-With few conversations a split can be empty. Then the train question whose point lies nearest to that split's boundary
-moves there with all its conversations; if train itself is empty, it takes its neighbour from test, or from validation
-where test has only one. This too is decided by the questions alone, but such a question may move back when others are
-added.
+With few conversations a split can be empty. It then gets the train question whose point is nearest to its boundary,
+with all its conversations. If train itself is empty, it gets the nearest question of test, or of validation if test has
+only one. This too depends on the questions alone, but such a question may move back when others are added.
 """
 
 import hashlib
@@ -29,7 +28,7 @@ QUESTIONS_NEEDED = 3
 def divide(
     conversations: Sequence[Conversation], validation_fraction: float, test_fraction: float
 ) -> dict[str, list[Conversation]]:
-    """The conversations of each split, in the order given; no split is empty.
+    """Return the conversations of each split in their order; no split is empty.
 
     Raises:
         DataError: there are fewer than three distinct first questions.
@@ -50,7 +49,7 @@ def divide(
 
 
 def key(question: str) -> str:
-    """The question without what people vary: case, Unicode form, white space, outer punctuation."""
+    """Return the question without differences of case, Unicode form, white space and outer punctuation."""
     words = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
     start, end = 0, len(words)
     while start < end and _is_outer(words[start]):
@@ -61,8 +60,8 @@ def key(question: str) -> str:
 
 
 def point(text: str) -> float:
-    """A stable point in [0, 1)."""
-    # 48 bits: a float holds them exactly, so the quotient never rounds up to 1.
+    """Return a point in [0, 1) that depends on the text alone."""
+    # A float holds 48 bits exactly, so the quotient never rounds up to 1.
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
 
 

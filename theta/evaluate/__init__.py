@@ -1,1 +1,1 @@
-"""How good the model is: likelihood of the test split, replies to its questions, plots."""
+"""Evaluation of the model: likelihood of the test split, replies to its questions, and plots."""

@@ -1,10 +1,10 @@
-"""How likely the model finds the replies of a split.
+"""The likelihood of the replies of a split under a model.
 
-Every figure is a sum over documents divided once. A mean of the means of documents or batches would weigh a token by
-the company it happens to be in.
+Every figure is a sum over documents, divided once. A mean of the means of documents or batches would weight a token by
+the length of its document or batch.
 
-Everything is computed in float32, on a CPU and on a GPU: it costs seconds, and a difference between two runs is then
-one between their models, not between the arithmetics of two machines.
+Everything is computed in float32, on CPUs and GPUs. This costs seconds, and a difference between two runs is then a
+difference between their models, not between the arithmetic of two machines.
 """
 
 import math
@@ -32,7 +32,7 @@ class Scores:
 
     Attributes:
         nats: negative log-likelihood, float64 [documents].
-        correct: tokens that were the model's first choice, int64 [documents].
+        correct: tokens that the model predicted as the most likely, int64 [documents].
     """
 
     nats: np.ndarray
@@ -42,11 +42,11 @@ class Scores:
 def measure(
     model: GPT2LMHeadModel, store: Store, vocabulary_size: int, tokens_per_microbatch: int, device: torch.device
 ) -> Scores:
-    """Score every document of a store; several share a forward pass and do not see each other.
+    """Score every document of a store; several share a forward pass without attending to each other.
 
     Args:
-        model: in float32; columns from `vocabulary_size` on are padding.
-        tokens_per_microbatch: tokens of one forward pass, at most.
+        model: a float32 model; columns from `vocabulary_size` on are padding.
+        tokens_per_microbatch: maximum number of tokens of one forward pass.
 
     Raises:
         SettingsError: a document does not fit into a microbatch.
@@ -82,15 +82,15 @@ def _score_row(
 
 
 def figures(scores: Scores, store: Store, documents: Sequence[int]) -> Figures:
-    """The figures of some documents together.
+    """Return the figures of some documents together.
 
     Returns:
-        loss_nats_per_token: over learned tokens, the end tokens included.
-        perplexity: exp of it; None above 709 nats, where it leaves a float, as no JSON reader takes infinity.
-        bits_per_byte: bits for each UTF-8 byte of the learned text (the end token has no bytes), which compares
-            models of different vocabularies; None where there is no text.
-        token_accuracy: share of learned tokens that were the model's first choice.
-        tokens, documents: how many the figures are made from.
+        loss_nats_per_token: the mean over learned tokens, including the end tokens.
+        perplexity: exp of the loss; None above 709 nats, where it exceeds a float, because JSON has no infinity.
+        bits_per_byte: bits for each UTF-8 byte of the learned text (the end token has no bytes), which
+            makes models with different vocabularies comparable; None if there is no text.
+        token_accuracy: fraction of learned tokens that the model predicted as the most likely.
+        tokens, documents: the number of learned tokens and of documents.
     """
     chosen = list(documents)
     nats, tokens = float(scores.nats[chosen].sum()), int(store.learned_counts[chosen].sum())
@@ -107,7 +107,7 @@ def figures(scores: Scores, store: Store, documents: Sequence[int]) -> Figures:
 
 
 def documents_by_domain(store: Store) -> dict[str, list[int]]:
-    """The documents of each domain, by name; those of the smaller domains stand together under one name."""
+    """Return the documents of each domain by name; the smaller domains are combined under one name."""
     shown = domains_shown(Counter(store.domains))
     groups: dict[str, list[int]] = {}
     for document, domain in enumerate(store.domains):

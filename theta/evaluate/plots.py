@@ -1,7 +1,7 @@
-"""Images of the figures, as SVG.
+"""Plots of the figures as SVG images.
 
-`dvc plots show` draws data files with scripts from a public server, so it shows none of them offline; it always shows
-images. The same data gives the same bytes: ids come from a fixed salt, no date is written, and no matplotlibrc is read.
+`dvc plots show` draws data files with scripts from a public server, so offline it shows images only. The same data
+gives the same bytes: ids come from a fixed salt, no date is written, and no matplotlibrc is read.
 """
 
 import csv
@@ -26,7 +26,7 @@ LABEL_LETTERS = 40
 TUNED, BASE = "tab:blue", "tab:gray"
 _STYLE = {
     "svg.hashsalt": "theta",
-    "svg.fonttype": "none",  # text stays text: small files, readable differences
+    "svg.fonttype": "none",  # text stays text: small files and readable diffs
     "text.parse_math": False,  # a domain may be called "$"
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -35,14 +35,14 @@ _STYLE = {
 
 
 def loss_curves(path: Path, train: Path, validation: Path) -> None:
-    """Loss by optimizer step.
+    """Plot the loss by optimizer step.
 
     Args:
-        path: the image.
-        train, validation: dvclive's tables of a split, with the columns step and loss.
+        path: the image to write.
+        train, validation: dvclive's table of each split, with the columns step and loss.
 
     Raises:
-        DataError: one of them is missing or of another kind.
+        DataError: a table is missing or lacks these columns.
     """
     with _axes(path, width=8, height=4.5) as axes:
         for label, table, color, marker in (("train", train, BASE, ""), ("validation", validation, TUNED, "o")):
@@ -53,7 +53,7 @@ def loss_curves(path: Path, train: Path, validation: Path) -> None:
 
 
 def domain_bars(path: Path, domains: Mapping[str, Figures]) -> None:
-    """Loss of each domain, under the base and after fine-tuning."""
+    """Plot the loss of each domain, under the base and after fine-tuning."""
     with _axes(path, width=8, height=1.5 + 0.45 * len(domains)) as axes:
         places = range(len(domains))
         for offset, column, label, color in (
@@ -66,26 +66,26 @@ def domain_bars(path: Path, domains: Mapping[str, Figures]) -> None:
         axes.invert_yaxis()
         axes.set_title("Test loss by domain", loc="left")
         axes.set_xlabel("nats per token")
-        # Beside the title, where it hides no bar.
+        # Next to the title, where it hides no bar.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)
 
 
 def _label(name: str) -> str:
-    """A name of at most `LABEL_LETTERS` letters; of a longer one the beginning and the end, where names differ."""
+    """Shorten a name to `LABEL_LETTERS` characters by leaving out its middle: names often differ at both ends."""
     name = " ".join(name.split())
     half = (LABEL_LETTERS - 1) // 2
     return name if len(name) <= LABEL_LETTERS else f"{name[:half]}…{name[-half:]}"
 
 
 def length_histogram(path: Path, lengths: Path) -> None:
-    """Documents by their length.
+    """Plot the number of documents by length.
 
     Args:
-        path: the image.
-        lengths: CSV of the columns tokens (upper edge of a bin of 32 tokens) and documents.
+        path: the image to write.
+        lengths: CSV with the columns tokens (upper edge of a bin of 32 tokens) and documents.
 
     Raises:
-        DataError: it is missing or of another kind.
+        DataError: the CSV is missing or lacks these columns.
     """
     with _axes(path, width=8, height=4) as axes:
         columns = _read(lengths, ("tokens", "documents"), delimiter=",")
@@ -96,9 +96,9 @@ def length_histogram(path: Path, lengths: Path) -> None:
 
 @contextmanager
 def _axes(path: Path, *, width: float, height: float) -> Iterator["Axes"]:
-    """Axes to draw on, saved to `path` at the end; sizes in inches."""
+    """Yield axes to draw on and save the figure to `path` at the end; sizes are in inches."""
     with mpl.rc_context(), warnings.catch_warnings():
-        # The viewer has the letters that matplotlib's own font lacks: the text of an SVG names its characters.
+        # Letters that matplotlib's own font lacks are drawn by the viewer, because an SVG holds its texts as text.
         warnings.filterwarnings("ignore", message="Glyph .* missing from font", category=UserWarning)
         mpl.rcdefaults()
         mpl.rcParams.update(_STYLE)
@@ -109,12 +109,12 @@ def _axes(path: Path, *, width: float, height: float) -> Iterator["Axes"]:
 
 
 def _read(path: Path, names: tuple[str, ...], *, delimiter: str) -> dict[str, list[float]]:
-    """Columns of numbers of a file with a header line."""
+    """Read columns of numbers from a file with a header line."""
     try:
         with path.open(encoding="utf-8", newline="") as lines:
             rows = list(csv.DictReader(lines, delimiter=delimiter))
         return {name: [float(row[name]) for row in rows] for name in names}
     except FileNotFoundError:
-        raise DataError(f"{path} does not exist; `dvc repro` makes it.") from None
+        raise DataError(f"{path} does not exist; run `dvc repro` to create it.") from None
     except (KeyError, TypeError, ValueError):
-        raise DataError(f"{path} lacks numbers in {' or '.join(names)}; `dvc repro` makes it again.") from None
+        raise DataError(f"{path} lacks numbers in {' or '.join(names)}; run `dvc repro` to recreate it.") from None

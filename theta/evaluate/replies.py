@@ -1,7 +1,7 @@
-"""What the model itself says to questions of the test split, beside what it should have said.
+"""The model's own replies to questions of the test split, next to the reference replies.
 
-Sampled replies are judged by figures that need no other model: likeness to the reference (chrF), repetition, whether
-and when the reply ends. They are for comparing runs; how good a reply is, only reading it tells.
+Sampled replies are measured by figures that need no other model: similarity to the reference (chrF), repetition, and
+whether and when the reply ends. They serve to compare runs; to judge how good a reply is, read it.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -27,16 +27,16 @@ class Answered:
 
     @property
     def reference(self) -> str:
-        """What the conversation says in this place."""
+        """The last reply of the conversation."""
         return self.conversation.messages[-1].content
 
     @property
     def chrf(self) -> float:
-        """Likeness of the reply to the reference, 0 to 100; see `figures`."""
+        """Similarity of the reply to the reference, 0 to 100; see `figures`."""
         return float(CHRF().sentence_score(self.reply.text, [self.reference]).score)
 
     def to_json(self) -> dict[str, Any]:
-        """The form of an entry of `metrics/replies.yaml`."""
+        """Return the object that an entry of `metrics/replies.yaml` holds."""
         value = self.conversation.to_json()
         return {
             "domain": value["domain"],
@@ -53,21 +53,21 @@ class Answered:
 def answer(
     model: ThetaModel, conversations: Iterable[Conversation], *, replies: int, batch_size: int, seed: int
 ) -> list[Answered]:
-    """Let the model write the last reply of some conversations, with the parameters it recommends.
+    """Let the model write the last reply of some conversations, with its own generation settings.
 
     Args:
-        conversations: the test split, in its order.
-        replies: how many to answer, drawn evenly over domains. There may be fewer: prompts that leave no room for a
-            reply are passed over, and so are plain texts, which ask nothing. Of texts alone there are none.
-        batch_size: replies written side by side.
-        seed: the same seed gives the same replies.
+        conversations: the test split, in order.
+        replies: number of conversations to answer, drawn evenly over domains. There may be fewer, because plain texts
+            and prompts that leave no room for a reply are skipped; a split of plain texts alone gives none.
+        batch_size: number of replies generated in parallel.
+        seed: seed of the sampling; the same seed gives the same replies.
 
     Raises:
         DataError: no prompt leaves room for a reply.
     """
-    asking = [each for each in conversations if not each.is_text]
-    chosen = list(islice((each for each in by_turns(asking) if _fits(each, model)), replies))
-    if asking and not chosen:
+    chats = [each for each in conversations if not each.is_text]
+    chosen = list(islice((each for each in by_turns(chats) if _fits(each, model)), replies))
+    if chats and not chosen:
         raise DataError("No conversation of the test split has a question short enough to be answered by the model.")
     prompts = [each.messages[:-1] for each in chosen]
     written = model.generate_batch(prompts, batch_size=batch_size, seed=seed)
@@ -75,7 +75,7 @@ def answer(
 
 
 def by_turns(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
-    """The first conversation of each domain (by name), then the second of each, and so on."""
+    """Yield the first conversation of each domain (sorted by name), then the second of each, and so on."""
     domains: dict[str, list[Conversation]] = {}
     for conversation in conversations:
         domains.setdefault(conversation.domain, []).append(conversation)
@@ -97,18 +97,17 @@ def _fits(conversation: Conversation, model: ThetaModel) -> bool:
 
 
 def figures(answers: Sequence[Answered]) -> Figures:
-    """The figures of all replies together.
+    """Return the figures of all replies together.
 
     Returns:
-        replies: how many.
-        chrf: F-score of character n-grams of 1 to 6 against the references, recall weighing twice, 0 to 100
+        replies: the number of replies. Without replies this is the only figure.
+        chrf: F-score of character n-grams of 1 to 6 against the references, with recall weighted twice, 0 to 100
             (Popović 2015, 2016; as sacrebleu computes it over a corpus).
-        repetition_rate: share of the pairs of neighbouring words that stood in the same reply before. Pairs, because
-            no_repeat_ngram_size rules out longer repeats, and a share of those would always be zero.
-        ended_rate: share of replies that the model ended, and not the limit.
-        length_ratio: words of the replies by words of the references.
-        empty: replies without any text.
-        Without replies only their number.
+        repetition_rate: fraction of the pairs of adjacent words that occurred earlier in the same reply. Pairs, because
+            no_repeat_ngram_size rules out longer repeats, so that their rate would always be zero.
+        ended_rate: fraction of replies that the model ended itself, before the limit.
+        length_ratio: words of the replies divided by words of the references.
+        empty: number of replies without any text.
     """
     if not answers:
         return {"replies": 0}
@@ -125,7 +124,7 @@ def figures(answers: Sequence[Answered]) -> Figures:
 
 
 def _word_pairs(text: str) -> tuple[int, int]:
-    """How many pairs of neighbouring words a text has, and how many of them it had before."""
+    """The number of pairs of adjacent words in a text, and how many of them occurred earlier in it."""
     pairs = list(pairwise(text.lower().split()))
     return len(pairs), len(pairs) - len(set(pairs))
 

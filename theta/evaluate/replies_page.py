@@ -1,8 +1,8 @@
 """metrics/replies.yaml: the replies, for people and for programs.
 
-YAML holds any text exactly and is still easy to read: texts are indented blocks with long lines folded, and what does
-not print is escaped. DVC reads it too, so it can restore the file from its run cache (see dvc.yaml) and plot chrF by
-length.
+YAML holds any text exactly and is still easy to read: texts are indented blocks with long lines folded, and characters
+that do not print are escaped. DVC reads YAML too, so it can restore the file from its run cache (see dvc.yaml) and plot
+chrF by length.
 """
 
 from collections.abc import Sequence
@@ -23,14 +23,14 @@ COLUMNS = 100
 
 
 class _Emitter(Emitter):
-    """An emitter that folds blocks only: some texts that are folded within quotes read back with other spaces."""
+    """An emitter that folds blocks only: some texts folded within quotes read back with different spaces."""
 
     def write_double_quoted(self, text: str, split: bool = False) -> None:  # noqa: ARG002 - its caller passes True
         super().write_double_quoted(text, split=False)
 
 
 def page(answers: Sequence[Answered]) -> str:
-    """The page: a list with an entry for each reply, as `Answered.to_json` describes it."""
+    """Return the page: a list with an entry for each reply, as `Answered.to_json` returns it."""
     yaml = YAML(typ="safe", pure=True)
     yaml.Emitter = _Emitter
     yaml.default_flow_style = False
@@ -48,7 +48,7 @@ def page(answers: Sequence[Answered]) -> str:
 
 
 def _text(representer: "SafeRepresenter", text: str) -> "ScalarNode":
-    """A scalar that reads back as `text`: in a block where that is exact, else in quotes, with escapes."""
+    """A scalar that reads back as `text`: a block where that is exact, otherwise quoted with escapes."""
     return representer.represent_scalar("tag:yaml.org,2002:str", text, style=_style(text))
 
 

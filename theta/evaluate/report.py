@@ -11,12 +11,12 @@ from theta.evaluate.likelihood import Figures, Scores, documents_by_domain, figu
 from theta.tokens.store import Store
 
 SIGNIFICANT_DIGITS = 6
-"""About the precision of float32; further digits change with the order of a sum."""
+"""About the precision of float32; further digits depend on the order of a sum."""
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
 def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict[str, Any]:
-    """All figures, rounded.
+    """Return all figures, rounded.
 
     Args:
         store: the test split.
@@ -51,14 +51,14 @@ def _domain(store: Store, tuned: Scores, base: Scores, documents: Sequence[int])
 
 
 def rounded(value: Any) -> Any:
-    """The same value with every float in it rounded to the significant digits."""
+    """Return the value with every float in it rounded to `SIGNIFICANT_DIGITS`."""
     if isinstance(value, Mapping):
         return {key: rounded(each) for key, each in value.items()}
     return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if isinstance(value, float) else value
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """The figures in one line."""
+    """Return the figures in one line."""
     test, base, replies = results["test"], results["base"], results["replies"]
     loss = f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f})"
     if not replies["replies"]:

@@ -6,11 +6,11 @@ from theta.settings import Settings
 
 
 class EvaluateSettings(Settings):
-    """How the test split is read."""
+    """How the test split is evaluated."""
 
     replies: int = Field(ge=1, le=10_000)
-    """Test conversations whose last reply the model writes itself; drawn evenly over domains."""
+    """Number of test conversations whose last reply the model writes itself, drawn evenly over domains."""
     prompts_per_batch: int = Field(ge=1, le=1024)
-    """Replies written side by side; lower it to need less memory."""
+    """Number of replies generated in parallel; a lower value needs less memory."""
     seed: int = Field(ge=0, lt=2**63)
     """Seed of the sampled replies."""

@@ -1,1 +1,1 @@
-"""The folder that other readers open: bundle, card, verification, release."""
+"""The exported folder that other readers open: bundle, model card, verification and release."""

@@ -1,8 +1,8 @@
-"""The folder that every Hugging Face reader opens, older versions included.
+"""The exported folder, which every Hugging Face reader opens, including older versions.
 
 Both weight files hold the same tensors under the same names. The output matrix is the embedding (tied), so neither file
-holds it: every reader of GPT-2 ties it by config.json, and a second name would make the two files differ, because
-safetensors refuses shared memory.
+stores it: every reader of GPT-2 ties it as config.json says, and a second name would make the two files differ, because
+safetensors refuses tensors that share memory.
 """
 
 import shutil
@@ -49,20 +49,20 @@ def write(
     """Write all files into a new folder.
 
     Args:
-        folder: must not exist; callers replace an older one by `theta.files.replacing_folder`.
-        model: without padding rows; it is not changed.
-        generation: the parameters that readers sample with by default.
+        folder: must not exist; callers replace an older one with `theta.files.replacing_folder`.
+        model: a model without padding rows; it is not changed.
+        generation: the default sampling parameters of readers.
         dtype: number format of the weight files.
         card: text of README.md.
 
     Raises:
-        ExportError: model and vocabulary do not belong together.
+        ExportError: model and vocabulary do not match.
         StorageError: a file cannot be written.
     """
     if model.config.vocab_size != vocabulary.size:
         raise ExportError(
             f"The checkpoint has {model.config.vocab_size} embeddings and the tokenizer {vocabulary.size} tokens; "
-            "run `dvc repro` so that both are of one run."
+            "run `dvc repro` so that both come from one run."
         )
     vocabulary.save(folder, model.config.n_positions)
     ids = special_ids(vocabulary)
@@ -71,14 +71,14 @@ def write(
     tensors = dict(stored_tensors(model, dtype))
     with writing(folder / SAFETENSORS):
         save_file(tensors, folder / SAFETENSORS, metadata={"format": "pt"})
-        shutil.copymode(folder / "config.json", folder / SAFETENSORS)  # safetensors makes it readable by its owner only
+        shutil.copymode(folder / "config.json", folder / SAFETENSORS)  # safetensors lets only the owner read it
     with writing(folder / PICKLED):
-        torch.save(tensors, folder / PICKLED)  # it holds its own name: the same name gives the same bytes
+        torch.save(tensors, folder / PICKLED)  # the file contains its own name: the same name gives the same bytes
     write_text(folder / "README.md", card)
 
 
 def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
-    """The ids for config.json and generation_config.json: a reply ends with the end token, not with end of text."""
+    """Return the ids for config.json and generation_config.json: a reply ends with `END`, not with end-of-text."""
     end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
     return {
         "bos_token_id": vocabulary.end_id if end_of_text is None else end_of_text,
@@ -88,16 +88,16 @@ def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
 
 
 def stored_tensors(model: GPT2LMHeadModel, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
-    """The tensors of the weight files with their names: contiguous and without shared memory, as both formats want."""
+    """Yield the named tensors of the weight files, contiguous and without shared memory, as both formats require."""
     for name, tensor in model.state_dict().items():
         if name != OUTPUT_MATRIX:
             yield name, tensor.detach().to("cpu", dtype, copy=True).contiguous()
 
 
 def _config(model: GPT2LMHeadModel, dtype: torch.dtype, ids: Mapping[str, int]) -> dict[str, Any]:
-    """The model's config without the keys that older versions of transformers left in configs of the hub.
+    """The model's config without the keys that older versions of transformers left in configs on the hub.
 
-    `task_specific_params` of gpt2 would override generation_config.json in pipelines.
+    For example, gpt2's `task_specific_params` would override generation_config.json in pipelines.
     """
     config: dict[str, Any] = model.config.to_diff_dict()
     for stale in ("_name_or_path", "_attn_implementation", "task_specific_params", "torch_dtype"):

@@ -11,12 +11,12 @@ NOT_MEASURED = "Not measured."
 
 
 def facts_table(facts: Section) -> str:
-    """A table with a row for each value; the name of a nested value is its path."""
+    """Return a table with a row for each value; the name of a nested value is its path."""
     return table(("what", "value"), list(_flat(facts))) if facts else NOT_MEASURED
 
 
 def splits_table(tokenize: Section) -> str:
-    """A table with a column for each split, the largest split first."""
+    """Return a table with a column for each split, the largest split first."""
     if tokenize is None:
         return NOT_MEASURED
     splits = sorted(tokenize, key=lambda split: -tokenize[split]["documents"])
@@ -25,7 +25,7 @@ def splits_table(tokenize: Section) -> str:
 
 
 def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Nested values as rows, with the keys of each path joined by points."""
+    """Nested values as rows, with the keys of each path joined by dots."""
     for name, value in facts.items():
         if isinstance(value, Mapping):
             yield from _flat(value, f"{prefix}{name}.")
@@ -34,7 +34,7 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [header, ["---"] * len(header), *([plain(_words(cell)) for cell in row] for row in rows)]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
@@ -48,5 +48,5 @@ def _words(value: Any) -> str:
 
 
 def plain(text: str) -> str:
-    """Text that Markdown shows as it is, in a heading or a table's cell; `_` within a word needs no escape."""
+    """Escape text for a heading or a table cell of Markdown; `_` within a word needs no escape."""
     return re.sub(r"([\\`*{}\[\]<>#|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))

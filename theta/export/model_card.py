@@ -1,6 +1,6 @@
-"""The model card, README.md of the exported folder: use, data, training, figures, limits, where it comes from.
+"""The model card, README.md of the exported folder: use, data, training, figures, limits and provenance.
 
-A figure that was not measured is shown as not measured. The card holds no date: the same model gives the same card.
+Figures that were not measured are marked as such. The card has no date: the same model gives the same card.
 """
 
 import json
@@ -24,9 +24,9 @@ class Facts:
         parameters: number of parameters of the network.
         config: its config.json.
         dtype: number format of its weights.
-        generation: how replies are sampled.
+        generation: the default sampling parameters.
         revision: the project's revision, as `git_revision` returns it.
-        prepare, tokenize, train, evaluate: the metrics of these stages.
+        prepare, tokenize, train, evaluate: the metrics of the stages.
         provenance: provenance.json of the checkpoint.
     """
 
@@ -78,18 +78,18 @@ written = model.generate(**prompt)
 print(tokenizer.decode(written[0, prompt["input_ids"].shape[1] :], skip_special_tokens=True))
 ```
 
-Replies are sampled by generation_config.json unless told otherwise. (Theta applies the last two to the reply alone, and
-the penalty to log-probabilities; transformers counts the question too, so that its replies differ a little.)
+By default, replies are sampled with the parameters in generation_config.json. (Theta applies the last two to the reply
+alone, and the penalty to log-probabilities; transformers counts the question too, so its replies differ a little.)
 
 $generation
 
 ## Data
 
-Conversations after cleaning, by split, and what was dropped:
+Conversations after cleaning, by split, and the dropped items:
 
 $prepare
 
-Tokens (documents are whole conversations, or parts of long ones; only replies are learned):
+Tokens (documents are conversations, or parts of long ones; only replies are learned):
 
 $tokenize
 
@@ -109,11 +109,11 @@ $evaluation
 
 ## Limits
 
-- It says what is likely, not what is true, and it is never unsure. Check what it says before acting on it.
-- It knows the subjects of its conversations and what its base had read; elsewhere it makes things up.
-- Prompt and reply together hold $positions tokens; of a longer conversation the oldest part is forgotten.
-- No filter stands between it and its reader. It repeats the biases of its data.
-- The license of the base and of the conversations holds for it too; this card does not know them.
+- It writes what is likely, not what is true, and it never sounds unsure. Check its answers before acting on them.
+- It knows the subjects of its conversations and the texts of its base; about anything else it makes things up.
+- Prompt and reply together have at most $positions tokens; the oldest part of a longer conversation is dropped.
+- Its replies are not filtered. It repeats the biases of its data.
+- The licenses of the base and of the conversations apply to it too; this card does not know them.
 
 ## Provenance
 
@@ -124,7 +124,7 @@ $provenance
 
 
 def card(facts: Facts) -> str:
-    """The text of the card."""
+    """Return the text of the card."""
     provenance = dict(facts.provenance or {})
     settings = provenance.pop("settings", None)
     base = provenance.get("base", {})
@@ -150,9 +150,10 @@ def card(facts: Facts) -> str:
 
 
 def git_revision(folder: Path) -> str:
-    """The commit of the project in `folder`, with "+changes" if its files are not those of the commit.
+    """Return the commit of the project in `folder`, with "+changes" if its files differ from that commit.
 
-    Metrics and dvc.lock do not count as changes: the run that asks has just changed them. Without git it is "unknown".
+    Metrics and dvc.lock do not count as changes, because the current run has just changed them. Without git the result
+    is "unknown".
     """
     commit = _git(folder, "rev-parse", "HEAD")
     changes = _git(folder, "status", "--porcelain", "--", ".", ":(exclude)metrics", ":(exclude)dvc.lock")
@@ -170,7 +171,7 @@ def _git(folder: Path, *arguments: str) -> str | None:
 
 
 def _front_matter(name: str, base: Mapping[str, Any]) -> str:
-    """YAML for the hub, without license and language: those of base and data are not known."""
+    """YAML for the hub, without license and language, because those of base and data are not known."""
     lines = [
         "library_name: transformers",
         "pipeline_tag: text-generation",
@@ -181,7 +182,7 @@ def _front_matter(name: str, base: Mapping[str, Any]) -> str:
 
 
 def _quoted(text: str) -> str:
-    """A YAML string: a JSON string, but with an emoji as it is: YAML does not join the two halves of JSON's escape."""
+    """A YAML string: a JSON string with emoji unescaped, because YAML does not join the two halves of JSON's escape."""
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -205,6 +206,6 @@ def _evaluation(evaluate: Section) -> str:
     return "\n\n".join([
         table(("figure", "fine-tuned", "base"), [(name, test[name], base[name]) for name in test]),
         table(("domain", "loss", "base loss", "documents"), domains),
-        "Replies that it wrote to questions of the test split:",
+        "Figures of its replies to questions of the test split:",
         facts_table(evaluate["replies"]),
     ])  # fmt: skip

@@ -10,7 +10,7 @@ from theta.generate.folder import lacking
 
 
 def release(model: Path, output: Path, day: date) -> Path:
-    """Copy `model` to `output`/theta_enhanced_YYYYMMDD/theta_final, whole or not at all.
+    """Copy `model` to `output`/theta_enhanced_YYYYMMDD/theta_final, completely or not at all.
 
     Args:
         model: a folder that the export stage wrote.
@@ -21,18 +21,18 @@ def release(model: Path, output: Path, day: date) -> Path:
         The new folder.
 
     Raises:
-        ExportError: `model` is missing or not whole, or there is a release of that day.
+        ExportError: `model` is missing or incomplete, or there is already a release of that day.
         StorageError: the copy cannot be written.
     """
     if not model.is_dir():
-        raise ExportError(f"{model} is not a folder; `dvc repro` makes models/theta_final.")
+        raise ExportError(f"{model} is not a folder; run `dvc repro` to create models/theta_final.")
     if absent := lacking(model):
-        raise ExportError(f"{model} lacks {', '.join(absent)}; `dvc repro export` writes a whole folder.")
+        raise ExportError(f"{model} lacks {', '.join(absent)}; run `dvc repro export` to write it completely.")
     target = output / f"theta_enhanced_{day:%Y%m%d}" / "theta_final"
     if target.exists():
-        raise ExportError(f"{target} exists already and is left as it is; rename or remove {target.parent} first.")
+        raise ExportError(f"{target} already exists and was not changed; rename or remove {target.parent} first.")
     with replacing_folder(target) as temporary:
-        # Not by copytree, which names the files that failed in one message of thousands of letters.
+        # copytree would name all files that failed in a single message of thousands of characters.
         temporary.mkdir()
         for file in sorted(model.rglob("*")):
             copy = temporary / file.relative_to(model)
@@ -40,5 +40,5 @@ def release(model: Path, output: Path, day: date) -> Path:
                 copy.mkdir()
             else:
                 with writing(copy):
-                    shutil.copyfile(file, copy)  # contents only: DVC may keep its outs as read-only links
+                    shutil.copyfile(file, copy)  # without modes: DVC may keep its outs as read-only links
     return target

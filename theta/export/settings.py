@@ -8,9 +8,9 @@ from theta.settings import Settings
 
 
 class ExportSettings(Settings):
-    """What the exported folder holds."""
+    """Contents of the exported folder."""
 
     dtype: Literal["float32", "bfloat16", "float16"]
-    """Number format of the exported weights; float32 keeps the checkpoint's logits to the bit."""
+    """Number format of the exported weights; float32 keeps the checkpoint's logits exactly."""
     model_name: str = Field(min_length=1)
-    """Name in the model card."""
+    """Name of the model in the model card."""

@@ -1,7 +1,7 @@
-"""Opens an exported folder with transformers alone, as other people will, and compares it with the checkpoint.
+"""Open an exported folder with transformers alone, as other people will, and compare it with the checkpoint.
 
-The weights are compared bit for bit: rounding to the exported number format is the only change allowed. The logits
-are compared too, because a wrong config reads right weights wrongly.
+The weights are compared bit for bit: only rounding to the exported number format is allowed. The logits are compared
+too, because a wrong config would interpret the right weights wrongly.
 """
 
 from pathlib import Path
@@ -23,10 +23,10 @@ from theta.export.bundle import FILES, special_ids, stored_tensors
 from theta.tokens.vocabulary import Vocabulary
 
 FLOAT32_TOLERANCE = 1e-5
-"""Largest difference of a logit. The same weights and code give the same bits; this allows another order of a sum."""
+"""Largest allowed difference of a logit. The same weights and code give equal bits; a sum in another order may not."""
 ROUNDINGS = 8
-"""Logits of 16-bit weights may differ by this many roundings of the largest logit: each layer adds some, and most
-cancel out. A wrong config changes logits by far more."""
+"""Logits of 16-bit weights may differ by this many rounding errors of the largest logit: each layer adds some, and most
+cancel out. A wrong config changes logits far more."""
 
 PROMPTS = (
     (Message("user", "What is machine learning?"),),
@@ -45,22 +45,22 @@ PROMPTS = (
         Message("user", "\t谢谢！1９ ½ ﬁ Ⅳ e\u0301 ＡＢＣ👩‍💻👍🏽\u200b "),
     ),
 )
-"""Several turns, a system message, code, numbers, tabs, line ends, blanks at the ends, letters outside ASCII, emoji,
-and characters that normalizers change."""
+"""Prompts with several turns, a system message, code, numbers, tabs, line endings, outer spaces, letters outside ASCII,
+emoji, and characters that normalizers change."""
 
 
 def verify(folder: Path, model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: torch.dtype) -> float:
     """Check a folder that `bundle.write` wrote.
 
     Args:
-        model: the checkpoint's, in float32 on the CPU.
+        model: the checkpoint's model, in float32 on the CPU.
         dtype: the number format of the weight files.
 
     Returns:
         The largest difference between a logit of the checkpoint and one of the folder.
 
     Raises:
-        ExportError: saying what is missing or differs.
+        ExportError: the folder lacks something or differs from the checkpoint.
     """
     if absent := [name for name in FILES if not (folder / name).is_file()]:
         raise ExportError(f"The exported folder lacks {', '.join(absent)}.")
@@ -71,13 +71,13 @@ def verify(folder: Path, model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: 
 
 
 def check_base_tokenizer(descriptor: dict[str, Any]) -> None:
-    """See, before any training, that transformers will read the exported tokenizer of a base as training reads it.
+    """Check, before any training, that transformers will read the exported tokenizer of a base as training does.
 
     Args:
-        descriptor: `models/base/tokenizer.json`, made by the fetch stage.
+        descriptor: the content of `models/base/tokenizer.json`, which the fetch stage writes.
 
     Raises:
-        BaseModelError: it will not.
+        BaseModelError: transformers would read it differently.
         DataError: the tokenizer cannot be used at all.
     """
     vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
@@ -104,13 +104,13 @@ def _check_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
         messages = [{"role": message.role, "content": message.content} for message in prompt]
         found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
         if list(found) != (ids := vocabulary.encode(list(render_prompt(prompt)))[0]):
-            raise ExportError(f"The exported chat template gives {list(found)} for {messages}, training saw {ids}.")
+            raise ExportError(f"The exported chat template gives {list(found)} for {messages}, training used {ids}.")
 
 
 def _check_generation(folder: Path, vocabulary: Vocabulary) -> None:
     try:
         config = GenerationConfig.from_pretrained(folder, local_files_only=True)
-        config.validate(strict=True)  # what are warnings otherwise
+        config.validate(strict=True)  # strict turns warnings into errors
     except (OSError, ValueError) as fault:
         raise ExportError(f"The exported generation_config.json is not valid: {reason(fault)}") from fault
     for name, wanted in special_ids(vocabulary).items():
@@ -126,7 +126,7 @@ def _check_weights(
     dtype: torch.dtype,
     wanted: list[Tensor],
 ) -> float:
-    """Check one weight file with config.json; returns the largest difference of a logit."""
+    """Check one weight file with config.json, and return the largest difference of a logit."""
     loaded = _load(folder, name)
     for key, value in special_ids(vocabulary).items():
         if (found := getattr(loaded.config, key)) != value:
@@ -136,9 +136,9 @@ def _check_weights(
     kept = loaded.state_dict()
     for key, tensor in stored_tensors(model, dtype):
         if not tensor.isfinite().all():
-            raise ExportError(f"{key} is out of the range of {dtype}; set export.dtype to float32 or bfloat16.")
+            raise ExportError(f"{key} has values out of the range of {dtype}; set export.dtype to float32 or bfloat16.")
         if key not in kept or not torch.equal(kept[key], tensor):
-            raise ExportError(f"{key} in {name} is not what the checkpoint holds.")
+            raise ExportError(f"{key} in {name} differs from the checkpoint.")
     loaded.float()
     found_logits = [_logits(loaded, vocabulary, prompt) for prompt in PROMPTS]
     difference = max(float((a - b).abs().max()) for a, b in zip(wanted, found_logits, strict=True))
@@ -150,7 +150,7 @@ def _check_weights(
 
 
 def _load(folder: Path, name: str) -> GPT2LMHeadModel:
-    """The model that transformers loads from one of the two weight files, with no option but the choice of the file."""
+    """The model that transformers loads from one of the two weight files, with default options."""
     try:
         loaded = AutoModelForCausalLM.from_pretrained(
             folder, local_files_only=True, use_safetensors=name == SAFETENSORS
@@ -164,7 +164,7 @@ def _load(folder: Path, name: str) -> GPT2LMHeadModel:
 
 @torch.inference_mode()
 def _logits(model: GPT2LMHeadModel, vocabulary: Vocabulary, prompt: tuple[Message, ...]) -> Tensor:
-    """[1, tokens, vocabulary]."""
+    """Logits of a prompt, [1, tokens, vocabulary]."""
     ids = vocabulary.encode(list(render_prompt(prompt)))[0]
     logits: Tensor = model.eval()(torch.tensor([ids])).logits
     return logits

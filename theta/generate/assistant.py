@@ -1,4 +1,4 @@
-"""`ThetaModel`: a model folder that answers.
+"""`ThetaModel`: replies from the model of a folder.
 
 model = ThetaModel.load("models/theta_final")
 model.generate("What is machine learning?", max_length=200, temperature=0.8)
@@ -28,27 +28,31 @@ from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the model answers to one prompt."""
+    """The reply to one prompt."""
 
     text: str
     tokens: int
-    """Tokens of the text; the end token is not counted."""
+    """Number of tokens of the text, without the end token."""
     ended: bool
-    """Whether the model ended it, and not the limit."""
+    """Whether the model ended the reply, rather than a limit."""
 
 
 class ThetaModel:
     """A model with its vocabulary and the parameters it recommends.
 
-    Every method takes the parameters of `GenerationSettings` by name; absent or None means what the model recommends.
-    With a `seed` the same call gives the same reply. A value out of its range is a SettingsError, a conversation that
-    cannot be answered a GenerationError.
+    Every method takes the parameters of `GenerationSettings` by name; absent or None selects the value that the model
+    recommends. With a `seed`, the same call gives the same reply. A value out of its range raises a SettingsError, a
+    conversation that cannot be answered a GenerationError.
     """
 
     def __init__(
         self, model: GPT2LMHeadModel, vocabulary: Vocabulary, settings: GenerationSettings | None = None
     ) -> None:
-        """Answer from a model in memory, which is put into eval mode."""
+        """Use a model in memory, which is put into eval mode.
+
+        Raises:
+            GenerationError: the model has fewer embeddings than the vocabulary has tokens.
+        """
         if model.config.vocab_size < vocabulary.size:
             raise GenerationError(
                 f"The model has {model.config.vocab_size} embeddings and the tokenizer {vocabulary.size} tokens; "
@@ -65,16 +69,16 @@ class ThetaModel:
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "ThetaModel":
-        """Load a folder that Theta exported, such as models/theta_final; no hub is asked.
+        """Load a folder that Theta exported, such as models/theta_final, without a network.
 
         Args:
             path: the folder.
-            device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ... In bfloat16 on a CUDA device
-                that computes in it, else in float32.
+            device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ... The model is in bfloat16 on a
+                CUDA device that supports it, otherwise in float32.
 
         Raises:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
-            SettingsError: its generation_config.json is out of the ranges.
+            SettingsError: a value of its generation_config.json is out of range.
         """
         if not isinstance(path, str | PathLike):
             raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
@@ -96,7 +100,7 @@ class ThetaModel:
         *,
         seed: int | None = None,
     ) -> str:
-        """The reply to one question, alone."""
+        """Return the reply to one question, without the question."""
         return self.chat(
             prompt,
             seed=seed,
@@ -109,11 +113,11 @@ class ThetaModel:
         )
 
     def chat(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> str:
-        """The reply to a conversation: `Message`s or {"role", "content"} mappings, ending with the user's."""
+        """Return the reply to a conversation: `Message`s or {"role", "content"} mappings, ending with the user's."""
         return "".join(self.stream(messages, seed=seed, **parameters))
 
     def stream(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> Iterator[str]:
-        """The same reply as `chat` in pieces, as they are written; a piece never breaks a character."""
+        """Yield the reply of `chat` in pieces as it is written; a piece never splits a character."""
         settings = self.settings.replaced(**parameters)
         steps = self._decode([self._prompt_ids(messages, settings)], settings, _generator(seed))
         return text_pieces((id_ for [id_] in steps if id_ is not None), self.vocabulary)
@@ -126,10 +130,10 @@ class ThetaModel:
         seed: int | None = None,
         **parameters: Unpack[Parameters],
     ) -> list[Reply]:
-        """Replies to many conversations, in their order.
+        """Return the replies to many conversations, in their order.
 
-        Prompts of similar lengths are answered side by side. Each has its own random numbers, so a larger
-        `batch_size` gives the same replies, but for rounding.
+        Prompts of similar lengths are answered side by side. Each has its own random numbers, so `batch_size` changes
+        replies by rounding only.
         """
         if not _is_number(batch_size) or batch_size < 1:
             raise SettingsError(f"batch_size is {batch_size!r}, allowed is a whole number of at least 1.")
@@ -170,20 +174,20 @@ class ThetaModel:
 
 
 def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
-    """The text of `ids` as it becomes certain.
+    """Yield the text of `ids` as soon as it is certain.
 
-    A byte-level token may end within a character, which decodes to U+FFFD until its last byte is there; so what ends
-    in U+FFFD is held back.
+    A byte-level token may end within a character, which decodes to U+FFFD until its last byte arrives; so text that
+    ends in U+FFFD is held back.
     """
-    said: list[int] = []
+    seen: list[int] = []
     shown = 0
     for id_ in ids:
-        said.append(id_)
-        certain = vocabulary.decode(said).rstrip("\N{REPLACEMENT CHARACTER}")
+        seen.append(id_)
+        certain = vocabulary.decode(seen).rstrip("\N{REPLACEMENT CHARACTER}")
         if len(certain) > shown:
             yield certain[shown:]
             shown = len(certain)
-    if rest := vocabulary.decode(said)[shown:]:
+    if rest := vocabulary.decode(seen)[shown:]:
         yield rest
 
 
@@ -196,7 +200,7 @@ def _generator(seed: int | None) -> torch.Generator | None:
 
 
 def _is_number(value: object) -> bool:
-    """Whether a caller's value is a whole number; Python counts True as 1."""
+    """Whether a caller's value is a whole number; for Python, True is one."""
     return isinstance(value, int) and not isinstance(value, bool)
 
 
@@ -227,7 +231,7 @@ def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
         )
     except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
         raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
-    # transformers would fill them with random numbers.
+    # transformers fills missing weights with random numbers.
     if missing := sorted(report["missing_keys"]):
         raise GenerationError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; export the model again.")
     return model.to(device)

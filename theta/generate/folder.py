@@ -1,4 +1,4 @@
-"""What a folder must hold to be answered from: checked before the seconds that torch and transformers take."""
+"""Check a model folder before torch and transformers are imported, which takes seconds."""
 
 import json
 from pathlib import Path
@@ -7,31 +7,31 @@ from theta.bases.weight_files import PICKLED, SAFETENSORS
 from theta.errors import GenerationError
 
 WEIGHTS = (SAFETENSORS, PICKLED)
-"""Either will do; with both, readers take the first."""
+"""Either file suffices; with both, readers take the first."""
 
 
 def lacking(folder: Path) -> list[str]:
-    """The files that `folder` lacks to be a model, in words; empty when it is whole."""
+    """Describe the files that `folder` lacks to be a model; empty if it is complete."""
     absent = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
     return absent if any((folder / name).is_file() for name in WEIGHTS) else [*absent, " or ".join(WEIGHTS)]
 
 
 def check(folder: Path) -> None:
-    """See that `folder` holds a GPT-2 model with its tokenizer.
+    """Check that `folder` holds a GPT-2 model with its tokenizer.
 
     Raises:
-        GenerationError: the folder or a file is missing, or it is a model of another kind.
+        GenerationError: the folder or a file is missing, or the model is of another kind.
     """
     if not folder.is_dir():
         raise GenerationError(
             f"{folder} is not a folder; give one that Theta exported, such as models/theta_final, "
-            "which `dvc repro` makes."
+            "which `dvc repro` writes."
         )
     if absent := lacking(folder):
-        raise GenerationError(f"{folder} lacks {', '.join(absent)}; `dvc repro export` writes a whole folder.")
+        raise GenerationError(f"{folder} lacks {', '.join(absent)}; `dvc repro export` writes a complete folder.")
     try:
         kind = json.loads((folder / "config.json").read_text(encoding="utf-8"))["model_type"]
     except (ValueError, KeyError, TypeError):
-        raise GenerationError(f"{folder / 'config.json'} is no model config; export the model again.") from None
+        raise GenerationError(f"{folder / 'config.json'} is not a model config; export the model again.") from None
     if kind != "gpt2":
         raise GenerationError(f"{folder} holds a model of type {kind!r}; Theta answers from GPT-2 models.")

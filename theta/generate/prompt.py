@@ -1,7 +1,7 @@
 """Conversations that fit the model's positions, with room for the reply.
 
 [system | exchange 1 | exchange 2 | last question <|assistant|>| reply ... ]
-'------'              the oldest exchanges give way first       '--------'
+'------'            the oldest exchanges are dropped first      '--------'
   kept                                                        at least the reserve
 """
 
@@ -18,10 +18,12 @@ Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 
 
 def to_messages(prompt: Prompt) -> list[Message]:
-    """The prompt as checked messages: perhaps a system message, then user and assistant in turn, ending with the user.
+    """Return the prompt as checked messages: an optional system message, then user and assistant in turn.
+
+    The last message is the user's.
 
     Raises:
-        GenerationError: naming the message (they count from 1) and what is wrong with it.
+        GenerationError: a message is wrong; the error names it (counted from 1), the value and what is expected.
     """
     values = [Message("user", prompt)] if isinstance(prompt, str) else prompt
     if isinstance(values, Mapping) or not isinstance(values, Sequence):
@@ -54,15 +56,15 @@ def _message(number: int, value: Message | Mapping[str, Any]) -> Message:
 
 
 def fit(messages: Sequence[Message], vocabulary: Vocabulary, *, positions: int, max_length: int) -> list[int]:
-    """The ids of the prompt, shorter than `positions`.
+    """Return the ids of the prompt, fewer than `positions`.
 
     The oldest exchanges (a question and its reply) are left out until min(max_length, positions // 4) tokens remain
     for the reply; the system message and the last question always stay, and may leave less.
 
     Args:
         messages: as `to_messages` returns them.
-        positions: what the model reads at most, prompt and reply together.
-        max_length: the longest reply asked for.
+        positions: the most tokens that the model reads, prompt and reply together.
+        max_length: the most tokens of the reply.
 
     Raises:
         GenerationError: the system message and the last question leave no room for a single token.

@@ -36,16 +36,16 @@ class GenerationSettings(Settings):
     top_k: int = Field(default=50, ge=1, le=100)
     """Tokens to choose from, the likeliest ones; 1 is greedy."""
     repetition_penalty: float = Field(default=1.2, ge=1.0, le=2.0)
-    """The probability p of a token that the reply holds already becomes p ** penalty; 1 turns it off."""
+    """The probability p of a token that is already in the reply becomes p ** penalty; 1 turns it off."""
     no_repeat_ngram_size: int = Field(default=3, ge=0, le=5)
     """No sequence of this many tokens occurs twice in a reply; 0 turns it off."""
 
     @classmethod
     def checked(cls, **values: Any) -> "GenerationSettings":
-        """Settings from a caller's values; those absent or None take the default of the table.
+        """Return settings with a caller's values; those absent or None take their defaults.
 
         Raises:
-            SettingsError: naming every parameter that is unknown or out of its range, its value and the range.
+            SettingsError: a parameter is unknown or out of its range; the error names all such, with value and range.
         """
         try:
             return cls.model_validate({name: value for name, value in values.items() if value is not None})
@@ -53,7 +53,7 @@ class GenerationSettings(Settings):
             raise SettingsError("; ".join(faults(error, cls)) + ".") from None
 
     def replaced(self, **values: Any) -> "GenerationSettings":
-        """These settings with a caller's values in place; None keeps the present value.
+        """Return these settings with a caller's values; None keeps the present value.
 
         Raises:
             SettingsError: as `checked`.
@@ -63,7 +63,7 @@ class GenerationSettings(Settings):
 
     @classmethod
     def from_generation_config(cls, config: Mapping[str, Any]) -> "GenerationSettings":
-        """The settings in the values of a Hugging Face generation_config.json; absent ones take the defaults.
+        """Return the settings of a Hugging Face generation_config.json; absent ones take their defaults.
 
         Raises:
             SettingsError: a value is out of its range.
@@ -72,7 +72,7 @@ class GenerationSettings(Settings):
         return cls.checked(**{**own, "max_length": config.get("max_new_tokens")})
 
     def to_generation_config(self) -> dict[str, Any]:
-        """The values for a Hugging Face generation_config.json, whose `max_length` would count the prompt too.
+        """Return the values for a Hugging Face generation_config.json, whose `max_length` would count the prompt too.
 
         transformers applies the repetition penalty and the n-gram size to the prompt as well (see
         `theta.generate.decoding.penalised`), so its replies differ a little.
@@ -82,7 +82,7 @@ class GenerationSettings(Settings):
 
 
 def read_generation_config(folder: Path) -> GenerationSettings:
-    """The settings that a model folder recommends; the table's defaults when it has no generation_config.json.
+    """Return the settings that a model folder recommends; the defaults if it has no generation_config.json.
 
     Raises:
         SettingsError: the file is not a JSON object, or a value is out of its range.

@@ -1,1 +1,1 @@
-"""GPU kernels in Triton; they import nothing of Theta."""
+"""GPU kernels in Triton; they import nothing else of Theta."""

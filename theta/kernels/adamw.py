@@ -1,9 +1,13 @@
 """AdamW for weights in bfloat16, as one Triton kernel: one pass over a matrix, its gradient and its moments.
 
-Weights are rounded stochastically: to one of the two neighbours, with odds by distance. Rounded to the nearest, an
-update smaller than half a step of bfloat16 (1/512 of the weight) would never have an effect. (Zamirai et al. 2020,
-Revisiting BFloat16 Training.) Moments in 8 or 4 bits are codes in blocks of 128, times the largest of the block
-(Dettmers et al. 2022; Li et al. 2023), rounded stochastically too, so that slow moments do not stand still.
+Weights are rounded stochastically to one of the two neighbours, the nearer one with the greater probability. With
+rounding to the nearest, an update smaller than half a step of bfloat16 (1/512 of the weight) would never have an
+effect. (Zamirai et al. 2020, Revisiting BFloat16 Training.) Moments in 8 or 4 bits are codes in blocks of 128, times
+the largest moment of the block (Dettmers et al. 2022; Li et al. 2023). They are rounded stochastically, too, so that
+small changes are not lost.
+
+`place` holds the indices of a program's weights, [BLOCK] or [ROWS, WIDTH] (half of WIDTH in 4 bits). Weights,
+gradients, moments m and v, codes and noise have the same shape; `m_scale` and `v_scale` have [ROWS].
 """
 
 import torch
@@ -11,10 +15,10 @@ import triton
 import triton.language as tl
 
 ROWS, WIDTH, WARPS = 8, 128, 4
-"""A program's weights, in rows that share a scale, and its warps."""
+"""The rows of a program, their weights (which share a scale), and its warps."""
 
 TYPES = {torch.bfloat16: tl.bfloat16, torch.float32: tl.float32}
-"""Triton's names of the types of weights."""
+"""Triton's types for those of weights."""
 
 
 @triton.jit
@@ -28,17 +32,17 @@ def _noise(place, seed):
 
 @triton.jit
 def _decode(code, highest: tl.constexpr, steps: tl.constexpr):
-    """Value of a code from 0 to `highest`, as a share of the scale: `steps` codes to each power of two, 0 for 0."""
+    """Decode 0 to `highest` to a fraction of the scale: `steps` codes per power of two, and 0 for 0."""
     return tl.where(code > 0, tl.exp2((code - highest) * (1.0 / steps)), 0.0)
 
 
 @triton.jit
-def _encode(share, odds, highest: tl.constexpr, steps: tl.constexpr):
-    """One of the two codes around a share of the scale, by odds that make their mean the share."""
-    below = tl.floor(tl.log2(tl.maximum(share, 1e-30)) * steps) + highest
+def _encode(fraction, odds, highest: tl.constexpr, steps: tl.constexpr):
+    """Choose one of the two codes around a fraction of the scale; the mean over `odds` is the fraction."""
+    below = tl.floor(tl.log2(tl.maximum(fraction, 1e-30)) * steps) + highest
     below = tl.minimum(tl.maximum(below, 0.0), highest - 1)
     low, high = _decode(below, highest, steps), _decode(below + 1, highest, steps)
-    return tl.where(odds * (high - low) < share - low, below + 1, below)
+    return tl.where(odds * (high - low) < fraction - low, below + 1, below)
 
 
 @triton.jit
@@ -48,7 +52,7 @@ def _moments(gradient, m, v, beta1, beta2):
 
 @triton.jit
 def _update(weights, place, mask, weight, m, v, seed, step_size, decay, correction, eps, ROUND: tl.constexpr):
-    """Write the new weights; `correction` makes up for moments that began at zero."""
+    """Write the new weights; `correction` is the bias correction of moments that began at zero."""
     weight = weight * decay - step_size * m / (tl.sqrt(v) * correction + eps)
     if ROUND:
         bits = weight.to(tl.uint32, bitcast=True) + (_noise(place, seed) >> 16)
@@ -64,13 +68,13 @@ def _fetch(weights, gradients, place, mask, factor):
 
 @triton.jit
 def _numbers(numbers, step_seed, salt):
-    """What changes from step to step lies on the device, so that a recorded launch stays right."""
+    """Load what changes from step to step; it is on the device, so that a recorded launch stays correct."""
     return tl.load(numbers), tl.load(numbers + 1), tl.load(numbers + 2), tl.load(step_seed) ^ salt
 
 
 @triton.jit
 def _plain(weights, gradients, first, second, place, count, scale, changing, eps, beta1, beta2, ROUND: tl.constexpr):
-    """Moments in float32."""
+    """Update weights whose moments have 32 bits, float32 [count]."""
     step_size, decay, correction, seed = changing
     mask = place < count
     weight, gradient = _fetch(weights, gradients, place, mask, scale)
@@ -86,9 +90,9 @@ def step_plain(
     weights, gradients, first, second, factor, numbers, step_seed, salt, count, eps, beta1, beta2,
     BLOCK: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Moments in float32."""
+    """Update weights whose moments have 32 bits, float32 [count]."""
     scale = tl.load(factor)
-    if scale == scale:  # not a number: nothing is changed
+    if scale == scale:  # NaN changes nothing
         changing = _numbers(numbers, step_seed, salt)
         place = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
         _plain(weights, gradients, first, second, place, count, scale, changing, eps, beta1, beta2, ROUND)
@@ -98,7 +102,7 @@ def step_plain(
 def step_small(
     table, factor, step_seed, eps, beta1, beta2, BLOCK: tl.constexpr, TYPE: tl.constexpr, ROUND: tl.constexpr
 ):  # fmt: skip
-    """As `step_plain`, for many small tensors at once; each has a row of addresses and numbers in an int64 table."""
+    """The same for many small tensors at once; each has addresses and numbers in an int64 table, [tensors, 7]."""
     scale = tl.load(factor)
     row = table + 7 * tl.program_id(0)
     place, count = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK), tl.load(row + 6)
@@ -120,7 +124,7 @@ def step_8bit(
     beta1, beta2,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Moments in 8 bits, int8 and uint8 [count], scales float32 [count / WIDTH]."""
+    """Update weights whose moments have 8 bits, int8 and uint8 [count], scales float32 [count / WIDTH]."""
     scale = tl.load(factor)
     if scale == scale:
         step_size, decay, correction, seed = _numbers(numbers, step_seed, salt)
@@ -138,12 +142,12 @@ def step_8bit(
         _update(weights, place, mask, weight, m, v, seed, step_size, decay, correction, eps, ROUND)
         noise = _noise(place, seed + 1)
         m_scale, v_scale = tl.max(tl.abs(m), 1), tl.max(v, 1)
-        share = tl.abs(m) / tl.maximum(m_scale, 1e-30)[:, None]
-        code = _encode(share, (noise & 0xFFFF).to(tl.float32) * (1 / 65536), 127, 8)
+        fraction = tl.abs(m) / tl.maximum(m_scale, 1e-30)[:, None]
+        code = _encode(fraction, (noise & 0xFFFF).to(tl.float32) * (1 / 65536), 127, 8)
         tl.store(first + place, tl.where(m < 0, -code, code).to(tl.int8), mask=mask)
-        share = v / tl.maximum(v_scale, 1e-30)[:, None]
-        code = _encode(share, (noise >> 16).to(tl.float32) * (1 / 65536), 255, 10)
-        code = tl.where(v > 0, tl.maximum(code, 1.0), code)  # a moment of 0 would divide by nothing
+        fraction = v / tl.maximum(v_scale, 1e-30)[:, None]
+        code = _encode(fraction, (noise >> 16).to(tl.float32) * (1 / 65536), 255, 10)
+        code = tl.where(v > 0, tl.maximum(code, 1.0), code)  # a second moment of 0 would divide by zero
         tl.store(second + place, code.to(tl.uint8), mask=mask)
         tl.store(first_scale + row, m_scale, mask=there)
         tl.store(second_scale + row, v_scale, mask=there)
@@ -151,7 +155,7 @@ def step_8bit(
 
 @triton.jit
 def _load_4bit(first, second, byte, mask, m_scale, v_scale, shift: tl.constexpr):
-    """Moments of the weights whose codes are in the lower or upper half of the bytes."""
+    """Load the moments whose codes are in the lower (shift 0) or upper (shift 4) half of the bytes."""
     code = ((tl.load(first + byte, mask=mask, other=0).to(tl.int32) >> shift) & 15).to(tl.float32)
     m = tl.where(code > 7, -1.0, 1.0) * _decode(tl.where(code > 7, code - 8, code), 7, 1) * m_scale
     code = ((tl.load(second + byte, mask=mask, other=0).to(tl.int32) >> shift) & 15).to(tl.float32)
@@ -172,7 +176,7 @@ def step_4bit(
     beta1, beta2,
     ROWS: tl.constexpr, WIDTH: tl.constexpr, ROUND: tl.constexpr,
 ):  # fmt: skip
-    """Moments in 4 bits, uint8 [count / 2]: a byte holds those of a weight and of another, half a block further on."""
+    """Update weights whose moments have 4 bits, uint8 [count / 2]: a byte holds those of two, half a block apart."""
     scale = tl.load(factor)
     if scale == scale:
         step_size, decay, correction, seed = _numbers(numbers, step_seed, salt)

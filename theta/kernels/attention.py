@@ -1,13 +1,14 @@
 """Causal attention within each document of a packed row, as one Triton kernel forward and two backward.
 
 The method is FlashAttention-2 (Dao 2023): scores are never held, the softmax runs along the keys, and the backward
-pass makes the scores again. What differs serves short documents: a program works on one block of one document, listed
-in a table, so no work is done between documents, and blocks are small. Nothing is added up atomically, so two runs give
-the same bits. Queries, keys and values are read from the one tensor in which the block's product left them, and
-their gradients are written to one like it. Each program also sums its gradients over its tokens, for the bias of that
-product: a reading less of the whole tensor.
+pass computes the scores again. The differences suit short documents: a program works on one block of one document,
+listed in a table, so no work is done between documents, and blocks are small. There are no atomic additions, so two
+runs give the same bits. Queries, keys and values are read from the single tensor that the product before wrote, and
+their gradients are written to a tensor of the same shape. Each program also sums its gradients over its tokens, which
+gives the gradient of that product's bias and saves a pass over the tensor.
 
-Shapes in comments: B tokens of a block, S of a step along its document, W the head's width padded to a power of two.
+In the shapes, B is the tokens of a block, S those of a step along the document, and W the head's width padded to a
+power of two.
 """
 
 import torch
@@ -26,14 +27,14 @@ LN_2 = tl.constexpr(0.6931471805599453)
 
 @triton.jit
 def _block(table):
-    """The document's begin and end, and the tokens of this program's block [B]."""
+    """Load the begin and end of the document, and the begin of this program's block."""
     entry = table + 3 * tl.program_id(1)
     return tl.load(entry), tl.load(entry + 1), tl.load(entry + 2)
 
 
 @triton.jit
 def _load(matrix, rows, end, stride, WIDTH: tl.constexpr, PADDED: tl.constexpr):
-    """[B, W] of a matrix whose rows are `stride` apart; 0 from `end` on and beyond the head's width."""
+    """Load [B, W] of a matrix whose rows are `stride` apart; 0 from `end` on and beyond the head's width."""
     columns = tl.arange(0, PADDED)
     mask = (rows < end)[:, None] & (columns < WIDTH)[None, :]
     return tl.load(matrix + rows[:, None] * stride + columns[None, :], mask=mask, other=0.0)
@@ -89,7 +90,7 @@ def _backward_query(
     HEADS: tl.constexpr, WIDTH: tl.constexpr, PADDED: tl.constexpr, BLOCK: tl.constexpr, PRECISION: tl.constexpr,
     STEP: tl.constexpr,
 ):  # fmt: skip
-    """Gradients of the queries; and delta, the sum of each output times its gradient, for the other kernel."""
+    """Compute the queries' gradients and, for the other kernel, delta: the sum of each output times its gradient."""
     head, wide = tl.program_id(0), 3 * HEADS * WIDTH
     document, end, begin = _block(table)
     rows = begin + tl.arange(0, BLOCK)
@@ -153,14 +154,14 @@ def _backward_key_value(
 
 
 def attend(qkv: Tensor, table: Tensor, heads: int, scale: float, bias: Tensor | None = None) -> Tensor:
-    """Causal attention within the documents of a row.
+    """Compute causal attention within the documents of a row.
 
     Args:
-        qkv: queries, keys and values beside each other, [tokens, 3 * width].
+        qkv: queries, keys and values side by side, [tokens, 3 * width].
         table: `block_table` of the row, on the device; it must cover all tokens.
         scale: of the scores, before the softmax.
-        bias: [3 * width], which is already added to `qkv`. It is here for its gradient alone; the addition must not
-            make a second one.
+        bias: [3 * width], already added to `qkv`. It is passed only for its gradient; the addition must not compute a
+            second one.
 
     Returns:
         [tokens, width].
@@ -200,7 +201,7 @@ def _(
 def _attend_backward(
     qkv: Tensor, output: Tensor, gradient: Tensor, logsumexp: Tensor, table: Tensor, heads: int, scale: float
 ) -> tuple[Tensor, Tensor]:
-    """The gradients of `qkv`, and their sums over the tokens in float32."""
+    """Return the gradients of `qkv`, and their sums over the tokens in float32, [3 * width]."""
     tokens, wide = qkv.shape
     gradient_qkv, delta = torch.empty_like(qkv), torch.empty_like(logsumexp)
     sums = qkv.new_empty(len(table), wide, dtype=torch.float32)

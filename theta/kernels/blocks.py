@@ -1,4 +1,4 @@
-"""The blocks of a row's documents, which the attention kernel takes one by one."""
+"""The blocks of a row's documents, one for each program of the attention kernel."""
 
 from collections.abc import Sequence
 
@@ -10,16 +10,16 @@ BLOCK = 64
 
 
 def blocks_of(lengths: Sequence[int]) -> int:
-    """Blocks of documents of these lengths."""
+    """Count the blocks of documents of these lengths."""
     return sum(-(-length // BLOCK) for length in lengths)
 
 
 def block_table(lengths: Sequence[int], blocks: int | None = None) -> torch.Tensor:
-    """For each block its document's begin and end and its own begin, int32 [blocks, 3].
+    """Return for each block the begin and end of its document and its own begin, int32 [blocks, 3].
 
     Args:
         lengths: tokens of the documents, laid end to end.
-        blocks: entries of the table, of which the last may be empty; None for as many as it takes.
+        blocks: entries of the table, the last of which may be empty; None for as many as the documents need.
     """
     counts = np.asarray(lengths)
     ends = counts.cumsum()

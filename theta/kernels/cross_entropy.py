@@ -1,7 +1,7 @@
-"""Nats of rows of logits and their gradient, which overwrites them, as one Triton kernel. One program a row.
+"""Nats of rows of logits and their gradient, which overwrites them, as one Triton kernel with one program per row.
 
-Two readings and one writing of the logits, and nothing else of their size. (As the cross-entropy of Liger Kernel,
-Hsu et al. 2024.)
+It reads the logits twice, writes them once, and needs no other memory of their size. (Like the cross-entropy of Liger
+Kernel, Hsu et al. 2024.)
 """
 
 import torch
@@ -10,20 +10,20 @@ import triton.language as tl
 from torch import Tensor
 
 COLUMNS, WARPS = 2048, 4
-"""Logits that a program holds at a time, and its warps; by measurement on an H200."""
+"""Logits that a program holds at once, and its warps; chosen by measurement on an H200."""
 
 
 def nats_and_gradient_(
-    logits: Tensor, targets: Tensor, vocabulary_size: int, share: Tensor, label_smoothing: float
+    logits: Tensor, targets: Tensor, vocabulary_size: int, scale: Tensor, label_smoothing: float
 ) -> Tensor:
-    """Nats of each row's target; the logits are overwritten with `share` times their gradient.
+    """Return the nats of each row's target; the logits are overwritten with `scale` times their gradient.
 
     With label smoothing e the target has a probability of 1 - e, and e is spread evenly (Szegedy et al. 2016).
 
     Args:
         logits: [rows, columns], contiguous; columns from `vocabulary_size` on are padding, and get a gradient of 0.
-        targets: [rows]; those below zero count for nothing.
-        share: float32 scalar on the device.
+        targets: [rows]; rows with a negative target have no nats and no gradient.
+        scale: float32 scalar on the device.
 
     Returns:
         float32 [rows].
@@ -32,13 +32,13 @@ def nats_and_gradient_(
     nats = torch.empty(rows, dtype=torch.float32, device=logits.device)
     if rows:
         sizes = {"SMOOTH": label_smoothing > 0, "BLOCK": COLUMNS, "num_warps": WARPS}
-        _row[(rows,)](logits, targets, nats, share, columns, vocabulary_size, label_smoothing, **sizes)
+        _row[(rows,)](logits, targets, nats, scale, columns, vocabulary_size, label_smoothing, **sizes)
     return nats
 
 
 @triton.jit
 def _row(
-    logits, targets, nats, share, columns, vocabulary, smoothing, SMOOTH: tl.constexpr, BLOCK: tl.constexpr
+    logits, targets, nats, scale, columns, vocabulary, smoothing, SMOOTH: tl.constexpr, BLOCK: tl.constexpr
 ):  # fmt: skip
     row = tl.program_id(0).to(tl.int64)  # rows times columns may exceed 2**31
     logits += row * columns
@@ -52,24 +52,24 @@ def _row(
     chosen = tl.load(logits + target).to(tl.float32)
     logsumexp, mean = _logsumexp_and_mean(logits, columns, vocabulary, SMOOTH, BLOCK)
     tl.store(nats + row, logsumexp - (1 - smoothing) * chosen - smoothing * mean)
-    scale = tl.load(share)
+    factor = tl.load(scale)
     for start in range(0, columns, BLOCK):
         places = start + tl.arange(0, BLOCK)
         x = tl.load(logits + places, mask=places < columns, other=0.0).to(tl.float32)
         gradient = tl.exp(x - logsumexp) - tl.where(places == target, 1 - smoothing, 0.0)
         if SMOOTH:
             gradient -= smoothing / vocabulary
-        gradient = tl.where(places < vocabulary, gradient * scale, 0.0)
+        gradient = tl.where(places < vocabulary, gradient * factor, 0.0)
         tl.store(logits + places, gradient.to(logits.dtype.element_ty), mask=places < columns)
 
 
 @triton.jit
 def _logsumexp_and_mean(logits, columns, vocabulary, SMOOTH: tl.constexpr, BLOCK: tl.constexpr):
-    """Of the real columns of a row, in float32; the mean is 0 if it is not asked for.
+    """Return both for the real columns of a row, as float32 scalars; the mean is 0 without SMOOTH.
 
-    Each lane has a maximum and a sum of its own, so that warps meet once a row.
+    Each lane keeps its own maximum and sum, so that warps synchronise once per row.
     """
-    highest = tl.full([BLOCK], -3.0e38, tl.float32)  # finite: minus infinity minus itself is no number
+    highest = tl.full([BLOCK], -3.0e38, tl.float32)  # finite, since minus infinity minus itself is NaN
     total = tl.zeros([BLOCK], tl.float32)
     plain = tl.zeros([BLOCK], tl.float32)
     for start in range(0, columns, BLOCK):

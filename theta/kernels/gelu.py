@@ -1,7 +1,7 @@
 """GPT-2's activation as Triton kernels: the approximate GELU of Hendrycks and Gimpel (2016), and its gradient.
 
-Its tanh is written as a sigmoid, which costs one exponential; the general tanh took longer than the memory. The
-backward kernel sums its columns in passing, which is the gradient of the bias that was added before: a reading less of
+Its tanh is written as a sigmoid, which costs one exponential; a general tanh took longer than reading the memory. The
+backward kernel also sums its columns, which gives the gradient of the bias that was added before and saves a pass over
 the widest tensor of a block.
 """
 
@@ -11,7 +11,7 @@ import triton.language as tl
 from torch import Tensor
 
 ROWS, STEP, COLUMNS, WARPS = 128, 8, 256, 4
-"""A program's tokens, those that it holds at a time, its columns and its warps."""
+"""A program's tokens, those that it holds at once, its columns and its warps."""
 
 TWICE_SQRT_2_PI = tl.constexpr(1.5957691216057308)
 CUBIC = tl.constexpr(0.044715)
@@ -19,13 +19,13 @@ CUBIC = tl.constexpr(0.044715)
 
 @triton.jit
 def _sigmoid(x):
-    """What GELU multiplies x by: (1 + tanh(y)) / 2 is sigmoid(2 y)."""
+    """The factor by which GELU multiplies x: (1 + tanh(y)) / 2 is sigmoid(2 y)."""
     return 1 / (1 + tl.exp((x + x * x * x * CUBIC) * -TWICE_SQRT_2_PI))
 
 
 @triton.jit
 def _places(row, last, column, columns):
-    """Places of some rows within the columns of this program, and which of them there are."""
+    """Indices of some rows within the columns of this program, and which of them exist, both [STEP, COLUMNS]."""
     mask = (row < last)[:, None] & (column < columns)[None, :]
     return row.to(tl.int64)[:, None] * columns + column[None, :], mask
 
@@ -62,11 +62,11 @@ def _backward(
 
 
 def gelu(product: Tensor, bias: Tensor) -> Tensor:
-    """The activation of a product that `bias` is already added to.
+    """Apply the activation to a product to which `bias` was already added.
 
     Args:
         product: [tokens, columns].
-        bias: [columns]. It is here for its gradient alone; the addition must not make a second one.
+        bias: [columns]. It is passed only for its gradient; the addition must not compute a second one.
 
     Returns:
         [tokens, columns].
@@ -89,7 +89,7 @@ def _(product: Tensor, bias: Tensor) -> Tensor:  # noqa: ARG001
 
 @torch.library.custom_op("theta::gelu_backward", mutates_args=())
 def _gelu_backward(product: Tensor, gradient: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of the product, and their sums over the tokens in float32."""
+    """Return the gradients of the product, and their sums over the tokens in float32, [columns]."""
     gradient_product, grid = torch.empty_like(product), _grid(product)
     sums = product.new_empty(grid[1], product.shape[1], dtype=torch.float32)
     _backward[grid](product, gradient, gradient_product, sums, *product.shape, ROWS, STEP, COLUMNS, num_warps=WARPS)

@@ -1,4 +1,4 @@
-"""Where to compute and in which number format, and what to say when memory runs out. torch is imported in functions."""
+"""The device, its number format, and errors for a lack of memory. torch is imported inside functions."""
 
 import os
 import shutil
@@ -17,10 +17,10 @@ if TYPE_CHECKING:
 
 
 def choose_device(device: str) -> "torch.device":
-    """The device for a value of `machine.device`: auto, cpu or cuda.
+    """Return the device for a value of `machine.device`: auto, cpu or cuda.
 
     Raises:
-        SettingsError: cuda is asked for, and torch sees no GPU or none that it can compute on.
+        SettingsError: cuda is requested, and torch sees no GPU or none that it can compute on.
     """
     import torch
 
@@ -36,9 +36,9 @@ def choose_device(device: str) -> "torch.device":
 
 @lru_cache
 def usable_gpus() -> tuple[int, str | None]:
-    """The number of GPUs, from the first on, that torch can compute on; and why the next one cannot, if there is one.
+    """Count the GPUs, from the first on, that torch can compute on; and return why the next, if any, cannot be used.
 
-    A GPU that is too old for the installed torch is seen by it, but there are no kernels for it.
+    torch also sees GPUs that are too old for it, but has no kernels for them.
     """
     import torch
 
@@ -59,16 +59,16 @@ def _compute_on(index: int) -> None:
     try:
         torch.ones(1, device=device).add(1).item()
     except RuntimeError:
-        # Growing segments are unknown to the drivers of WSL2, Jetson and virtual GPUs.
+        # The drivers of WSL2, Jetson and virtual GPUs do not support growing segments.
         torch.cuda.memory._set_allocator_settings("expandable_segments:False")
         torch.ones(1, device=device).add(1).item()
 
 
 def choose_dtype(precision: str, device: "torch.device") -> "torch.dtype":
-    """The number format of the matrix products for a value of `machine.precision`.
+    """Return the number format of the matrix products for a value of `machine.precision`.
 
     Raises:
-        SettingsError: bfloat16 is asked for on a GPU that would only emulate it.
+        SettingsError: bfloat16 is requested on a GPU that would only emulate it.
     """
     import torch
 
@@ -79,7 +79,7 @@ def choose_dtype(precision: str, device: "torch.device") -> "torch.dtype":
             precision = "bfloat16" if _cpu_has_bfloat16() else "float32"
     if precision == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
         raise SettingsError(
-            f"machine.precision is 'bfloat16', which the {torch.cuda.get_device_name(device)} does not compute in; "
+            f"machine.precision is 'bfloat16', which the {torch.cuda.get_device_name(device)} does not support; "
             "set it to auto, float16 or float32."
         )
     return {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
@@ -101,7 +101,7 @@ def _cpu_has_bfloat16() -> bool:
 
 
 def notes(device: "torch.device") -> list[str]:
-    """What a user should know about the choice of the device, a sentence each."""
+    """Return notes for the user on the choice of the device, one sentence each."""
     _, fault = usable_gpus()
     found = [f"The GPU is not used: {fault}."] if fault and device.type == "cpu" else []
     if device.type == "cuda" and has_bfloat16(device) and (lacking := triton_lacks()):
@@ -111,7 +111,7 @@ def notes(device: "torch.device") -> list[str]:
 
 @lru_cache
 def triton_lacks() -> str | None:
-    """What the GPU kernels need and this machine lacks, in words; None if it has everything.
+    """Describe what the GPU kernels need and this machine lacks; None if it has everything.
 
     Triton compiles its launcher in C when a kernel first runs, against the headers of Python.
     """
@@ -126,13 +126,13 @@ def triton_lacks() -> str | None:
 
 
 def to_device(tensor: "torch.Tensor", device: "torch.device") -> "torch.Tensor":
-    """The tensor on a device; a GPU copies it while the host goes on."""
+    """Copy a tensor to a device; a GPU copies while the host continues."""
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
 @contextmanager
 def own_stream(device: "torch.device") -> Iterator[None]:
-    """On a GPU the block works on a stream of its own, which CUDA graphs need."""
+    """Run the block on a CUDA stream of its own, which CUDA graphs need; on a CPU, do nothing."""
     import torch
 
     if device.type == "cpu":
@@ -146,7 +146,7 @@ def own_stream(device: "torch.device") -> Iterator[None]:
 
 
 def ran_out_of_memory(fault: BaseException | None) -> bool:
-    """Whether an error, or one that it followed, says that a GPU or the machine has too little memory.
+    """Whether an error, or one that preceded it, reports that a GPU or the machine has too little memory.
 
     A CUDA graph whose recording runs out of memory ends in another error, which follows the first.
     """

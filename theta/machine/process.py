@@ -1,6 +1,6 @@
 """The process that a stage runs in: its memory, its threads, and when it should stop.
 
-Nothing here imports torch at its head: some of it must be set before that.
+This module does not import torch at its head, since some functions must run before torch is imported.
 """
 
 import ctypes
@@ -21,7 +21,7 @@ def keep_large_buffers() -> None:
     """Tell glibc to keep freed memory; must run before torch is imported.
 
     Otherwise it returns the buffers of the logits, hundreds of megabytes, to the system after each step and has
-    them zeroed again in the next: 2x in training on a CPU. Elsewhere than on glibc nothing happens.
+    them zeroed again in the next; keeping them makes training on a CPU twice as fast. Without glibc nothing happens.
     """
     if "torch" not in sys.modules and (libc := _glibc()):
         libc.mallopt(_M_MMAP_MAX, 0)
@@ -30,16 +30,16 @@ def keep_large_buffers() -> None:
 
 
 def give_back_memory() -> None:
-    """Give what is free of the memory that glibc keeps back to the system; some 0.2 seconds.
+    """Return the free memory that glibc keeps to the system, in about 0.2 seconds.
 
-    Steps differ in size, so the kept memory falls into pieces and grows with every step.
+    Steps differ in size, so the kept memory becomes fragmented and grows with every step.
     """
     if libc := _glibc():
         libc.malloc_trim(0)
 
 
 def _glibc() -> ctypes.CDLL | None:
-    """The C library, where it is glibc."""
+    """Return the C library if it is glibc."""
     if sys.platform != "linux":
         return None
     try:
@@ -49,11 +49,10 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def prepare_gpu() -> None:
-    """Set up torch for a GPU; must run before torch is imported. What the user has set stays.
+    """Set up torch for a GPU; must run before torch is imported. What the user has set is kept.
 
-    Compiled code is kept between runs, where a restart does not empty the folder. The allocator grows its segments
-    instead of cutting the memory into pieces that fit no later tensor; `devices` turns this off where the driver
-    does not know it.
+    Compiled code is cached between runs in a folder that survives a restart. The allocator grows its segments instead
+    of fragmenting the memory; `devices` turns this off where the driver does not support it.
     """
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "theta" / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
@@ -73,16 +72,16 @@ def set_threads(threads: int | str) -> int:
 
 
 def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
-    """The cores that this process may use: its affinity, and the CPU quota of its control groups on Linux.
+    """Count the cores that this process may use, by its affinity and, on Linux, the CPU quota of its control groups.
 
-    A container sees all cores of its host, but is stopped whenever its quota is used up.
+    A container sees all cores of its host but is stopped whenever its quota is used up.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, min([cores, *(int(quota) for quota in _cpu_quotas(cgroups, membership))]))
 
 
 def _cpu_quotas(cgroups: Path, membership: Path) -> Iterator[float]:
-    """The quotas in cores of the control groups that this process is in, of versions 2 and 1."""
+    """Yield the quotas, in cores, of the control groups (versions 2 and 1) that this process belongs to."""
     try:
         lines = membership.read_text().splitlines()
     except OSError:
@@ -99,7 +98,7 @@ def _cpu_quotas(cgroups: Path, membership: Path) -> Iterator[float]:
 
 
 def _cpu_quota(group: Path) -> Iterator[float]:
-    """The quota of one control group in cores; none if it has no limit."""
+    """Yield the quota of one control group in cores, if it has a limit."""
     try:
         if (group / "cpu.max").is_file():
             quota, period = (group / "cpu.max").read_text().split()
@@ -112,10 +111,10 @@ def _cpu_quota(group: Path) -> Iterator[float]:
 
 
 def dvc_parent() -> int | None:
-    """The process id of the DVC that started this process; None if something else did.
+    """Return the process id of the DVC that started this process; None if something else did.
 
-    A DVC that is killed leaves its stage running, so the stage has to notice. A stage that a shell started goes on
-    when the shell ends: that is what nohup is for.
+    If DVC is killed, its stage keeps running, so the stage has to notice. A stage that was started from a shell
+    continues when the shell ends, as users of nohup expect.
     """
     return os.getppid() if "DVC_ROOT" in os.environ else None
 
@@ -127,7 +126,7 @@ def parent_is_gone(parent: int | None) -> bool:
 
 @contextmanager
 def stop_reason(parent: int | None) -> Iterator[Callable[[], str | None]]:
-    """While the block runs, signals only set a flag; the function yielded tells why to stop, or None.
+    """While the block runs, signals only set a flag; the yielded function returns the reason to stop, or None.
 
     Args:
         parent: as `dvc_parent` returned it when this process began.
@@ -143,7 +142,7 @@ def stop_reason(parent: int | None) -> Iterator[Callable[[], str | None]]:
         return "DVC is gone" if parent_is_gone(parent) else None
 
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
-    # A signal that is ignored stays so: nohup ignores SIGHUP.
+    # Ignored signals stay ignored: nohup ignores SIGHUP.
     previous = {number: signal.signal(number, note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
     try:
         yield reason

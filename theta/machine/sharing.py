@@ -23,7 +23,7 @@ SECONDS_PER_LOOK = 0.25
 
 BUSY_WAIT = 0.1
 """Seconds that the threads of this process wait for a CPU in a second: below this on an idle machine, and 0.4 to 1.2
-beside a busy neighbour on two cores (measured)."""
+next to a busy neighbour on two cores (measured)."""
 
 SECONDS_KEPT = 2.0
 """The machine counts as busy for this long after it was last seen to be."""
@@ -33,7 +33,7 @@ SECONDS_KEPT = 2.0
 def share_cpus() -> None:
     """From now on, let waiting threads sleep while other processes want the CPUs, and spin otherwise.
 
-    Nothing happens elsewhere than on Linux, with one thread, or where the user has set how threads wait.
+    Nothing happens on other systems than Linux, with one thread, or where the user has set how threads wait.
     """
     import torch
 
@@ -54,14 +54,14 @@ class Busy:
 
     Args:
         at: the time in seconds.
-        waited: seconds that they have waited so far.
+        waited: seconds that the threads have waited so far.
     """
 
     def __init__(self, at: float, waited: float) -> None:
         self._at, self._waited, self._until = at, waited, at
 
     def now(self, at: float, waited: float) -> bool:
-        """Whether it is, at a later time."""
+        """Return whether the machine is busy at a later time."""
         if waited - self._waited > BUSY_WAIT * (at - self._at):
             self._until = at + SECONDS_KEPT
         self._at, self._waited = at, waited
@@ -92,7 +92,7 @@ class IdleTeam:
 
 
 def seconds_waited() -> float:
-    """Seconds that the threads of this process were ready to run and had no CPU."""
+    """Return the seconds for which threads of this process were ready to run and had no CPU."""
     nanoseconds = 0
     for task in TASKS.iterdir():
         try:

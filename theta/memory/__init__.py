@@ -1,1 +1,1 @@
-"""How much memory training needs: the plans, their arithmetic, and the choice for a GPU. No torch at import."""
+"""The memory that training needs: plans, their arithmetic, and the choice for a GPU. torch is imported in functions."""

@@ -1,4 +1,4 @@
-"""What each plan needs for a base on a GPU, before anything is loaded. No torch, so the answer is quick."""
+"""What each plan needs for a base on a GPU, before anything is loaded. torch is not imported, so it is quick."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class Forecast:
 
     Attributes:
         placement: the fastest that fits, or the smallest if none does.
-        speed: as a fraction of what the base reaches where memory has no limit.
+        speed: as a fraction of the speed that the base reaches without a memory limit.
         fits: whether the GPU has the memory.
         allowed: whether the GPU computes in the plan's number format.
     """
@@ -28,17 +28,16 @@ class Forecast:
 
 
 def size_of_base(shape: Mapping[str, int]) -> Size:
-    """What the arithmetic of plans needs to know of a base, as `theta.bases.descriptors.shape` describes it.
+    """The size of a base that `theta.bases.descriptors.shape` describes, as the arithmetic of plans takes it.
 
-    The columns are those of its vocabulary with Theta's tokens added; if a base has them already, that is 5 too many,
-    of 50,000.
+    The columns include Theta's special tokens; if the base has them already, that is 5 too many of 50,000.
     """
     wide = columns(shape["vocabulary_size"] + SPECIAL_TOKENS_ADDED)
     return Size(shape["layers"], shape["width"], wide, shape["positions"])
 
 
 def forecasts(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> list[Forecast]:
-    """A forecast for each plan, in the order of `PLANS`.
+    """Return a forecast for each plan, in the order of `PLANS`.
 
     Raises:
         SettingsError: the longest document does not fit into a step.
@@ -55,7 +54,7 @@ def forecasts(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> list[
 
 
 def automatic(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> Placement | SettingsError:
-    """What `machine.memory: auto` takes on the GPU, or the error that it raises if nothing fits."""
+    """Return what `machine.memory: auto` takes on the GPU, or the error that it raises if nothing fits."""
     try:
         return best(list(placements(size, gpu.plans, tokens_per_step, longest)), gpu.budget)
     except SettingsError as fault:

@@ -38,14 +38,14 @@ class GPU:
 
 
 def gpu_of(gib: float | None) -> GPU:
-    """A GPU with this much memory; for None the one of this machine, or else an assumed one.
+    """Return a GPU with this much memory; for None, the GPU of this machine, or else an assumed one.
 
     Raises:
         SettingsError: the memory is not above 0.
     """
     if gib is None:
         return this_gpu() or GPU(
-            f"torch sees no GPU here, so one of {ASSUMED_GIB:g} GiB is assumed; name another by --vram.",
+            f"torch sees no GPU here, so one of {ASSUMED_GIB:g} GiB is assumed; set another with --vram.",
             ASSUMED_GIB * GIB,
         )
     if not gib > 0:
@@ -54,7 +54,7 @@ def gpu_of(gib: float | None) -> GPU:
 
 
 def this_gpu() -> GPU | None:
-    """The GPU that training would take; None if torch sees none."""
+    """Return the GPU that training would use; None if torch sees none."""
     import torch
 
     from theta.machine.devices import choose_device, choose_dtype
@@ -64,7 +64,7 @@ def this_gpu() -> GPU | None:
         return None
     free, total = torch.cuda.mem_get_info(device)
     bfloat16 = choose_dtype("auto", device) == torch.bfloat16
-    only = "" if bfloat16 else "; it does not compute in bfloat16, so float32 is the only plan for it"
+    only = "" if bfloat16 else "; it does not support bfloat16, so float32 is the only plan for it"
     name = torch.cuda.get_device_properties(device).name
     return GPU(
         f"For the GPU of this machine, {name}, of {total / GIB:.1f} GiB with {free / GIB:.1f} GiB free{only}.",

@@ -1,4 +1,4 @@
-"""How training spends a GPU's memory: the plans, what each needs, and which one fits.
+"""How training uses a GPU's memory: the plans, what each needs, and which one fits.
 
 A plan is a point on the trade-off between speed and memory. What it needs is arithmetic over the shape of the base.
 Only the bytes that a block holds for its backward pass were measured (docs/decisions.md); docs/benchmarks.md compares
@@ -26,7 +26,7 @@ class Plan:
         recompute: hold only the states between the blocks, and compute the rest again in the backward pass.
         step_in_backward: update each matrix as soon as its gradient is known and drop the gradient; only where a step
             is one microbatch.
-        positions_per_chunk: learned positions whose logits are held at a time.
+        positions_per_chunk: learned positions whose logits are held at once.
         learns_worse: after the same steps the loss is higher than with the other plans (docs/decisions.md).
     """
 
@@ -40,7 +40,7 @@ class Plan:
 
 
 FLOAT32 = Plan("float32", "float32", 32)
-"""Plain AdamW, products in bfloat16 or float16: what every other plan is compared with, and the one for CPUs."""
+"""Plain AdamW with products in bfloat16 or float16: the reference for the other plans, and the plan for CPUs."""
 
 PLANS = (
     Plan("fast", "bfloat16", 32, positions_per_chunk=32_768),
@@ -57,7 +57,7 @@ AUTOMATIC = tuple(plan for plan in PLANS if plan is not FLOAT32)
 """The plans among which `machine.memory: auto` chooses, on GPUs that compute in bfloat16."""
 
 RESERVE_GIB = 0.5
-"""Memory of a GPU that the driver, kernels and libraries take, beside what torch allocates."""
+"""Memory of a GPU that the driver, kernels and libraries take in addition to what torch allocates."""
 
 USABLE = 0.95
 """Fraction of the rest that a plan may fill; the allocator cannot use every last piece."""
@@ -65,7 +65,7 @@ USABLE = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """What the arithmetic needs to know of a base; columns and positions are rows of its two embeddings."""
+    """The size of a base, as the arithmetic takes it; columns and positions are rows of its two embeddings."""
 
     layers: int
     width: int
@@ -74,7 +74,7 @@ class Size:
 
     @property
     def parameters(self) -> int:
-        """Weights of the network, the output matrix being the embedding's."""
+        """Number of weights; the output matrix is the embedding."""
         return parameter_count(self.layers, self.width, self.columns, self.positions)
 
 
@@ -91,11 +91,11 @@ HELD_BY_BLOCK = {"bfloat16": 33, "float32": 35}
 """Bytes that a compiled block holds for its backward pass, per token and unit of width (measured)."""
 
 WORKSPACE = 64 * 2**20
-"""What the matrix library takes for itself (measured on an H100; less on smaller cards)."""
+"""Bytes that the matrix library takes for itself (measured on an H100; less on smaller GPUs)."""
 
 
 def peak_bytes(size: Size, plan: Plan, tokens: int, *, ema: bool = False) -> float:
-    """Peak memory of training with microbatches of this many tokens, as torch counts what is allocated.
+    """Return the peak memory of training with microbatches of this many tokens, in bytes that torch allocates.
 
     A step reaches its peak in the backward pass of the loss, of the last block or of the embedding. Gradients stay
     allocated from the first step on, unless each is dropped within the backward pass. Validation needs less than a
@@ -139,7 +139,7 @@ def usable_bytes(total: float, free: float | None = None) -> float:
 def placements(
     size: Size, plans: Sequence[Plan], tokens_per_step: int, longest: int, *, ema: bool = False
 ) -> Iterator[Placement]:
-    """Every plan with every number of microbatches to a step.
+    """Yield every plan with every number of microbatches per step.
 
     Args:
         longest: tokens of the longest document, which a microbatch must hold.
@@ -161,7 +161,7 @@ def placements(
 
 
 def relative_seconds(placement: Placement) -> float:
-    """Time per token, relative to the least (measured; docs/decisions.md)."""
+    """Time per token, relative to the fastest plan (measured; docs/decisions.md)."""
     casts = 1.05 if placement.plan.weights == "float32" else 1.0
     recompute = 1.3 if placement.plan.recompute else 1.0
     rounding = 1.02 if placement.plan.moment_bits < 32 else 1.0
@@ -169,16 +169,16 @@ def relative_seconds(placement: Placement) -> float:
 
 
 def smallest(found: Sequence[Placement]) -> Placement:
-    """The placement that needs the least memory."""
+    """Return the placement that needs the least memory."""
     return min(found, key=lambda placement: placement.peak)
 
 
 def best(found: Sequence[Placement], budget: float, fixed: Mapping[str, object] | None = None) -> Placement:
-    """The fastest placement that fits into the budget. A plan that learns worse is taken only if no other fits.
+    """Return the fastest placement that fits into the budget. A plan that learns worse is taken only if no other fits.
 
     Args:
         budget: bytes that may be allocated.
-        fixed: settings that restrict `found`, with their values; auto would leave more to choose from.
+        fixed: settings that restrict `found`, with their values; with auto there would be more to choose from.
 
     Raises:
         SettingsError: none fits; the message names the smallest and the remedies.

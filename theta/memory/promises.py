@@ -15,7 +15,7 @@ SOLD_AS = 0.95
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """What is promised of a base: the gigabytes of a GPU that it trains on, and how fast it is."""
+    """What Theta promises for a base: the gigabytes of a GPU that it trains on, and its speed."""
 
     base: str
     gigabytes: int
@@ -31,7 +31,7 @@ PROMISES = (
 """From the smallest to the largest."""
 
 MEASURED_GIB = {"gpt2": 0.64, "gpt2-medium": 1.35, "gpt2-large": 2.73, "gpt2-xl": 5.14}
-"""Peaks in plan leanest at 2,048 tokens a step, as docs/benchmarks.md has them; a base without one is predicted."""
+"""Peaks in plan leanest at 2,048 tokens a step, from docs/benchmarks.md; for other bases the peak is predicted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +43,13 @@ class Need:
 
 
 def need(base: str, size: Size) -> Need:
-    """The least memory of a base, in plan leanest at 2,048 tokens a step."""
+    """Return the least memory of a base, in plan leanest at 2,048 tokens a step."""
     if base in MEASURED_GIB:
         return Need(MEASURED_GIB[base], measured=True)
     return Need(peak_bytes(size, SMALLEST_PLAN, TOKENS_PER_STEP) / GIB, measured=False)
 
 
 def recommended(memory: float) -> str | None:
-    """The largest base that is promised for a GPU with this many bytes; None if not even the smallest is."""
+    """Return the largest base that is promised for a GPU with this many bytes; None if none is."""
     kept = [promise.base for promise in PROMISES if memory >= SOLD_AS * promise.gigabytes * 10**9]
     return kept[-1] if kept else None

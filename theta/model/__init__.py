@@ -1,1 +1,1 @@
-"""The GPT-2 network: its bases, its attention over documents laid end to end, and its loss."""
+"""The GPT-2 network: loading and saving, attention over documents laid end to end, and the loss."""

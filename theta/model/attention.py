@@ -26,7 +26,7 @@ class Packing:
     Attributes:
         lengths: tokens of each document.
         position_ids: [1, tokens], restarting at 0 with each document.
-        table: what the kernel reads instead, of a shape that does not depend on the lengths; None where it cannot run.
+        table: the same for the kernel, in a shape that does not depend on the lengths; None where it cannot run.
     """
 
     lengths: tuple[int, ...]
@@ -35,10 +35,10 @@ class Packing:
 
     @classmethod
     def of(cls, lengths: Sequence[int], device: torch.device, blocks: int | None = None) -> "Packing":
-        """The packing of documents of these lengths.
+        """Return the packing of documents of these lengths.
 
         Args:
-            blocks: entries of the table; None for as many as it takes.
+            blocks: entries of the table; None for as many as the documents need.
         """
         counts = torch.tensor(lengths)
         starts = counts.cumsum(0) - counts
@@ -50,24 +50,24 @@ class Packing:
 
 @lru_cache
 def has_kernel(device: torch.device) -> bool:
-    """Whether the GPU kernels run there: on Nvidia GPUs from Ampere on, where Triton can compile them."""
+    """Whether the GPU kernels run on the device: on Nvidia GPUs from Ampere on, where Triton can compile them."""
     return device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0) and triton_lacks() is None
 
 
 def kernels_serve(packing: Packing, states: Tensor) -> bool:
-    """Whether the blocks' kernels take what a product of these states makes; in float32 their tiles do not fit."""
+    """Whether the blocks' kernels accept the product of these states; in float32 their tiles do not fit."""
     return packing.table is not None and (states.dtype != torch.float32 or torch.is_autocast_enabled())
 
 
 def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float, bias: Tensor | None = None) -> Tensor:
     """Causal attention within each document.
 
-    Attention weights are not dropped out: no flash kernel for packed rows does it.
+    Attention weights are not dropped out: no flash kernel for packed rows supports it.
 
     Args:
-        qkv: queries, keys and values beside each other, [1, tokens, 3 * width].
+        qkv: queries, keys and values side by side, [1, tokens, 3 * width].
         scale: of the scores, before the softmax.
-        bias: of `qkv`, if its gradient is to be made here, which the kernel does in passing.
+        bias: [3 * width], already added to `qkv`; given where the kernel is to compute its gradient as well.
 
     Returns:
         [1, tokens, width].
@@ -78,8 +78,8 @@ def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float, bi
         # A view: indexing the one row would copy its gradient into a tensor of zeros.
         return attend(qkv.flatten(0, 1), packing.table, heads, scale, bias)[None]
     assert bias is None
-    # One call a document: views of the row, no copies, and no work between documents. Padded batches of similar
-    # lengths were 2x slower on a CPU, for the gathers and their backward.
+    # One call per document works on views of the row, without copies and without work between documents. Padded
+    # batches of similar lengths were 2x slower on a CPU because of the gathers and their backward pass.
     tokens, wide = qkv.shape[1:]
     parts = qkv.view(tokens, 3, heads, wide // (3 * heads)).permute(1, 2, 0, 3)  # [3, heads, tokens, head width]
     outputs = [_document_attention(document[:, None], scale) for document in parts.split(packing.lengths, dim=2)]

@@ -1,8 +1,8 @@
 """The forward pass of a row through transformers' GPT-2, block by block.
 
-The weights and their modules are transformers' own; what stands here is only the way through them, which is equal to
-its model class (a test compares them) but knows documents. It lets one block be compiled once and used for all
-layers, seconds instead of minutes, and be made again in the backward pass.
+The weights and modules are transformers' own. This way through them equals that of its model class (a test compares
+them) but keeps documents apart. One block is compiled once and used for all layers, in seconds instead of minutes, and
+can be recomputed in the backward pass.
 """
 
 from collections.abc import Callable
@@ -22,11 +22,11 @@ from theta.model.attention import Packing, kernels_serve, packed_attention
 
 @dataclass(frozen=True, slots=True)
 class Passes:
-    """How the blocks are passed through; no setting changes what comes out but for rounding.
+    """How the blocks are computed; no value changes the result except by rounding.
 
     Attributes:
-        compiled: through torch.compile; the rows must then all have the same shape.
-        recompute: hold only what stands between the blocks, and make the rest again in the backward pass.
+        compiled: with torch.compile; all rows must then have the same shape.
+        recompute: hold only the states between the blocks, and compute the rest again in the backward pass.
     """
 
     compiled: bool = False
@@ -37,7 +37,7 @@ EAGER = Passes()
 
 
 def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes: Passes = EAGER) -> Tensor:
-    """Final hidden states, [1, tokens, width]; no token sees another document.
+    """Return the final hidden states, [1, tokens, width]; no token sees another document.
 
     Args:
         ids: [1, tokens].
@@ -47,11 +47,11 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
     if passes.recompute and torch.is_grad_enabled():
         run = _compiled(_block) if passes.compiled else _block
         for block in transformer.h:
-            # Dropout is drawn again from the same generator state; without dropout nothing need be kept for that.
+            # Dropout is drawn again from the same generator state; without dropout it need not be kept.
             hidden = checkpoint(run, block, hidden, packing, use_reentrant=False, preserve_rng_state=draws(model))
     else:
         run = _compiled(_open_block) if passes.compiled else _open_block
-        # With a gradient as later ones have, or the first block would be compiled for itself.
+        # It requires a gradient as in later blocks, or the first block would be compiled separately.
         added = torch.zeros_like(hidden, requires_grad=hidden.requires_grad)
         for block in transformer.h:
             hidden, added = run(block, hidden, added, packing)
@@ -61,27 +61,28 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
 
 
 def draws(model: GPT2LMHeadModel) -> bool:
-    """Whether blocks draw dropout."""
+    """Whether the blocks draw random numbers, for dropout."""
     dropout: float = model.transformer.h[0].attn.resid_dropout.p
     return dropout > 0
 
 
 def _block(block: GPT2Block, hidden: Tensor, packing: Packing) -> Tensor:
+    """Return the hidden states after a block, [1, tokens, width]."""
     hidden, added = _branches(block, hidden, packing)
     return hidden + added
 
 
 def _open_block(block: GPT2Block, hidden: Tensor, added: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-    """A block whose last addition is left to the next, where it is compiled into one kernel with the layer norm.
+    """Compute a block but its last addition, which the next block compiles into one kernel with its layer norm.
 
     Args:
-        added: what the block before left to add to its hidden states.
+        added: what the previous block left to be added to its hidden states, [1, tokens, width].
     """
     return _branches(block, hidden + added, packing)
 
 
 def _branches(block: GPT2Block, hidden: Tensor, packing: Packing) -> tuple[Tensor, Tensor]:
-    """The hidden states after the attention, and what the perceptron adds to them."""
+    """Return the hidden states after the attention, and what the MLP adds to them, both [1, tokens, width]."""
     attention = block.attn
     mixed = _attention(attention, block.ln_1(hidden), packing)
     hidden = hidden + attention.resid_dropout(attention.c_proj(mixed))
@@ -89,13 +90,15 @@ def _branches(block: GPT2Block, hidden: Tensor, packing: Packing) -> tuple[Tenso
 
 
 def _attention(attention: GPT2Attention, states: Tensor, packing: Packing) -> Tensor:
+    """Return the mixed values of all heads, [1, tokens, width], before the output matrix."""
     qkv, bias = _product(attention.c_attn, states, packing)
     return packed_attention(qkv, packing, attention.num_heads, attention.scaling, bias)
 
 
 def _perceptron(mlp: GPT2MLP, states: Tensor, packing: Packing) -> Tensor:
+    """Return the result of the MLP, [1, tokens, width]."""
     result: Tensor
-    if not isinstance(mlp.act, nn.GELU):  # which `network.fuse_activation` puts there, and the kernel equals
+    if not isinstance(mlp.act, nn.GELU):  # `network.fuse_activation` sets nn.GELU, which the kernel computes, too
         result = mlp(states)
         return result
     product, bias = _product(mlp.c_fc, states, packing)
@@ -110,8 +113,8 @@ def _perceptron(mlp: GPT2MLP, states: Tensor, packing: Packing) -> Tensor:
 
 
 def _product(layer: nn.Module, states: Tensor, packing: Packing) -> tuple[Tensor, Tensor | None]:
-    """The layer's result; and, where a kernel goes on from there, its bias, whose gradient is left to that kernel."""
-    if not (isinstance(layer, Conv1D) and kernels_serve(packing, states)):  # a layer with adapters is no Conv1D
+    """Return a layer's result, [1, tokens, columns], and its bias if the next kernel computes the bias's gradient."""
+    if not (isinstance(layer, Conv1D) and kernels_serve(packing, states)):  # a layer with adapters is not a Conv1D
         return layer(states), None
     return torch.addmm(layer.bias.detach(), states.flatten(0, 1), layer.weight)[None], layer.bias
 

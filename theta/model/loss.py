@@ -15,13 +15,13 @@ from theta.model.attention import has_kernel
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """What is summed up over the learned tokens.
+    """How the loss of the learned tokens is computed.
 
     Attributes:
         vocabulary_size: number of real tokens; further columns of the output matrix only pad it.
-        scale: what the sum is multiplied by, such as 1 over the learned tokens of a whole step, of which a row holds a
-            part; a number, or a float32 scalar on the device.
-        positions_per_chunk: learned positions whose logits are held at a time; 1,024 take 412 MB in float32.
+        scale: factor of the sum, such as one over the learned tokens of a step; a number, or a float32 scalar on the
+            device.
+        positions_per_chunk: learned positions whose logits are held at once; 1,024 take 412 MB in float32.
         label_smoothing: fraction of each target's probability that is spread evenly over the real tokens
             (Szegedy et al. 2016).
     """
@@ -34,10 +34,10 @@ class Loss:
 
 @dataclass(frozen=True, slots=True)
 class LearnedRows:
-    """The rows of an output matrix that are learned where the others are not.
+    """The learned rows of an output matrix whose other rows are frozen.
 
     Attributes:
-        values: what stands in these rows, [rows, width]; its gradient is made instead of the whole matrix's.
+        values: these rows, [rows, width]; their gradient is computed instead of that of the whole matrix.
         first: the first of the rows.
     """
 
@@ -46,7 +46,10 @@ class LearnedRows:
 
 
 class _MeanNats(torch.autograd.Function):
-    """The scaled sum of the nats, and the nats of each target; the gradients are made in the forward pass."""
+    """The scaled sum of the nats, and the nats of each target; the forward pass computes the gradients.
+
+    hidden is [learned, width], weight [columns, width], targets [learned], rows [rows, width] or None.
+    """
 
     @staticmethod
     def forward(  # type: ignore[no-untyped-def]
@@ -82,7 +85,7 @@ class _MeanNats(torch.autograd.Function):
     @staticmethod
     def backward(ctx, scale: Tensor, _each: Tensor):  # type: ignore[no-untyped-def]
         # In place: the gradient of the weight is as large as the embedding. A second backward would scale twice,
-        # so it finds nothing. On a CPU, where the usual scale of 1 can be seen for nothing, even that pass is saved.
+        # so it finds nothing. On a CPU, where reading the scale costs nothing, a scale of 1 saves even that pass.
         gradients, ctx.gradients = ctx.gradients, None
         if scale.is_cuda or scale != 1:
             gradients = tuple(None if gradient is None else gradient.mul_(scale) for gradient in gradients)
@@ -91,7 +94,7 @@ class _MeanNats(torch.autograd.Function):
 
 
 def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> tuple[Tensor, Tensor]:
-    """The nats of some positions, and the gradient of their scaled sum with respect to the logits.
+    """Return the nats of some positions, and the gradient of their scaled sum with respect to the logits.
 
     Args:
         logits: [positions, columns]; the gradient overwrites them.
@@ -108,10 +111,10 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradie
     logits[:, loss.vocabulary_size :] = -torch.inf
     probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
     chosen = (torch.arange(len(targets), device=logits.device), targets)
-    # A probability below 1e-38 counts as that: 87 nats, where float32 ends.
+    # Smaller probabilities count as 1e-38, the smallest normal float32: 87 nats.
     nats = -probabilities[chosen].clamp_min(torch.finfo(torch.float32).tiny).log()
     if smoothing := loss.label_smoothing:
-        # From the nats of the target to (1 - smoothing) of them and smoothing of the mean of all tokens' nats.
+        # (1 - smoothing) times the nats of the target, plus smoothing times the mean nats of all tokens.
         real = logits[:, : loss.vocabulary_size]
         nats += smoothing * (logits[chosen].float() - real.mean(-1, dtype=torch.float32))
     if needs_gradient:
@@ -123,7 +126,7 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradie
 
 
 def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:
-    """total + a @ b in `dtype`, [rows, width]; where it can, the matrix product itself adds up in float32.
+    """Return total + a @ b in `dtype`, [rows, width]; in equal formats the matrix product itself adds, in float32.
 
     Args:
         total: [rows, width]; None counts as zero. It is overwritten.
@@ -138,16 +141,16 @@ def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype)
 def mean_nats(
     hidden: Tensor, weight: Tensor, targets: Tensor, loss: Loss, learned: LearnedRows | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The negative log-likelihoods of `targets` in nats.
+    """Compute the negative log-likelihoods of `targets` in nats.
 
     Args:
         hidden: final hidden states of the positions that predict a learned token, [learned, width].
         weight: the (tied) output matrix, [columns, width].
         targets: the tokens that follow, [learned].
-        learned: the rows of a fixed `weight` that are learned.
+        learned: the learned rows of a `weight` that is otherwise frozen.
 
     Returns:
-        Their sum times the scale, a float32 scalar that is differentiable once; and the nats of each target without
+        The sum times the scale, a float32 scalar that can be differentiated once; and the nats of each target without
         a gradient, float32 [learned].
     """
     device = hidden.device.type
@@ -162,7 +165,10 @@ def mean_nats(
 def token_scores(
     hidden: Tensor, weight: Tensor, targets: Tensor, vocabulary_size: int, positions_per_chunk: int = 1024
 ) -> tuple[Tensor, Tensor]:
-    """For each target its nats (float32) and whether it was the likeliest token, both [learned]."""
+    """Return for each target its nats (float32) and whether it was the most likely token, both [learned].
+
+    The arguments are those of `mean_nats`.
+    """
     nats, correct = [], []
     weight_cast = weight.to(hidden.dtype)
     for rows, wanted in zip(hidden.split(positions_per_chunk), targets.split(positions_per_chunk), strict=True):

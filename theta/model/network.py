@@ -1,4 +1,4 @@
-"""transformers' own GPT-2: made, loaded, resized for Theta's vocabulary, saved."""
+"""Create, load, resize and save transformers' own GPT-2."""
 
 import shutil
 from collections.abc import Iterator
@@ -22,13 +22,13 @@ from theta.files import read_json, replacing_folder, writing
 
 
 def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadModel:
-    """The model that training starts from, in float32, resized for `vocabulary_size` tokens.
+    """Return the model that training starts from, in float32, resized for `vocabulary_size` tokens.
 
     Args:
-        descriptor: `models/base/weights.json`, made by the fetch stage.
+        descriptor: the content of `models/base/weights.json`, which the fetch stage writes.
 
     Raises:
-        BaseModelError: its files are not on this machine, or are not those of a GPT-2 that Theta trains.
+        BaseModelError: its files are not on this machine, or are not those of a GPT-2 that Theta can train.
     """
     model = pretrained(descriptor)
     if model is None:
@@ -39,10 +39,10 @@ def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadMod
 
 
 def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
-    """The base in float32, without rows of its embedding that stand for no token; None for a new model.
+    """Return the base in float32, without rows of its embedding that represent no token; None for a new model.
 
     Raises:
-        BaseModelError: its files are not on this machine, or are not those of a GPT-2 that Theta trains.
+        BaseModelError: its files are not on this machine, or are not those of a GPT-2 that Theta can train.
     """
     folder = locate_weights(descriptor)
     if folder is None:
@@ -55,9 +55,9 @@ def pretrained(descriptor: dict[str, Any]) -> GPT2LMHeadModel | None:
 
 @torch.no_grad()
 def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
-    """Move every weight this share of the way back to the base's; both models are in float32.
+    """Move every weight by this fraction of the way back to the base; both models are in float32.
 
-    What was learned stays for the most part, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
+    Most of what was learned stays, and much of what was forgotten comes back. (Wortsman et al. 2022, Robust
     fine-tuning of zero-shot models.) Tokens that the base does not know keep their embeddings.
     """
     weights = dict(model.named_parameters())
@@ -67,9 +67,9 @@ def mix_in(model: GPT2LMHeadModel, base: GPT2LMHeadModel, share: float) -> None:
 
 
 def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int = VOCABULARY_SIZE) -> GPT2LMHeadModel:
-    """A GPT-2 with random weights; the same seed gives the same weights.
+    """Return a GPT-2 with random weights; the same seed gives the same weights.
 
-    Weights are normal with standard deviation 1 / sqrt(width), which keeps the size of what flows through. GPT-2's own
+    Weights are normal with standard deviation 1 / sqrt(width), which preserves the scale of activations. GPT-2's own
     0.02 is right for widths above 1,000; at width 128 it made learning three times slower (docs/decisions.md).
     """
     config = GPT2Config(
@@ -81,14 +81,14 @@ def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int 
 
 
 def load(folder: Path) -> GPT2LMHeadModel:
-    """A GPT-2 from a folder of Hugging Face's layout, in float32, whatever format it is stored in.
+    """Load a GPT-2 in float32 from a folder in Hugging Face's layout, in whichever number format it is stored.
 
     Raises:
         BaseModelError: the weights cannot be read, are not those of its config, or the output matrix is not the
             embedding.
     """
     logging.disable_progress_bar()  # one file, seconds at most
-    with _quiet():  # transformers describes what is wrong in twenty lines, and goes on; what it reports is read below
+    with _quiet():  # transformers prints twenty lines on a fault and continues; its report is read below
         try:
             model, report = GPT2LMHeadModel.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
@@ -103,7 +103,7 @@ def load(folder: Path) -> GPT2LMHeadModel:
 
 
 def _forget_foreign_ids(model: GPT2LMHeadModel) -> None:
-    """Remove ids beyond the vocabulary, of which transformers warns: GPT-2's own in a config that does not say them."""
+    """Remove ids beyond the vocabulary, of which transformers warns: GPT-2's own, where a config names none."""
     for config in (model.config, model.generation_config):
         for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
             if isinstance(id_ := getattr(config, name), int) and id_ >= model.config.vocab_size:
@@ -111,7 +111,7 @@ def _forget_foreign_ids(model: GPT2LMHeadModel) -> None:
 
 
 def check_pickled(descriptor: dict[str, Any]) -> None:
-    """See that pickled weights are those of the GPT-2 that config.json describes; hardly any of them are read.
+    """Check that pickled weights are those of the GPT-2 that config.json describes; hardly any of them are read.
 
     Only tensors are unpickled, so a file that would run code is refused.
 
@@ -119,7 +119,7 @@ def check_pickled(descriptor: dict[str, Any]) -> None:
         descriptor: of a base whose weights are pickled.
 
     Raises:
-        BaseModelError: a file is damaged or dangerous, or the weights are of another model.
+        BaseModelError: a file is damaged or dangerous, or the weights belong to another model.
     """
     folder = locate_weights(descriptor)
     assert folder is not None
@@ -142,7 +142,7 @@ _FORMATS = dict(zip((torch.float64, torch.float32, torch.float16, torch.bfloat16
 def _unpickle(base: str, path: Path) -> dict[str, torch.Tensor]:
     try:
         with catch_warnings():
-            simplefilter("ignore")  # of other ways to pickle, which are refused or read below
+            simplefilter("ignore")  # about other pickle formats, which are refused or read below
             # Files of torch before 1.6 are not ZIP archives and cannot be mapped.
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
     except UnpicklingError:
@@ -174,11 +174,11 @@ def _quiet() -> Iterator[None]:
 def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
     """Give the model rows for `vocabulary_size` tokens and pad them to a multiple of 64.
 
-    New rows start at the mean of the old ones: random rows wreck gpt2 and gpt2-medium, which then say nothing but
-    the new tokens. Padding rows are zero; the loss never lets them be chosen.
+    New rows start at the mean of the old ones: random rows wreck gpt2 and gpt2-medium, which then produce only the
+    new tokens. Padding rows are zero; the loss gives them no probability.
 
     Args:
-        model: without padding rows, such as `pretrained` and `new` return.
+        model: without padding rows, as `pretrained` and `new` return it.
     """
     old = model.transformer.wte.weight.data
     known = min(vocabulary_size, old.shape[0])
@@ -189,7 +189,7 @@ def resize(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
 
 
 def trim(model: GPT2LMHeadModel, vocabulary_size: int) -> None:
-    """Remove the rows of the embedding that stand for no token."""
+    """Remove the rows of the embedding that represent no token."""
     _set_embedding(model, model.transformer.wte.weight.data[:vocabulary_size].clone())
 
 
@@ -205,9 +205,9 @@ def _set_embedding(model: GPT2LMHeadModel, rows: torch.Tensor) -> None:
 
 
 def set_dropout(model: GPT2LMHeadModel, dropout: float | str) -> None:
-    """Dropout on embeddings and residual branches; "base" leaves both as the base's config has them.
+    """Set dropout on embeddings and residual branches; "base" keeps both values of the base's config.
 
-    Attention weights are not dropped (no flash kernel does it).
+    Attention weights are not dropped out (no flash kernel supports it).
     """
     if dropout == "base":
         return
@@ -217,7 +217,7 @@ def set_dropout(model: GPT2LMHeadModel, dropout: float | str) -> None:
 
 
 def fuse_activation(model: GPT2LMHeadModel) -> None:
-    """Use torch's own GELU where the model spells it out in eight steps, each of which would be held for backward."""
+    """Use torch's own GELU instead of eight operations whose results would all be held for the backward pass."""
     if model.config.activation_function == "gelu_new":
         for block in model.transformer.h:
             block.mlp.act = torch.nn.GELU(approximate="tanh")
@@ -233,5 +233,5 @@ def save(model: GPT2LMHeadModel, folder: Path) -> None:
     with replacing_folder(folder) as temporary:
         with writing(temporary / "model.safetensors"):
             model.save_pretrained(temporary)
-        # safetensors lets nobody but the owner read its file; the config has the mode that the user wants.
+        # safetensors makes its file readable by the owner alone; the config has the mode that the user wants.
         shutil.copymode(temporary / "config.json", temporary / "model.safetensors")

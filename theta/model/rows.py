@@ -21,12 +21,12 @@ PADDING_LENGTH = 64
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """The one shape of all rows, where a compiled model must not meet another.
+    """The shape that all rows share where work on them is compiled or recorded.
 
     Attributes:
-        tokens: of a row; what the documents leave free is padding.
+        tokens: of a row; those after the documents are padding.
         blocks: entries of the attention kernel's table.
-        learned: entries of the positions that predict; those to spare have no target.
+        learned: entries of the positions that predict; spare entries have no target.
     """
 
     tokens: int
@@ -54,9 +54,9 @@ class Row:
 
     @classmethod
     def of(cls, store: Store, documents: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
-        """The row of these documents of a store, on a device; padded at its end if a shape is given.
+        """Return the row of these documents of a store, on a device; padded at its end if a shape is given.
 
-        A row of no documents is padding alone, and nothing in it is learned.
+        A row without documents is only padding, and nothing in it is learned.
         """
         pairs = [store[document] for document in documents]
         lengths = [len(ids) for ids, _ in pairs]
@@ -82,20 +82,20 @@ class Row:
 
 
 def _filling(padding: int) -> list[int]:
-    """Lengths of the documents that padding is laid out as."""
+    """Lengths of the documents that the padding consists of."""
     return [PADDING_LENGTH] * (padding // PADDING_LENGTH) + [padding % PADDING_LENGTH] * (padding % PADDING_LENGTH > 0)
 
 
 def predicting_states(model: GPT2LMHeadModel, row: Row, passes: Passes = EAGER) -> Tensor:
-    """Final hidden states of the positions that predict a learned token, [learned, width]."""
+    """Return the final hidden states of the positions that predict a learned token, [learned, width]."""
     return hidden_states(model, row.ids, row.packing, passes)[0].index_select(0, row.predicting)
 
 
 def row_nats(model: GPT2LMHeadModel, row: Row, loss: Loss, passes: Passes = EAGER) -> tuple[Tensor, Tensor]:
-    """The nats of the row's learned tokens, times the scale of the loss.
+    """Compute the nats of the row's learned tokens, times the scale of the loss.
 
     Returns:
-        Their sum, a differentiable scalar; and without a gradient the part of the data and that of rehearsal, [2].
+        The sum, a differentiable scalar; and, without a gradient, the parts of the data and of rehearsal, [2].
     """
     states = predicting_states(model, row, passes)
     total, each = mean_nats(states, model.lm_head.weight, row.targets, loss, learned_rows(model))

@@ -1,10 +1,10 @@
-"""Which weights are learned: all of them, those above frozen layers, or low-rank adapters beside the matrices.
+"""Which weights are learned: all of them, those above frozen layers, or low-rank adapters of the matrices.
 
 LoRA (Hu et al. 2022) leaves a matrix W as it is and computes W + 2 A B, where A has `rank` columns and B `rank` rows. B
 starts at zero, so the model starts as the base. The adapters are peft's.
 
-Where the token embedding stays as the base has it, the rows of the special tokens are learned all the same. All of them
-start at the mean of the old rows, so a model that did not learn them could neither tell who speaks nor end a reply.
+Where the token embedding is frozen, the rows of the special tokens are still learned. All of them start at the mean of
+the old rows, so a model that did not learn them could neither distinguish the speakers nor end a reply.
 """
 
 import torch
@@ -23,10 +23,10 @@ ALPHA_PER_RANK = 2
 
 
 def freeze(model: GPT2LMHeadModel, *, frozen_layers: int, lora_rank: int, vocabulary_size: int, seed: int) -> None:
-    """Leave only the chosen weights to learn. The model must not change its device or number format afterwards.
+    """Freeze all weights but those to be learned. The model must not change its device or number format afterwards.
 
     Args:
-        frozen_layers: this many blocks from the first one on, and the embeddings, stay as they are.
+        frozen_layers: this many blocks from the first one on, and the embeddings, are frozen.
         lora_rank: rank of the adapters that are learned instead of the matrices; 0 learns the matrices themselves.
         vocabulary_size: tokens of the vocabulary, of which the special ones are last.
         seed: of the initial adapters.
@@ -42,13 +42,13 @@ def freeze(model: GPT2LMHeadModel, *, frozen_layers: int, lora_rank: int, vocabu
 
 
 def to_plain_gpt2(model: GPT2LMHeadModel) -> None:
-    """Undo `freeze`: a plain GPT-2 with what was learned, in the number format that the model has.
+    """Undo `freeze`: make the model a plain GPT-2 with the learned weights, in its present number format.
 
     Adapters should be merged in float32: in bfloat16 a matrix loses most of what its adapter adds.
     """
     wte = model.transformer.wte
     if isinstance(wte, SpecialRows):
-        # A change of device or number format has parted the view from the matrix.
+        # After a change of device or number format, `learned` is no longer a view of the matrix.
         wte.whole.weight.data[wte.first : wte.first + len(wte.learned)] = wte.learned.data
         model.transformer.wte = wte.whole
     if any(".lora_A." in name for name, _ in model.named_parameters()):
@@ -60,7 +60,7 @@ class SpecialRows(nn.Module):
     """A token embedding of which only the rows of the special tokens are learned.
 
     Attributes:
-        whole: the whole embedding; its weight [columns, width], which is the output matrix too, gets no gradient.
+        whole: the complete embedding; its weight [columns, width], also the output matrix, gets no gradient.
         learned: the rows of the special tokens, [SPECIAL_TOKENS_ADDED, width], a view of that weight until the model
             changes its device or number format.
     """
@@ -72,7 +72,7 @@ class SpecialRows(nn.Module):
         self.learned = nn.Parameter(whole.weight.data[first : first + SPECIAL_TOKENS_ADDED])
 
     def forward(self, ids: Tensor) -> Tensor:
-        """The embeddings [..., width] of ids [...]."""
+        """Return the embeddings [..., width] of ids [...]."""
         place = ids - self.first
         special = (place >= 0) & (place < len(self.learned))
         learned = embedding(place.clamp(0, len(self.learned) - 1), self.learned)
@@ -80,13 +80,13 @@ class SpecialRows(nn.Module):
 
 
 def learned_rows(model: GPT2LMHeadModel) -> LearnedRows | None:
-    """The rows of the output matrix that are learned where the others are not; None where all are treated alike."""
+    """The learned rows of the output matrix where the others are frozen; None where all are treated alike."""
     wte = model.transformer.wte
     return LearnedRows(wte.learned, wte.first) if isinstance(wte, SpecialRows) else None
 
 
 def _add_adapters(model: GPT2LMHeadModel, rank: int, first_layer: int, seed: int) -> None:
-    """Give adapters to the blocks from `first_layer` on. Nothing else of the model is learned any more."""
+    """Add adapters to the blocks from `first_layer` on. No other weight of the model is learned afterwards."""
     from peft import LoraConfig, inject_adapter_in_model
 
     config = LoraConfig(

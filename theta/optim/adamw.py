@@ -19,13 +19,13 @@ def adamw(
     seed: int,
     layer_decay: float = 1.0,
 ) -> Optimizer:
-    """AdamW (Loshchilov and Hutter 2019). Biases and layer norms do not decay.
+    """Return AdamW (Loshchilov and Hutter 2019) for a model. Biases and layer norms do not decay.
 
     Args:
         model: parameters that need no gradient are left out.
-        moment_bits: of each of the two moments, 32, 8 or 4, for weights in bfloat16, which are rounded
-            stochastically; None takes torch's own AdamW, for weights in float32.
-        layer_decay: the learning rate of a layer as a share of that of the layer above it.
+        moment_bits: bits of each of the two moments, 32, 8 or 4, for weights in bfloat16, which are rounded
+            stochastically; None selects torch's own AdamW, for weights in float32.
+        layer_decay: the learning rate of a layer as a fraction of that of the layer above it.
     """
     layers = model.config.n_layer
     members: dict[tuple[float, bool], list[Tensor]] = {}
@@ -43,9 +43,9 @@ def adamw(
 
 
 def _layers_above(name: str, layers: int) -> int:
-    """Layers above the one that a parameter belongs to, of the blocks and below them the embeddings.
+    """Count the layers above the one that a parameter belongs to; the embeddings are below all blocks.
 
-    The final layer norm counts to the last block. The output matrix is the token embedding, so it is below all blocks.
+    The final layer norm belongs to the last block. The output matrix is the token embedding, so it is below all blocks.
     """
     match name.removeprefix("transformer.").split("."):
         case "h", block, *_:
@@ -64,18 +64,18 @@ def begin(optimizer: Optimizer, learning_rate: float) -> None:
 
 
 def apply(optimizer: Optimizer, factor: Tensor) -> None:
-    """Update the weights by the gradients times `factor`, a scalar on the device; by nothing if it is not finite."""
+    """Update the weights by the gradients times `factor`, a scalar on the device; NaN changes nothing."""
     if isinstance(optimizer, RoundedAdamW):
         optimizer.step(factor)
         return
-    # What torch's own gradient scaler hands to fused optimizers: gradients are divided by the first, and a second
-    # that is not zero skips the update.
+    # torch's own gradient scaler sets these for fused optimizers: gradients are divided by the first, and a nonzero
+    # second one skips the update.
     optimizer.grad_scale = factor.reciprocal()  # type: ignore[attr-defined]
     optimizer.found_inf = (~factor.isfinite()).float()  # type: ignore[attr-defined]
     optimizer.step()
 
 
 def apply_to(optimizer: Optimizer, parameter: Tensor, factor: Tensor) -> None:
-    """Update one parameter."""
+    """Update one parameter by its gradient times `factor`, a scalar on the device."""
     assert isinstance(optimizer, RoundedAdamW)
     optimizer.update(parameter, factor)

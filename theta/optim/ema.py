@@ -1,6 +1,6 @@
 """An exponential moving average (EMA) of the learned weights (Polyak and Juditsky 1992), often better than the last.
 
-Nothing moves on the device, since CUDA graphs read the weights at fixed addresses, and the host never waits.
+The weights keep their addresses, at which CUDA graphs read them, and the host never waits for the device.
 """
 
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ from torch import nn
 
 
 class EMA:
-    """The average of the weights that are learned, in float32. With a decay of 0 there is none, and nothing happens.
+    """The average of the learned weights, in float32. With a decay of 0 no average is kept, and the methods do nothing.
 
     Attributes:
         tensors: the average of each learned weight, by its name; the resume state keeps them.
@@ -24,7 +24,7 @@ class EMA:
         self.tensors = {name: weight.to(torch.float32, copy=True) for name, weight in self._weights.items()}
 
     def update(self, steps: int) -> None:
-        """Take in the weights after `steps` steps.
+        """Include the weights after `steps` steps.
 
         At first the decay is lower, (1 + steps) / (10 + steps), so that a short run does not average over its start.
         """
@@ -34,7 +34,7 @@ class EMA:
 
     @contextmanager
     def in_place(self) -> Iterator[None]:
-        """While the block runs, the weights are replaced by their average, rounded to their own number format."""
+        """Replace the weights with their average, rounded to their own number format, while the block runs."""
         kept = {name: weight.clone() for name, weight in self._weights.items()}
         self._fill(self.tensors)
         try:

@@ -1,4 +1,4 @@
-"""Bytes of AdamW's two moments, in 32, 8 or 4 bits. No torch, so that memory plans are made at once."""
+"""Bytes of AdamW's two moments, in 32, 8 or 4 bits. torch is not imported, so that plans are quick."""
 
 WEIGHTS_PER_SCALE = 128
 """Neighbouring weights whose moments, in 8 or 4 bits, share a scale."""

@@ -18,15 +18,15 @@ LONGEST_SMALL = 2**14
 class RoundedAdamW(torch.optim.Optimizer):
     """AdamW (Loshchilov and Hutter 2019) that rounds new weights stochastically.
 
-    A step is `begin`, then an update of each parameter. All that changes from step to step lies on the device,
-    so an update may be recorded once and replayed.
+    A step calls `begin` and then updates each parameter. Everything that changes from step to step is stored on the
+    device, so an update can be recorded once and replayed.
 
     Args:
-        groups: of parameters, with their `weight_decay`.
+        groups: groups of parameters with their `weight_decay`.
         lr: learning rate; the loop sets it in each group before a step.
-        betas: decay of the moments, the averages of the gradient and of its square.
+        betas: decay of the moments of the gradient and of its square.
         moment_bits: 32, 8 or 4 bits for each moment; small tensors always have 32.
-        seed: of the rounding. Every step and tensor has its own noise, and a resumed run the same.
+        seed: of the rounding. Every step and tensor has its own noise, which a resumed run repeats.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         self._step_seed = torch.zeros((), dtype=torch.int32, device=device)
         self._numbers = {id(group): torch.zeros(3, device=device) for group in self.param_groups}
         self._of = {p: (self._numbers[id(group)], _mix(seed, number)) for number, (p, group) in enumerate(parameters)}
-        for parameter, _ in parameters:  # now, so that memory that runs out does so before the first step
+        for parameter, _ in parameters:  # now, so that a lack of memory shows before the first step
             self.state[parameter] = _new_state(parameter, moment_bits)
         self._small = {parameter.dtype: _Table(device) for parameter, _ in parameters}
 
@@ -57,7 +57,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         """Update every parameter that has a gradient.
 
         Args:
-            factor: what gradients are multiplied by, a float32 scalar on the device; not a number changes nothing.
+            factor: gradients are multiplied by this float32 scalar on the device; NaN changes nothing.
         """
         learned = [parameter for parameter in self._of if parameter.grad is not None]
         for dtype, table in self._small.items():
@@ -67,11 +67,11 @@ class RoundedAdamW(torch.optim.Optimizer):
                 self.update(parameter, factor)
 
     def _is_small(self, parameter: Tensor) -> bool:
-        """Whether it is updated together with others: a launch for each of 200 vectors takes longer than the work."""
+        """Whether it is updated together with others: 200 vectors take longer to launch one by one than to update."""
         return parameter.numel() <= LONGEST_SMALL and "first_scale" not in self.state[parameter]
 
     def _update_small(self, parameters: Sequence[Tensor], table: "_Table", factor: Tensor) -> None:
-        """Update parameters of one type."""
+        """Update small parameters of one type in one launch."""
         from theta.kernels import adamw as kernel
 
         if not parameters:
@@ -112,7 +112,7 @@ class RoundedAdamW(torch.optim.Optimizer):
         run[grid](*tensors, *scales, *rest, **shape)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """As it was saved; torch's own would turn the moments into the number format of the weights."""
+        """Load the state as saved; torch's own method would convert the moments to the number format of the weights."""
         parameters = list(self._of)
         for number, state in state_dict["state"].items():
             for name, value in state.items():
@@ -128,18 +128,19 @@ class _Table:
         self._device, self._rows, self._copy = device, list[list[int]](), torch.empty(0)
 
     def of(self, rows: list[list[int]]) -> Tensor:
-        """The rows as an int64 tensor."""
+        """Return the rows as an int64 tensor."""
         if rows != self._rows:
             self._rows, self._copy = rows, to_device(torch.tensor(rows), self._device)
         return self._copy
 
 
 def _new_state(parameter: Tensor, bits: int) -> dict[str, Tensor]:
+    """Return zero moments, flat: float32 [count], or codes with their scales, float32 [blocks]."""
     count, device = parameter.numel(), parameter.device
     if bits == 32 or count < FEWEST_CODED:
         return {name: torch.zeros(count, device=device) for name in ("first", "second")}
     blocks = -(-count // WEIGHTS_PER_SCALE)
-    # In 8 bits a byte for each weight; in 4 bits the two halves of a block share their bytes.
+    # 8 bits take a byte for each weight; with 4 bits the two halves of a block share their bytes.
     codes = count if bits == 8 else blocks * WEIGHTS_PER_SCALE // 2
     return {
         "first": torch.zeros(codes, dtype=torch.int8 if bits == 8 else torch.uint8, device=device),
@@ -154,5 +155,5 @@ def _overwrite(target: Tensor, values: Tensor) -> None:
 
 
 def _mix(seed: int, number: int) -> int:
-    """A seed made of two, below 2**31."""
+    """Combine two numbers into a seed below 2**31."""
     return (seed * 0x5851F42D + number * 0x14057B7E + 0x2545F491) % (2**31 - 1)

@@ -4,7 +4,7 @@ import math
 
 
 def learning_rate_factor(step: int, *, steps: int, warmup_steps: int, final_fraction: float) -> float:
-    """Share of the peak learning rate at `step` (from 0): linear warm-up, then a cosine to `final_fraction`.
+    """Fraction of the peak learning rate at `step` (from 0): linear warm-up, then a cosine to `final_fraction`.
 
     (Loshchilov and Hutter 2017, without restarts.)
     """

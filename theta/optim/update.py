@@ -1,8 +1,8 @@
 """From gradients to new weights: the norm, clipping, and the optimizer's update, without waiting for the device.
 
-The factor that clips a gradient stays on the device and goes into the optimizer's own pass over it. When a norm is not
-finite, the factor becomes NaN and stays NaN, and the optimizer changes nothing. So the weights remain those before
-the bad step until the host reads the norm.
+The factor that clips a gradient stays on the device and is applied in the optimizer's own pass over the gradient. If a
+norm is not finite, the factor becomes and stays NaN, and the optimizer changes nothing. So the weights remain those
+before the bad step until the host reads the norm.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from theta.optim.adamw import Optimizer, apply, apply_to
 
 AddUp = Callable[[Iterable[Tensor]], None]
-"""Replaces each tensor by its sum over the processes that train together."""
+"""Replaces each tensor with its sum over the processes that train together."""
 
 ALIGNMENT = 64
 """Each gradient begins at a multiple of this many elements, which suits wide loads."""
@@ -23,7 +23,7 @@ class Gradients:
     """The gradients of some parameters, which are all on one device.
 
     Args:
-        in_place: keep them in one piece of memory from the start, so that they are measured and added up at once.
+        in_place: keep them in one piece of memory from the start, so that one call measures or sums all of them.
             CUDA graphs need this, since they write to fixed addresses. Otherwise backward allocates them anew.
     """
 
@@ -52,7 +52,7 @@ class Gradients:
             parameter.grad = place
 
     def tensors(self) -> list[Tensor]:
-        """All gradients, in one tensor or several."""
+        """Return all gradients, in one tensor or several."""
         if self._whole is not None:
             return [self._whole]
         return [parameter.grad for parameter in self._parameters if parameter.grad is not None]
@@ -66,7 +66,7 @@ class Gradients:
 
 
 def _one_piece(parameters: Sequence[nn.Parameter]) -> tuple[Tensor, list[Tensor]]:
-    """One tensor of zeros, and the part of it for the gradient of each parameter."""
+    """Return one tensor of zeros, and the part of it for the gradient of each parameter."""
     sizes = [-(-parameter.numel() // ALIGNMENT) * ALIGNMENT for parameter in parameters]
     whole = parameters[0].new_zeros(sum(sizes), requires_grad=False)
     parts = zip(parameters, whole.split(sizes), strict=True)
@@ -74,11 +74,11 @@ def _one_piece(parameters: Sequence[nn.Parameter]) -> tuple[Tensor, list[Tensor]
 
 
 class UpdateAfterBackward:
-    """The usual way: all gradients first, then one update.
+    """Computes all gradients first, then updates all weights: the usual way.
 
     Args:
         max_gradient_norm: a longer gradient is scaled down to this norm.
-        add_up: sums the gradients of all processes.
+        add_up: sums the gradients over all processes.
     """
 
     def __init__(self, gradients: Gradients, optimizer: Optimizer, max_gradient_norm: float, add_up: AddUp) -> None:
@@ -93,19 +93,19 @@ class UpdateAfterBackward:
         return norm
 
     def forget(self) -> None:
-        """Go on after a norm that was not finite."""
+        """Allow updates again after a norm that was not finite."""
         self._clip = _Clip(self._clip.max_norm, self._clip.device)
 
 
 class UpdateInBackward:
     """Updates each parameter as soon as backward has its gradient, then drops the gradient.
 
-    No two gradients are ever held. The norm of the whole gradient is known only when it is too late to clip by it,
-    so the gradient of each parameter is clipped by itself. (Fused backward: Lv et al. 2023, LOMO.)
+    No two gradients are held at once. The norm of the whole gradient is known only when it is too late to clip by it,
+    so the gradient of each parameter is clipped by its own norm. (Fused backward: Lv et al. 2023, LOMO.)
 
     Args:
         max_gradient_norm: a longer gradient of a parameter is scaled down to this norm.
-        add_up: sums a gradient of all processes.
+        add_up: sums a gradient over all processes.
     """
 
     def __init__(
@@ -125,8 +125,8 @@ class UpdateInBackward:
         parameter.grad = None
         self._squares += norm.square()
 
-    def finish(self, scale: float = 1) -> Tensor:  # noqa: ARG002 - only bfloat16 comes here, which needs no scale
-        """The norm of the whole gradient; the weights are updated already."""
+    def finish(self, scale: float = 1) -> Tensor:  # noqa: ARG002 - only for bfloat16, which needs no scale
+        """Return the norm of the whole gradient; the weights are already updated."""
         norm = self._squares.sqrt()
         self._squares.zero_()
         return norm
@@ -139,13 +139,13 @@ Update = UpdateAfterBackward | UpdateInBackward
 
 
 class _Clip:
-    """The factor that scales a gradient down to the largest norm; NaN from the first norm on that is not finite."""
+    """The factor that scales a gradient down to the maximum norm; NaN from the first norm that is not finite."""
 
     def __init__(self, max_norm: float, device: torch.device) -> None:
         self.max_norm, self.device = max_norm, device
         self._good = torch.ones((), device=device)
 
     def factor(self, norm: Tensor) -> Tensor:
-        """A float32 scalar on the device."""
+        """Return the factor for a gradient of this norm, a float32 scalar on the device."""
         self._good.copy_(torch.where(norm.isfinite(), self._good, torch.nan))
         return (self.max_norm / (norm.float() + 1e-6)).clamp(max=1) * self._good

@@ -1,1 +1,1 @@
-"""Text to ids and back, and the on-disk store of encoded documents. No torch here."""
+"""Text to ids and back, and the on-disk store of encoded documents. Does not import torch."""

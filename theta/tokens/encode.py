@@ -1,12 +1,12 @@
-"""Conversations -> documents of at most `max_length` tokens, and counts of what was split, cut and dropped.
+"""Conversations -> documents of at most `max_length` tokens, and counts of splits, cuts and drops.
 
 A conversation that is too long is split between exchanges (a user message and its reply); each part begins with the
 system message. If a single exchange is too long, the end of its reply is cut off together with the end token, so that
-the model never learns to stop in the middle of a sentence. An exchange is dropped if its question leaves no room for
+the model does not learn to stop in the middle of a sentence. An exchange is dropped if its question leaves no room for
 the reply.
 
-A plain text that is too long becomes consecutive documents of about equal length, cut after a line or a sentence that
-ends nearby. No token is lost, and only the last document ends with the end token.
+A plain text that is too long becomes consecutive documents of about equal length, cut at the end of a line or sentence
+if one is near. No token is lost, and only the last document ends with the end token.
 """
 
 from collections import Counter
@@ -26,7 +26,7 @@ Encoded = tuple[list[int], list[bool]]
 
 @dataclass(slots=True)
 class Encoding:
-    """Counts of what `documents` did.
+    """Counts that `documents` fills.
 
     Attributes:
         conversations: number of conversations read.
@@ -48,7 +48,7 @@ class Encoding:
 def documents(
     conversations: Iterable[Conversation], vocabulary: Vocabulary, max_length: int, counts: Encoding
 ) -> Iterator[Document]:
-    """Encode conversations in their order; `counts` is filled while the iterator runs."""
+    """Encode conversations in order; `counts` is updated while the iterator runs."""
     remaining = iter(conversations)
     while batch := list(islice(remaining, CONVERSATIONS_PER_BATCH)):
         messages = [message for conversation in batch for message in conversation.messages]
@@ -71,7 +71,7 @@ def documents(
 def _parts(
     conversation: Conversation, encoded: Sequence[Encoded], max_length: int, counts: Encoding
 ) -> Iterator[Encoded]:
-    """Groups of whole exchanges, as many in each as fit."""
+    """Yield groups of complete exchanges, each with as many as fit."""
     has_system = conversation.messages[0].role == "system"
     system: Encoded = encoded[0] if has_system else ([], [])
     rest = encoded[has_system:]
@@ -93,23 +93,23 @@ def _parts(
 
 
 def _pieces(ids: Sequence[int], break_ids: frozenset[int], max_length: int) -> Iterator[Encoded]:
-    """Consecutive pieces of a text, each no longer than `max_length`."""
+    """Yield consecutive pieces of a text, each of at most `max_length` tokens."""
     begin = 0
     while begin < len(ids):
         end = begin + _piece_length(ids[begin:], break_ids, max_length)
-        # The first token of a document is not learned: there is nothing before it to predict it from.
+        # The first token of a document is not learned, because no token precedes it to predict it from.
         yield list(ids[begin:end]), [False] + [True] * (end - begin - 1)
         begin = end
 
 
 def _piece_length(rest: Sequence[int], break_ids: frozenset[int], max_length: int) -> int:
-    """Length of the next piece: an equal share of the rest, give or take a quarter of it to end at a break."""
+    """Length of the next piece: an equal part of the rest, up to a quarter more or less so that it ends at a break."""
     if len(rest) <= max_length:
         return len(rest)
-    share = -(-len(rest) // -(-len(rest) // max_length))
-    lengths = range(share - share // 4, min(share + share // 4, max_length) + 1)
+    equal = -(-len(rest) // -(-len(rest) // max_length))
+    lengths = range(equal - equal // 4, min(equal + equal // 4, max_length) + 1)
     breaks = [length for length in lengths if rest[length - 1] in break_ids]
-    return min(breaks, key=lambda length: abs(length - share), default=share)
+    return min(breaks, key=lambda length: abs(length - equal), default=equal)
 
 
 def _cut(encoded: Encoded, length: int) -> Encoded:

@@ -1,16 +1,19 @@
-"""Which documents share a row."""
+"""Packing of documents into rows."""
 
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
 
 def pack(documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int) -> list[list[int]]:
-    """Documents into rows of at most `tokens_per_row` tokens, none of them split (best fit, longest first).
+    """Pack documents into rows of at most `tokens_per_row` tokens, without splitting any (best-fit decreasing).
 
     Args:
         documents: the documents to place, as indices into `lengths`.
         lengths: tokens of each document.
         tokens_per_row: must be at least the longest length.
+
+    Returns:
+        The documents of each row.
     """
     rows: list[list[int]] = []
     free: list[tuple[int, int]] = []  # (tokens left, row), sorted

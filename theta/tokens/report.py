@@ -10,7 +10,7 @@ TOKENS_PER_BIN = 32
 
 
 def report(counts: Encoding, max_length: int) -> dict[str, Any]:
-    """The figures of one split."""
+    """Return the figures of one split."""
     documents = sum(counts.lengths.values())
     tokens = sum(length * number for length, number in counts.lengths.items())
     return {
@@ -28,7 +28,7 @@ def report(counts: Encoding, max_length: int) -> dict[str, Any]:
 
 
 def histogram(splits: Iterable[Encoding]) -> str:
-    """CSV of the upper edge of each bin, in tokens, and the number of documents of all splits in it."""
+    """Return CSV with the upper edge of each bin in tokens and the number of documents of all splits in it."""
     bins: Counter[int] = Counter()
     for counts in splits:
         for length, number in counts.lengths.items():

@@ -9,4 +9,5 @@ class TokenizerSettings(Settings):
     """How conversations become documents of ids."""
 
     max_length: int = Field(ge=16)
-    """Longest document in tokens, special tokens included; at most the positions of the base (1024 for GPT-2)."""
+    """Length of the longest document in tokens, including special tokens; at most the positions of the base (1024 for
+    GPT-2)."""

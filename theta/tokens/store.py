@@ -1,9 +1,9 @@
-"""Encoded documents on disk: one memory-mapped Arrow file for each split, the same bytes for the same documents.
+"""Encoded documents on disk: one memory-mapped Arrow file per split; the same documents give the same bytes.
 
     input_ids  list<int32>    ids of the document
-    labels     list<int32>    the same ids where learned, IGNORED elsewhere (not shifted, as Hugging Face expects)
+    labels     list<int32>    the ids of learned positions, IGNORED elsewhere (not shifted, as Hugging Face expects)
     domain     string
-    source     string         the conversation it came from, such as "Datasets/conversations/linux.json#12"
+    source     string         the conversation that it encodes, such as "Datasets/conversations/linux.json#12"
     bytes      int32          length of the learned text in UTF-8 bytes, for bits per byte
 
 `datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feather` open it without Theta.
@@ -20,7 +20,7 @@ from theta.errors import DataError, reason
 from theta.files import replacing_file
 
 IGNORED = -100
-"""Label of a position that is not learned (PyTorch's default ignore_index)."""
+"""Label of positions that are not learned (PyTorch's default ignore_index)."""
 
 _SCHEMA = pa.schema([
     ("input_ids", pa.list_(pa.int32())),
@@ -43,7 +43,7 @@ class Document:
 
 
 def write(path: Path, documents: Iterable[Document]) -> None:
-    """Write documents in their order.
+    """Write documents in order.
 
     Raises:
         StorageError: the file cannot be written.
@@ -68,13 +68,13 @@ def write(path: Path, documents: Iterable[Document]) -> None:
 
 
 class Store:
-    """Read access to the documents of a split, and to those for rehearsal behind them.
+    """Read access to the documents of a split, followed by those for rehearsal.
 
     Attributes:
-        split_size: number of documents of the split; the documents after them are the base's own, for rehearsal.
+        split_size: number of documents of the split; the documents after it are the base's own, for rehearsal.
         lengths: tokens of each document, int64 [documents].
-        learned_counts: learned tokens of each document without its first token, which nothing predicts, int64
-            [documents].
+        learned_counts: learned tokens of each document, int64 [documents]. The first token is not counted, because no
+            token predicts it.
         domains, sources: one string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
     """
@@ -83,17 +83,17 @@ class Store:
         """Open a split, followed by the documents of `rehearsal`, if given.
 
         Args:
-            path: the file of the split, which stays on disk where it is the only one: its pages are read when needed.
-            rehearsal: a file of the same kind, which may hold no documents.
+            path: the file of the split. Without `rehearsal` it stays on disk, and its pages are read when needed.
+            rehearsal: a file of the same format, which may have no documents.
 
         Raises:
-            DataError: a file is missing or damaged, or the split holds no document.
+            DataError: a file is missing or damaged, or the split has no documents.
         """
         tables = [_table(each) for each in (path, rehearsal) if each]
         self.split_size: int = tables[0].num_rows
         if self.split_size == 0:
-            raise DataError(f"{path} holds no documents; metrics/tokenize.json tells what was dropped.")
-        # One table stays in its file; several are copied to memory.
+            raise DataError(f"{path} holds no documents; see metrics/tokenize.json for what was dropped.")
+        # A single table stays in its file; several are copied to memory.
         table = pa.concat_tables(each for each in tables if each.num_rows).combine_chunks()
         ids, labels = (table.column(name).chunk(0) for name in ("input_ids", "labels"))
         self._offsets = ids.offsets.to_numpy()
@@ -104,26 +104,26 @@ class Store:
         self.sources: list[str] = table.column("source").to_pylist()
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
         predicted = self._labels != IGNORED
-        predicted[self._offsets[:-1]] = False  # nothing predicts the first token
+        predicted[self._offsets[:-1]] = False  # no token predicts the first one
         self.learned_counts = np.add.reduceat(predicted.astype(np.int64), self._offsets[:-1])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """The ids and the labels of a document, both int32 [length]."""
+        """Return the ids and the labels of a document, both int32 [length]."""
         begin, end = self._offsets[index], self._offsets[index + 1]
         return self._ids[begin:end], self._labels[begin:end]
 
 
 def _table(path: Path) -> pa.Table:
     if not path.is_file():
-        raise DataError(f"{path} does not exist; `dvc repro tokenize` makes it.")
+        raise DataError(f"{path} does not exist; run `dvc repro tokenize` to create it.")
     try:
         table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
-        table.validate(full=True)  # offsets out of their range would read foreign memory
+        table.validate(full=True)  # offsets out of range would read memory outside the file
         if table.column_names != _SCHEMA.names or table.schema != _SCHEMA:
             raise ValueError("its columns are not those of documents")
     except (OSError, ValueError, pa.ArrowException) as fault:
-        raise DataError(f"{path} is damaged ({reason(fault)}); `dvc repro tokenize` makes it again.") from None
+        raise DataError(f"{path} is damaged ({reason(fault)}); run `dvc repro tokenize` to recreate it.") from None
     return table

@@ -1,6 +1,6 @@
 """The base's byte-pair vocabulary with Theta's special tokens added.
 
-Works on the `tokenizers` library alone: loading takes a tenth of a second, transformers would take seconds.
+It uses the `tokenizers` library alone, which loads in a tenth of a second; transformers would take seconds.
 """
 
 import json
@@ -21,7 +21,7 @@ GPT2_FOLDER = Path(__file__).parent / "gpt2"
 
 TOKENIZER_JSON = "tokenizer.json"
 GPT2_FILES = ("vocab.json", "merges.txt")
-"""The files of `GPT2_FOLDER`, and of bases older than `TOKENIZER_JSON`."""
+"""The files of `GPT2_FOLDER`, and of older bases that have no `TOKENIZER_JSON`."""
 GPT2_SIZE = 50_257
 
 END_OF_TEXT = "<|endoftext|>"
@@ -34,27 +34,28 @@ SAMPLES = (
     "Straße, ça, Ελλάδα, ﬁ, Ⅳ",
     "你好，世界。こんにちは ｶﾅ",
     "👋🏽 👩‍💻 €",
-    # Every byte that UTF-8 has: characters of one, two, three and four bytes.
+    # Every byte that UTF-8 uses, in characters of one, two, three and four bytes.
     *("|" + "".join(map(chr, characters)) for characters in (
         range(0x80), range(0x80, 0x800, 29), (0x800, *range(0x1000, 0x10000, 0x1000)), range(0x10000, 0x110000, 0x30000)
     )),
 )  # fmt: skip
-"""Texts that a usable tokenizer gives back unchanged. Normalizers, missing bytes and splits at blanks change some."""
+"""Texts that a usable tokenizer encodes and decodes unchanged. Normalizers, missing bytes and splits at spaces change
+some of them."""
 
 SPECIAL = {"special": True, "lstrip": False, "rstrip": False, "single_word": False, "normalized": False}
-"""How a special token is found in a text: as it is, and without taking the blanks beside it."""
+"""How special tokens are found in a text: exactly, and without the spaces around them."""
 
 
 class Vocabulary:
-    """Encodes spans, decodes ids.
+    """Encodes spans and decodes ids.
 
     Attributes:
         tokenizer: the `tokenizers.Tokenizer` that does the work.
         size: number of ids, special tokens included; ids run from 0 to size - 1.
-        special_ids: the id of each of Theta's special tokens. They follow the ids of the base, except for those of the
-            tokens that the base had before.
-        end_id: id of the token that ends a message.
-        pad_id: id of the padding token; it is never learned and never equal to `end_id`.
+        special_ids: the id of each of Theta's special tokens. They follow the ids of the base, except for tokens that
+            the base already had.
+        end_id: the id of the token that ends a message.
+        pad_id: the id of the padding token; it is never learned and never equal to `end_id`.
     """
 
     def __init__(self, tokenizer: Tokenizer) -> None:
@@ -65,11 +66,11 @@ class Vocabulary:
         self.special_ids = {token: self._id(token) for token in SPECIAL_TOKENS}
         self.end_id = self.special_ids[END]
         self.pad_id = self.special_ids[PAD]
-        self._adds_blank = tokenizer.decode(tokenizer.encode("a", add_special_tokens=False).ids) == " a"
+        self._adds_space = tokenizer.decode(tokenizer.encode("a", add_special_tokens=False).ids) == " a"
 
     @cached_property
     def break_ids(self) -> frozenset[int]:
-        """Ids of the tokens that end a sentence or hold the end of a line."""
+        """Ids of the tokens that end a sentence or contain a line break."""
         texts = ((token, self.tokenizer.decode([token], skip_special_tokens=True)) for token in range(self.size))
         return frozenset(token for token, text in texts if text.endswith((".", "?", "!")) or "\n" in text)
 
@@ -81,9 +82,9 @@ class Vocabulary:
 
     @classmethod
     def from_base(cls, folder: Path) -> "Vocabulary":
-        """The vocabulary of a base folder (tokenizer.json, or vocab.json and merges.txt) with Theta's special tokens.
+        """Read the vocabulary of a base (tokenizer.json, or vocab.json and merges.txt) and add Theta's special tokens.
 
-        Special tokens that the base has already keep their ids; the others follow its vocabulary.
+        Special tokens that the base already has keep their ids; the others follow its vocabulary.
 
         Raises:
             DataError: the folder does not hold a BPE vocabulary, or one that loses characters of a text.
@@ -94,22 +95,24 @@ class Vocabulary:
 
     @classmethod
     def load(cls, folder: Path) -> "Vocabulary":
-        """A vocabulary that `save` wrote.
+        """Load a vocabulary that `save` wrote.
 
         Raises:
             DataError: the folder or its tokenizer.json is missing, or it lacks Theta's special tokens.
         """
         path = folder / TOKENIZER_JSON
         if not path.is_file():
-            raise DataError(f"{path} does not exist; `dvc repro` makes it, or give a folder that Theta exported.")
+            raise DataError(
+                f"{path} does not exist; run `dvc repro` to create it, or give a folder that Theta exported."
+            )
         return cls(_read_json_tokenizer(path))
 
     def encode(self, spans: Sequence[Span]) -> tuple[list[int], list[bool]]:
-        """Ids of the spans, and for each id whether it is learned."""
+        """Return the ids of the spans, and for each id whether it is learned."""
         return self.encode_many([spans])[0]
 
     def encode_many(self, documents: Sequence[Sequence[Span]]) -> list[tuple[list[int], list[bool]]]:
-        """`encode` for many documents, on all cores."""
+        """Encode many documents, on all cores; see `encode`."""
         texts = [span.text for spans in documents for span in spans if not span.special]
         encoded = iter(self.tokenizer.encode_batch_fast(texts, add_special_tokens=False))
         return [
@@ -126,14 +129,14 @@ class Vocabulary:
         return ids, learned
 
     def decode(self, ids: Iterable[int]) -> str:
-        """The text of `ids` without special tokens, and without the blank that some tokenizers put before a text."""
+        """Return the text of `ids` without special tokens, and without the space that some tokenizers prepend."""
         text = self.tokenizer.decode(list(ids), skip_special_tokens=True)
-        return text.removeprefix(" ") if self._adds_blank else text
+        return text.removeprefix(" ") if self._adds_space else text
 
     def _refuse_losses(self, folder: Path) -> None:
         for sample in SAMPLES:
             found = self.decode(self.tokenizer.encode(sample, add_special_tokens=False).ids)
-            # Two spellings of one letter are one text: a base may write é as one character or as two.
+            # Both spellings of a letter are equal here: a base may write é as one character or as two.
             if unicodedata.normalize("NFC", found) != unicodedata.normalize("NFC", sample):
                 raise DataError(
                     f"{folder}: the tokenizer of this base turns {sample!r} into {found!r}; Theta needs one that keeps "
@@ -141,9 +144,9 @@ class Vocabulary:
                 )
 
     def save(self, folder: Path, max_length: int) -> None:
-        """Write every tokenizer file that current and older Hugging Face readers look for.
+        """Write every tokenizer file that current and older Hugging Face readers need.
 
-        They are tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja, vocab.json and
+        These are tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja, vocab.json and
         merges.txt. transformers 5 itself writes neither special_tokens_map.json nor the last two.
 
         Args:
@@ -161,7 +164,7 @@ class Vocabulary:
 
 
 def base_size(folder: Path) -> int:
-    """Number of ids of a base's tokenizer, before Theta's special tokens are added.
+    """Return the number of ids of a base's tokenizer, before Theta's special tokens are added.
 
     Raises:
         DataError: as `Vocabulary.from_base`.
@@ -171,10 +174,10 @@ def base_size(folder: Path) -> int:
 
 
 def shipped_size(folder: Path) -> int | None:
-    """`base_size` of a tokenizer for which the one in `GPT2_FOLDER` can stand; None for every other tokenizer.
+    """Return `base_size` if the tokenizer in `GPT2_FOLDER` can replace this one; None for every other tokenizer.
 
-    Both give the same ids once Theta's special tokens are added. Files differ where ids do not: a folder that Theta
-    exported has those tokens already. Reads JSON alone, in a fifth of the time that two tokenizers would take.
+    Both then give the same ids once Theta's special tokens are added. Their files may differ: a folder that Theta
+    exported already has those tokens. Reading the JSON alone takes a fifth of the time that two tokenizers would.
     """
     try:
         if not (folder / TOKENIZER_JSON).is_file():
@@ -184,7 +187,7 @@ def shipped_size(folder: Path) -> int | None:
         merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
         is_gpt2s = _is_gpt2s(content) and (model["vocab"], merges) == _read_files(GPT2_FOLDER)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        return None  # `Vocabulary.from_base` says what is wrong with it
+        return None  # `Vocabulary.from_base` reports the fault
     own = [token for token in SPECIAL_TOKENS if token in added]
     ids = {END_OF_TEXT: GPT2_SIZE - 1} | {token: GPT2_SIZE + place for place, token in enumerate(SPECIAL_TOKENS)}
     are_first = own == list(SPECIAL_TOKENS[: len(own)])
@@ -192,7 +195,7 @@ def shipped_size(folder: Path) -> int | None:
 
 
 def _is_gpt2s(content: dict[str, Any]) -> bool:
-    """Whether a tokenizer, as in tokenizer.json, cuts texts as GPT-2's does: the vocabulary may be another."""
+    """Whether a tokenizer, as in tokenizer.json, splits texts as GPT-2's does; the vocabulary may differ."""
     model, splitter = content["model"], content["pre_tokenizer"] or {}
     options = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
     return (
@@ -205,20 +208,20 @@ def _is_gpt2s(content: dict[str, Any]) -> bool:
 
 
 def _with_special_tokens(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
-    # GPT-2's own end of text must be special, or `encode_special_tokens` would not protect it.
+    # GPT-2's own end-of-text token must be special, or `encode_special_tokens` would not protect it.
     names = [*([END_OF_TEXT] if tokenizer.token_to_id(END_OF_TEXT) is not None else []), *SPECIAL_TOKENS]
     tokenizer.add_special_tokens([AddedToken(name, special=True) for name in names])
     ids = sorted(tokenizer.get_vocab(with_added_tokens=True).values())
     if ids != list(range(len(ids))):
         raise DataError(
-            f"{folder}: the ids of this base's vocabulary do not run from 0 without gaps, an id for each token; choose "
+            f"{folder}: the ids of this base's vocabulary do not run from 0 without gaps, one for each token; choose "
             "another base."
         )
     content = json.loads(tokenizer.to_str())
     own = [token for token in content["added_tokens"] if token["content"] in names]
     if all(token.items() >= SPECIAL.items() for token in own):
         return tokenizer
-    for token in own:  # the library keeps the flags of a token that the base has already
+    for token in own:  # the library keeps the flags of a token that the base already has
         token.update(SPECIAL)
     return Tokenizer.from_str(json.dumps(content, ensure_ascii=False))
 
@@ -235,7 +238,7 @@ def _read_base(folder: Path) -> Tokenizer:
     kind, size = type(tokenizer.model).__name__, tokenizer.get_vocab_size()
     if not isinstance(tokenizer.model, models.BPE) or size < 256:
         raise DataError(f"{folder} holds a {kind} vocabulary of {size} entries; Theta needs GPT-2's byte-level BPE.")
-    tokenizer.model.dropout = None  # it would give one text other ids each time
+    tokenizer.model.dropout = None  # with it, a text would get different ids each time
     return tokenizer
 
 
@@ -244,7 +247,7 @@ def _byte_level(folder: Path) -> Tokenizer:
         model = models.BPE.from_file(*(str(folder / name) for name in GPT2_FILES))
     except Exception as fault:  # the library raises nothing narrower
         raise DataError(
-            f"{folder} holds vocab.json and merges.txt that cannot be read ({reason(fault)}); fetch them again."
+            f"{folder} holds a vocab.json and merges.txt that cannot be read ({reason(fault)}); download them again."
         ) from None
     tokenizer = Tokenizer(model)
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
@@ -254,7 +257,7 @@ def _byte_level(folder: Path) -> Tokenizer:
 
 
 def _read_files(folder: Path) -> tuple[dict[str, int], list[list[str]]]:
-    """vocab.json and merges.txt."""
+    """Read vocab.json and merges.txt."""
     vocab, merges = ((folder / name).read_text(encoding="utf-8") for name in GPT2_FILES)
     lines = [line for line in merges.split("\n") if line and not line.startswith("#version")]
     return json.loads(vocab), [line.split(" ") for line in lines]
@@ -265,7 +268,7 @@ def _read_json_tokenizer(path: Path) -> Tokenizer:
         return Tokenizer.from_file(str(path))
     except Exception as fault:  # the library raises nothing narrower
         raise DataError(
-            f"{path} cannot be read as a tokenizer ({fault}); fetch it, or run `dvc repro`, again."
+            f"{path} cannot be read as a tokenizer ({fault}); download it again, or run `dvc repro` to recreate it."
         ) from None
 
 
@@ -282,11 +285,11 @@ def _special_tokens_map(vocabulary: Vocabulary) -> dict[str, object]:
 
 def _tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, object]:
     special = _special_tokens_map(vocabulary)
-    # Readers of transformers 4 know the first name, those of transformers 5 the second.
+    # transformers 4 reads the first name, transformers 5 the second.
     extra = special.pop("additional_special_tokens")
     content = json.loads(vocabulary.tokenizer.to_str())
-    # transformers 5 builds the splitter of a GPT2Tokenizer anew and drops the one in tokenizer.json, which the other
-    # class keeps.
+    # For GPT2Tokenizer, transformers 5 builds a new pre-tokenizer and ignores the one in tokenizer.json. The other
+    # class keeps it.
     is_gpt2s = _is_gpt2s(content)
     return {
         **special,

@@ -10,7 +10,7 @@ from itertools import count
 import numpy as np
 
 AHEAD = 1.5
-"""Steps' worth of tokens that a step's documents are taken from. One leaves half a document of each step empty."""
+"""A step's documents are chosen from this many steps' worth of tokens. With 1, each step lacks half a document."""
 
 
 def steps_of(
@@ -22,17 +22,17 @@ def steps_of(
     rehearsal_lengths: Sequence[int] = (),
     rehearsal_share: float = 0.0,
 ) -> list[list[int]]:
-    """The documents of each step: shuffled anew each epoch; one that does not fit any more begins the next step.
+    """Return the documents of each step, shuffled anew each epoch; one that no longer fits begins the next step.
 
-    An epoch has all documents, and among them the next ones for rehearsal, whose indices follow.
+    An epoch contains all documents and the next documents for rehearsal, whose indices follow those of the others.
 
-    Steps run on over the border of an epoch, so only the last ones may be small. They do not depend on how a step
-    is cut into microbatches.
+    A step may cross the border between two epochs, so only the last steps can be small. Steps do not depend on how
+    they are cut into microbatches.
 
     Args:
         lengths: tokens of each document; none above `tokens_per_step`.
-        rehearsal_lengths: the same of each document for rehearsal.
-        rehearsal_share: tokens of rehearsal for each of `lengths`.
+        rehearsal_lengths: tokens of each document for rehearsal.
+        rehearsal_share: tokens of rehearsal per token of `lengths`.
     """
     own, lengths = range(len(lengths)), [*lengths, *rehearsal_lengths]
     tokens_per_slice = rehearsal_share * sum(int(lengths[document]) for document in own)
@@ -56,7 +56,7 @@ def steps_of(
 
 
 def rehearsal_slices(lengths: Sequence[int], tokens_per_slice: float, seed: int) -> Iterator[list[int]]:
-    """Without end the next documents, so many tokens of them but for a part of a document; all before any again."""
+    """Yield slices of about `tokens_per_slice` tokens without end; all documents are used before any recurs."""
     order = _rounds(len(lengths), seed)
     due, taken = 0.0, 0
     while True:
@@ -69,14 +69,14 @@ def rehearsal_slices(lengths: Sequence[int], tokens_per_slice: float, seed: int)
 
 
 def _rounds(documents: int, seed: int) -> Iterator[int]:
-    """All documents in an order drawn by the seed, then all in another order, without end."""
+    """Yield all documents in an order drawn by the seed, then all in another order, without end."""
     for each in count():
-        # The third number keeps this apart from the orders of the epochs.
+        # The third number makes these orders differ from those of the epochs.
         yield from np.random.default_rng([seed, each, 1]).permutation(documents).tolist()
 
 
 def _filled(waiting: Iterable[int], lengths: Sequence[int], room: int) -> tuple[list[int], list[int]]:
-    """The first documents that fit, and the others."""
+    """Return the first documents that fit, and the others."""
     step: list[int] = []
     others: list[int] = []
     for document in waiting:
@@ -91,14 +91,14 @@ def _filled(waiting: Iterable[int], lengths: Sequence[int], room: int) -> tuple[
 def rows_of(
     documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int, multiple: int = 1
 ) -> list[list[int]]:
-    """Documents into as few rows of at most `tokens_per_row` tokens as will do, of nearly equal length.
+    """Distribute documents over as few rows of at most `tokens_per_row` tokens as possible, of nearly equal length.
 
-    A compiled model sees rows of one length only, so the longest of them is what each costs.
+    Rows of a compiled model are padded to the longest of them, so that length is what each row costs.
 
     Args:
         documents: indices into `lengths`.
         lengths: tokens of each document; none above `tokens_per_row`.
-        multiple: of how many the number of rows is; the last ones may be empty.
+        multiple: the number of rows is a multiple of this; the last rows may be empty.
     """
     longest_first = sorted(documents, key=lambda document: (-lengths[document], document))
     tokens = sum(int(lengths[document]) for document in documents)
@@ -109,7 +109,7 @@ def rows_of(
 
 
 def _balanced(longest_first: Iterable[int], lengths: Sequence[int], rows: int) -> tuple[int, list[list[int]]]:
-    """Each document into the row that is shortest so far; with the length of the longest row."""
+    """Put each document into the row that is shortest so far; return the length of the longest row, and the rows."""
     filled: list[tuple[int, int]] = [(0, row) for row in range(rows)]
     placed: list[list[int]] = [[] for _ in range(rows)]
     for document in longest_first:

@@ -1,4 +1,4 @@
-"""From settings, the machine and all ranks to how rows are computed."""
+"""Choose how rows are computed, from the settings, the machine and all ranks."""
 
 import torch
 from transformers import GPT2LMHeadModel
@@ -28,14 +28,14 @@ from theta.train.settings import TrainSettings
 CPU_TOKENS_PER_MICROBATCH = 4096
 
 COMPILE_FROM_SECONDS = 60.0
-"""Compiling takes some 20 seconds, and halves the time of the rest."""
+"""Runs that would take longer are compiled: that takes about 20 seconds and halves the rest."""
 
 
 def choose_processes(machine: MachineSettings) -> int:
-    """How many processes train together: one for each GPU; on a CPU one, unless a number is asked for.
+    """Return how many processes train together: one for each GPU; on a CPU one, unless `devices` is a number.
 
     Raises:
-        SettingsError: more GPUs are asked for than there are.
+        SettingsError: more GPUs are requested than there are.
     """
     if choose_device(machine.device).type == "cpu":
         return 1 if machine.devices == "auto" else machine.devices
@@ -55,13 +55,13 @@ def choose_compute(
     documents: Store,
     ranks: Ranks = ALONE,
 ) -> Compute:
-    """Device, number formats, plan, microbatch and whether to compile, for a run over `documents`.
+    """Choose device, number formats, plan, microbatch and whether to compile, for a run over `documents`.
 
-    Rank 0 decides, and for the GPU with the least memory: the ranks must lay out a step alike.
+    Rank 0 decides, for the GPU with the least memory, because all ranks must lay out a step alike.
 
     Raises:
-        SettingsError: a setting asks for what the machine does not have, nothing fits into its memory, or the GPUs
-            compute in different number formats.
+        SettingsError: a setting requires what the machine lacks, nothing fits into its memory, or the GPUs compute in
+            different number formats.
     """
     device = choose_device(machine.device)
     dtype = choose_dtype(machine.precision, device)
@@ -84,30 +84,30 @@ def choose_compute(
 
 
 def _check_alike(ranks: Ranks, device: torch.device, dtype: torch.dtype) -> None:
-    """Refuse GPUs whose rows would be computed, or laid out, in different ways."""
+    """Raise an error if the GPUs would compute rows, or lay them out, in different ways."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else device.type
     kinds = ranks.all_of((str(dtype).removeprefix("torch."), has_kernel(device), name))
     if len({kind[:2] for kind in kinds}) > 1:
         listed = ", ".join(f"{name} in {dtype}" for dtype, _, name in kinds)
         raise SettingsError(
             f"The GPUs of this machine compute in different ways ({listed}); set machine.devices to 1, or choose the "
-            "GPUs by CUDA_VISIBLE_DEVICES."
+            "GPUs with CUDA_VISIBLE_DEVICES."
         )
 
 
 def tokens_per_epoch(documents: Store, rehearsal_share: float) -> int:
-    """Tokens of the split and of what is rehearsed beside it in an epoch."""
+    """Tokens of the split and of its rehearsal in an epoch."""
     tokens = int(documents.lengths[: documents.split_size].sum())
     return tokens + round(rehearsal_share * tokens) if len(documents) > documents.split_size else tokens
 
 
 def number_formats(compute: Compute) -> tuple[str, str, str]:
-    """The number formats on which the weights depend: of the weights, the moments in bits, and the products."""
+    """The number formats on which the weights depend: of weights, moments (in bits) and products."""
     return compute.plan.weights, str(compute.plan.moment_bits), str(compute.dtype).removeprefix("torch.")
 
 
 def describe(compute: Compute) -> dict[str, str | bool | int]:
-    """What was chosen, for people and for the provenance."""
+    """Return what was chosen, for the user and for the provenance."""
     device = compute.device
     return {
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
@@ -120,7 +120,7 @@ def describe(compute: Compute) -> dict[str, str | bool | int]:
 
 
 def size_of(model: GPT2LMHeadModel) -> Size:
-    """What the arithmetic of plans needs to know of a model."""
+    """The size of a model, as the arithmetic of plans takes it."""
     config = model.config
     return Size(config.n_layer, config.n_embd, config.vocab_size, config.n_positions)
 
@@ -134,7 +134,7 @@ def choose_placement(
     longest: int,
     budget: float,
 ) -> Placement:
-    """The memory plan and the tokens of a microbatch.
+    """Return the memory plan and the tokens of a microbatch.
 
     Args:
         longest: tokens of the longest document.
@@ -167,7 +167,7 @@ def choose_placement(
 
 
 def budget_bytes(device: torch.device, memory: str | float) -> float:
-    """Bytes that training may allocate: of a budget in GiB, or of what the GPU has free now; 0 on a CPU."""
+    """Bytes that training may allocate, from a budget in GiB or from the GPU's free memory; 0 on a CPU."""
     if isinstance(memory, float):
         return usable_bytes(memory * GIB)
     if device.type == "cpu":
@@ -177,7 +177,7 @@ def budget_bytes(device: torch.device, memory: str | float) -> float:
 
 
 def _plans(machine: MachineSettings, device: torch.device, dtype: torch.dtype) -> tuple[Plan, ...]:
-    """The plans that a setting allows on a device."""
+    """The plans that `machine.memory` allows on a device."""
     named = [plan for plan in PLANS if plan.name == machine.memory]
     if device.type == "cuda" and dtype == torch.bfloat16:
         return tuple(named) or AUTOMATIC
@@ -190,7 +190,7 @@ def _plans(machine: MachineSettings, device: torch.device, dtype: torch.dtype) -
 
 
 def _choose_compiled(setting: str, device: torch.device, size: Size, tokens: int) -> bool:
-    """Whether compiling pays back, by an estimate of the run's time that two equal runs agree on."""
+    """Whether compiling pays off, by an estimate of the run's time that is the same for two equal runs."""
     if not has_kernel(device) or setting == "never":
         return False
     per_second = 1e12 * torch.cuda.get_device_properties(device).multi_processor_count  # without compiling, measured

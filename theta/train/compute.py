@@ -29,11 +29,11 @@ class Compute:
 
     Attributes:
         dtype: of the matrix products.
-        plan: how memory is spent.
-        tokens_per_microbatch: of a row, at most.
+        plan: how memory is used.
+        tokens_per_microbatch: the most tokens of a row.
         compiled: whether the blocks run through torch.compile.
         shape: of all rows, if work on them is compiled or recorded; None leaves each as long as its documents.
-        label_smoothing: of the loss in training; validation has none, so that its losses can be compared.
+        label_smoothing: of the loss in training; validation uses none, so that its losses can be compared.
         ranks: the processes that share the rows of a step.
     """
 
@@ -48,13 +48,13 @@ class Compute:
     ranks: Ranks = ALONE
 
     def rows(self, store: Store, documents: Sequence[int]) -> Iterator[Row]:
-        """This rank's rows of the documents of a step, as many as any other rank's; some may be without documents."""
+        """Yield this rank's rows of a step's documents, as many as every other rank's; some may have no documents."""
         rows = rows_of(documents, store.lengths, self.tokens_per_microbatch, self.ranks.count)
         for row in rows[self.ranks.rank :: self.ranks.count]:
             yield Row.of(store, row, self.device, self.shape)
 
     def validation_rows(self, store: Store) -> Iterator[Row]:
-        """This rank's rows of a whole store."""
+        """Yield this rank's rows of a complete store."""
         rows = pack(range(len(store)), store.lengths, self.tokens_per_microbatch)
         for row in rows[self.ranks.rank :: self.ranks.count]:
             yield Row.of(store, row, self.device, self.shape)
@@ -62,7 +62,7 @@ class Compute:
     def nats(
         self, model: GPT2LMHeadModel, row: Row, scale: float | Tensor = 1.0, label_smoothing: float = 0.0
     ) -> tuple[Tensor, Tensor]:
-        """The nats of a row's learned tokens, times `scale`, as `theta.model.rows.row_nats` returns them."""
+        """Return the nats of a row's learned tokens, times `scale`, as `theta.model.rows.row_nats` returns them."""
         loss = Loss(self.vocabulary_size, scale, self.plan.positions_per_chunk, label_smoothing)
         cast = self.plan.weights == "float32" and self.dtype != torch.float32
         with torch.autocast(self.device.type, self.dtype, enabled=cast):
@@ -70,7 +70,7 @@ class Compute:
 
 
 def with_shape(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute:
-    """The compute with the smallest shape that holds every row of the run, where the attention kernel runs."""
+    """Return the compute with the smallest shape for all rows of the run; unchanged without the attention kernel."""
     if not has_kernel(compute.device) or compute.dtype == torch.float32:
         return compute
     limit, ranks = compute.tokens_per_microbatch, compute.ranks.count
@@ -84,15 +84,15 @@ def with_shape(compute: Compute, documents: Store, validation: Store, steps: Seq
 
 
 def _blocks(lengths: np.ndarray, tokens: int) -> int:
-    """Entries of the kernel's table for a row of documents of these lengths and padding."""
+    """Entries of the kernel's table for a row with documents of these lengths and padding."""
     padding = tokens - int(lengths.sum())
     return blocks_of(lengths.tolist()) + -(-padding // PADDING_LENGTH)
 
 
 def smaller(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute | None:
-    """The compute with microbatches of half the size, or None where they cannot be smaller."""
+    """Return the compute with microbatches of half the size, or None where they cannot be smaller."""
     longest = int(max(documents.lengths.max(), validation.lengths.max()))
-    tokens = max(longest, round(0.51 * compute.tokens_per_microbatch))  # a little more, to lay documents out in half
+    tokens = max(longest, round(0.51 * compute.tokens_per_microbatch))  # the documents seldom divide evenly
     if compute.plan.step_in_backward or tokens >= compute.tokens_per_microbatch:
         return None
     return with_shape(replace(compute, tokens_per_microbatch=tokens), documents, validation, steps)

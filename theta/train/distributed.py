@@ -1,8 +1,8 @@
 """The processes that train together, one for each GPU: who they are, what they agree on, and how they are started.
 
 Each rank computes its share of a step's rows. Losses and gradients are parts of the step's mean, so their sum over the
-ranks is the loss and the gradient of the step, whatever the number of ranks. Whatever depends on a GPU is decided
-once, by rank 0 and for the smallest GPU, and sent to all: the GPUs of one machine may differ.
+ranks is the loss and the gradient of the step for any number of ranks. Everything that depends on a GPU is decided
+once, by rank 0 for the smallest GPU, and sent to all ranks, because the GPUs of one machine may differ.
 """
 
 import os
@@ -48,7 +48,7 @@ class Ranks:
         return self.rank == 0
 
     def add_up(self, tensors: Iterable[Tensor]) -> None:
-        """Replace each tensor by its sum over the ranks; the host does not wait for a GPU."""
+        """Replace each tensor with its sum over the ranks; the host does not wait for a GPU."""
         if self.count > 1:
             for tensor in tensors:
                 dist.all_reduce(tensor)
@@ -57,12 +57,12 @@ class Ranks:
         """Whether the condition holds on any rank."""
         if self.count == 1:
             return condition
-        flag = torch.tensor(int(condition))  # on the CPU: between the hosts, past the work of the GPUs
+        flag = torch.tensor(int(condition))  # on the CPU, so that it does not wait for the GPU's work
         dist.all_reduce(flag, dist.ReduceOp.MAX)
         return bool(flag)
 
     def all_of(self, value: T) -> list[T]:
-        """The value of each rank, by rank."""
+        """Return the values of all ranks, in order of rank."""
         if self.count == 1:
             return [value]
         values: list[T] = [value] * self.count
@@ -70,7 +70,7 @@ class Ranks:
         return values
 
     def of_first(self, value: T) -> T:
-        """The value of rank 0."""
+        """Return the value of rank 0."""
         if self.count == 1:
             return value
         values = [value]
@@ -78,7 +78,7 @@ class Ranks:
         return values[0]
 
     def wait(self) -> None:
-        """Wait until all ranks are here."""
+        """Wait until all ranks have called this."""
         self.any(False)
 
 
@@ -92,10 +92,10 @@ def started_by_torchrun() -> bool:
 
 @contextmanager
 def joined(device: torch.device) -> Iterator[Ranks]:
-    """This process among those that torchrun started; a process that it did not start is alone.
+    """Join the processes that torchrun started; a process that it did not start is alone.
 
     Args:
-        device: of every rank; of several GPUs each rank takes the one with its local number.
+        device: of every rank; of several GPUs, each rank takes the one with its local rank as index.
     """
     if not started_by_torchrun():
         yield ALONE
@@ -112,15 +112,15 @@ def joined(device: torch.device) -> Iterator[Ranks]:
 
 
 def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None:
-    """Run `python arguments...` in several processes side by side, and return when all have ended well.
+    """Run `python arguments...` in several processes side by side, and return when all have succeeded.
 
-    When one fails, the others are ended too. A signal to this process reaches all of them.
+    When one fails, the others are stopped too. A signal to this process reaches all of them.
 
     Args:
-        parent: as for `theta.machine.process.stop_reason`; when it is gone, all are asked to stop.
+        parent: as for `theta.machine.process.stop_reason`; when it has ended, all processes are asked to stop.
 
     Raises:
-        TrainingInterruptedError: stopped from outside.
+        TrainingInterruptedError: training was stopped from outside.
         TrainingError: a process was killed.
         SystemExit: a process failed and has printed why.
     """
@@ -134,7 +134,7 @@ def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None
         nproc_per_node=processes,
         run_id=uuid4().hex,
         rdzv_backend="c10d",
-        # By number: the name of this host may resolve to nothing, and the ranks would wait for each other for minutes.
+        # An address, because the ranks would wait for minutes where the name of this host does not resolve.
         rdzv_endpoint="127.0.0.1:0",
         local_addr="127.0.0.1",
         max_restarts=0,
@@ -145,21 +145,21 @@ def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None
         elastic_launch(config, sys.executable)(*arguments)
     except SignalException as fault:
         raise TrainingInterruptedError(
-            f"Training stopped ({signal.Signals(fault.sigval).name} received); run the same command again and it goes "
-            "on from the last state that was written."
+            f"Training stopped ({signal.Signals(fault.sigval).name} received); run the same command again to "
+            "continue from the last state that was written."
         ) from None
     except ChildFailedError as fault:
         rank, failure = next(iter(fault.failures.items()))
         if failure.exitcode == 1:  # it has printed its error
             raise SystemExit(1) from None
         raise TrainingError(
-            f"Rank {rank} of {processes} ended with exit code {failure.exitcode}; run the same command again and "
-            "training goes on from the last state that was written."
+            f"Rank {rank} of {processes} ended with exit code {failure.exitcode}; run the same command again to "
+            "continue from the last state that was written."
         ) from None
 
 
 def _stop_as_orphan(parent: int | None) -> None:
-    """End this process when its parent is gone."""
+    """End this process when its parent has ended."""
     while not parent_is_gone(parent):
         time.sleep(1)
     os.kill(os.getpid(), signal.SIGTERM)

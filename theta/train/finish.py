@@ -1,7 +1,7 @@
-"""The end of training: which weights are kept, what of the base is mixed in, and the loss of the result.
+"""The end of training: keep the weights, mix in a share of the base, and measure the loss of the result.
 
-All of it in float32. In bfloat16 a change of half a percent of a weight is rounded away for most weights, and such a
-change is what an average of weights, a share of the base or an adapter makes.
+Everything here is computed in float32. In bfloat16, most weights would not change at all by half a percent, and changes
+of that size are what the EMA, a share of the base or an adapter makes.
 """
 
 from collections.abc import Iterator, Mapping
@@ -20,14 +20,14 @@ from theta.train.run import Run
 
 
 def kept_tensors(model: GPT2LMHeadModel, ema: Mapping[str, Tensor]) -> Iterator[tuple[str, Tensor]]:
-    """The weights by name, each alone in its memory on the CPU; those that have an average by their average."""
+    """Yield the weights by name, each in memory of its own on the CPU; a weight with an EMA is replaced with it."""
     for name, tensor in model.state_dict().items():
         if not name.startswith("lm_head."):  # the output matrix is the embedding
             yield name, ema.get(name, tensor).detach().to("cpu", copy=True).contiguous()
 
 
 def keep(run: Run, tensors: Mapping[str, Tensor]) -> None:
-    """Make the model a plain GPT-2 in float32 on the CPU that holds these weights, as `kept_tensors` names them."""
+    """Make the model a plain GPT-2 in float32 on the CPU with these weights, as `kept_tensors` names them."""
     run.model.zero_grad(set_to_none=True)
     run.model.to("cpu", torch.float32)
     with torch.no_grad():
@@ -39,27 +39,27 @@ def keep(run: Run, tensors: Mapping[str, Tensor]) -> None:
 
 
 def finish(run: Run, base: GPT2LMHeadModel | None) -> float:
-    """Mix `train.base_share` of the base into the trained model, and measure what comes out.
+    """Mix `train.base_share` of the base into the trained model, and measure the result.
 
     Args:
         base: the base as it is stored; None for a new model, which has nothing to mix in.
 
     Returns:
         The validation loss of the finished weights in nats per token. It is computed by this process alone, on the
-        device and in the number formats of the training.
+        device and in the number formats of training.
 
     Raises:
-        OutOfMemoryError: the device has too little memory for it.
+        OutOfMemoryError: the device has too little memory.
     """
     if run.settings.base_share and base is not None:
         network.mix_in(run.model, base, run.settings.base_share)
     compute = replace(run.compute, ranks=ALONE, compiled=False, shape=None)
-    with memory_remedy(compute.device, "close what else uses it, or lower machine.tokens_per_microbatch"):
+    with memory_remedy(compute.device, "close other programs that use it, or lower machine.tokens_per_microbatch"):
         return _loss_elsewhere(run, compute) if compute.device.type == "cuda" else _loss(run.model, compute, run)
 
 
 def _loss_elsewhere(run: Run, compute: Compute) -> float:
-    """The loss on a GPU in the number format of the training; the model itself stays on the CPU in float32."""
+    """Return the loss, computed on a GPU in the number format of training; the model returns to the CPU unchanged."""
     kept = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     weights = torch.bfloat16 if compute.plan.weights == "bfloat16" else torch.float32
     loss = _loss(run.model.to(compute.device, weights), compute, run)

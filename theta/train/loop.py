@@ -2,8 +2,8 @@
 
 A step reads its documents in rows of at most `tokens_per_microbatch` tokens, adds up gradients, and updates once.
 Losses are sums of nats, divided once by the learned tokens of the whole step, so cutting a step into smaller
-microbatches changes nothing but memory. The host does not wait for the device within a step: its loss is read when
-the next step is under way.
+microbatches changes nothing but memory. The host does not wait for the device within a step: its loss is read
+while the next step is running.
 """
 
 import math
@@ -33,21 +33,22 @@ from theta.train.settings import TrainSettings, check_options
 from theta.train.step import begin_step
 
 STEPS_PER_TIDYING = 16
-"""On a CPU: `scratch:starter` grew from 1.4 to 5.8 GB in 80 steps of 1,024 tokens, and stays at 2.3 GB with it."""
+"""Steps after which freed memory is given back on a CPU. In 80 steps of 1,024 tokens `scratch:starter` grew from 1.4 to
+5.8 GB without it, and to 2.3 GB with it."""
 
 
 def train(run: Run) -> Iterator[Record]:
-    """Train and yield a record for each step and each validation.
+    """Train, and yield a record for each step and each validation.
 
-    At the end the model is a plain GPT-2 in float32 on the CPU with the weights that `settings.keep` names. Stopped
-    from outside, the state is written to `resume`, and the next call with the same run goes on from there, to the same
-    weights.
+    At the end the model is a plain GPT-2 in float32 on the CPU with the weights that `settings.keep` names. If training
+    is stopped from outside, the state is written to `resume`; the next call with the same run continues from there and
+    ends with the same weights.
 
     Raises:
         SettingsError: a document does not fit into a step or a microbatch.
-        TrainingInterruptedError: a signal came; the state is written.
+        TrainingInterruptedError: a signal stopped training; the state was written.
         TrainingError: the loss is not finite; `resume`/last_good holds the weights before that step.
-        OutOfMemoryError: memory ran out; nothing is lost but the steps since the last state.
+        OutOfMemoryError: memory ran out; only the steps since the last state are lost.
     """
     settings, device = run.settings, run.compute.device
     _check_lengths(run)
@@ -75,7 +76,7 @@ def train(run: Run) -> Iterator[Record]:
             if why:
                 raise TrainingInterruptedError(
                     f"Training stopped at step {progress.step} of {len(steps)} ({why}); "
-                    "run the same command again and it goes on from there."
+                    "run the same command again to continue from there."
                 )
         _save(run, state)
         _keep_weights(run, state)
@@ -103,7 +104,7 @@ def _memory_advice(run: Run) -> str:
 
 
 def _save(run: Run, state: State) -> None:
-    """Write the resume state; the other ranks wait for the file."""
+    """Write the resume state; the other ranks wait until it is written."""
     if run.compute.ranks.first:
         resume_state.save_state(run.resume, run.model, state.optimizer, state.progress, state.ema.tensors)
     run.compute.ranks.wait()
@@ -118,7 +119,7 @@ def _keep_weights(run: Run, state: State) -> None:
 
 
 def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
-    """Put the model where it is trained, and go on from the resume state if there is one."""
+    """Move the model to its device, and continue from the resume state if there is one."""
     plan, settings, compute = run.compute.plan, run.settings, run.compute
     check_options(settings, len(run.model.transformer.h))
     network.fuse_activation(run.model)
@@ -164,12 +165,12 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
 
 
 def _agreed(reason: str | None, ranks: Ranks) -> str | None:
-    """A reason to stop, if any rank has one, so that all stop after the same step."""
+    """Return a reason to stop if any rank has one, so that all ranks stop after the same step."""
     return (reason or "another rank was stopped") if ranks.any(reason is not None) else None
 
 
 def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) -> list[Record]:
-    """The records of the steps under way except the last `leave`."""
+    """Read all unread records except the last `leave`; stop training if a loss is not finite."""
     records = state.read(leave)
     for record in records:
         step, loss, norm = record["step"], record["loss"], record["gradient_norm"]
@@ -182,7 +183,7 @@ def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) ->
 
 @torch.no_grad()
 def _validate(run: Run, state: State) -> Record:
-    """Nats per learned token of the validation split; the best weights so far are kept."""
+    """Measure the nats per learned token of the validation split, and keep the best weights so far."""
     run.model.eval()
     progress = state.progress
     nats = torch.zeros((), device=state.compute.device, dtype=torch.float64)
@@ -203,7 +204,7 @@ def _validate(run: Run, state: State) -> Record:
 
 
 def _validation_due(step: int, steps: int, settings: TrainSettings) -> bool:
-    """At equal distances, `validations_per_epoch` times an epoch, and after the last step."""
+    """Whether to validate now: `validations_per_epoch` times an epoch at equal distances, and after the last step."""
     validations = settings.epochs * settings.validations_per_epoch
     return step * validations // steps > (step - 1) * validations // steps
 
@@ -233,7 +234,7 @@ def _stop_not_finite(run: Run, what: str, which_weights: str) -> None:
         to_plain_gpt2(run.model)
         network.trim(run.model, run.compute.vocabulary_size)
         network.save(run.model, kept)
-        resume_state.forget_state(run.resume)  # the same settings would only reach the same step
+        resume_state.forget_state(run.resume)  # the same settings would reach the same step again
     run.compute.ranks.wait()
     raise TrainingError(
         f"{what}; {which_weights} are kept in {kept}. Lower train.learning_rate, or set machine.precision to float32."

@@ -1,4 +1,4 @@
-"""What the records of a run tell: curves of its losses, metrics/train.json, and the provenance of the checkpoint.
+"""Summaries of the records of a run: curves of its losses, metrics/train.json, and the provenance of the checkpoint.
 
 <folder>/plots/metrics/train/{loss,learning_rate,gradient_norm,tokens_per_second}.tsv
 <folder>/plots/metrics/validation/loss.tsv
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from dvclive import Live
 
 POINTS = 400
-"""Points of a training curve at most. Steps between two points are taken together, so long runs draw as quickly."""
+"""The most points of a training curve. Steps between two points are combined, so long runs are drawn as quickly."""
 
 
 def log_curves(records: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict[str, Any]]:
-    """Write the curves of the records that pass through, by dvclive."""
+    """Yield the records unchanged, and write their curves with dvclive."""
     from dvclive import Live
 
     waiting: list[dict[str, Any]] = []
@@ -57,7 +57,7 @@ def loss_of(steps: Iterable[dict[str, Any]], prefix: str = "") -> float | None:
     """Nats per learned token of these steps; None if they have no learned token.
 
     Args:
-        prefix: "" for the data, "rehearsal_" for what is rehearsed.
+        prefix: "" for the data, "rehearsal_" for the rehearsal.
     """
     nats, tokens = 0.0, 0
     for step in steps:
@@ -67,16 +67,16 @@ def loss_of(steps: Iterable[dict[str, Any]], prefix: str = "") -> float | None:
 
 
 def report(records: Sequence[dict[str, Any]], epochs: int, keep: str, validation_loss: float) -> dict[str, Any]:
-    """The figures of a run; no times, so that the same run gives the same bytes.
+    """Return the figures of a run, without times, so that the same run gives the same bytes.
 
     Args:
-        records: all that the loop yielded.
+        records: all records that the loop yielded.
         validation_loss: of the weights that were saved.
 
     Returns:
         train_loss, rehearsal_loss: of the steps of the last epoch, during training.
-        validation_loss: of the saved weights, with what was mixed in.
-        trained_validation_loss: of the kept step, before anything was mixed in.
+        validation_loss: of the saved weights, with the share of the base.
+        trained_validation_loss: of the kept step, before the base was mixed in.
     """
     steps = [record for record in records if record["kind"] == "step"]
     validations = [record for record in records if record["kind"] == "validation"]
@@ -105,7 +105,7 @@ def report(records: Sequence[dict[str, Any]], epochs: int, keep: str, validation
 def provenance(
     settings: dict[str, Any], base: dict[str, Any], machine: dict[str, Any], compute: dict[str, Any]
 ) -> dict[str, Any]:
-    """What made the weights: settings, base, the machine's settings and what they chose, and library versions."""
+    """Return the origin of the weights: settings, base, machine settings, the choices made, and library versions."""
     versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
     return {
         "settings": settings,

@@ -1,4 +1,4 @@
-"""The resume state of a run: what the next step depends on, in a folder outside of DVC's outs.
+"""The resume state of a run: everything that the next step depends on, in a folder outside DVC's outs.
 
     .theta/train/<run>-<number formats>/state.<sha256>.pt            weights, optimizer, counters, records so far
     .theta/train/<run>-<number formats>/best.<sha256>.safetensors    weights of the lowest validation loss
@@ -6,9 +6,9 @@
     .theta/train/<run>-<number formats>/finished.json                the run has ended; the MD5 of its checkpoint
 
 DVC empties outs before a stage runs, so the state is kept elsewhere. The name covers settings, tokens, base, code and
-library versions, and the number formats: a state made by others is never found, let alone resumed. What changes a
-result by rounding only (device, threads, number of GPUs, microbatches) is not part of the name, so a run goes on when
-it changes. Dropout is seeded by step and the order of the documents is planned ahead, so there is no generator state.
+library versions, and the number formats: a state made with others is never found, so it is never resumed. What changes
+a result by rounding only (device, threads, number of GPUs, microbatches) is not part of the name, so a run can continue
+when it changes. Dropout is seeded by step and the order of documents is planned ahead, so there is no generator state.
 
 A finished state is removed only when DVC's cache holds the checkpoint: until then a full disk may lose the checkpoint.
 """
@@ -38,7 +38,7 @@ NAME = re.compile(r"[0-9a-f]{16}(-(float32|bfloat16)-(32|8|4)-(float32|bfloat16|
 """Names of the folders; version 0.1 wrote no number formats."""
 
 CONTENT = re.compile(r"lock|last_good|finished\.json|(state|best)\.([0-9a-f]{16}\.)?(pt|safetensors)|\..*\.partial")
-"""Names of what a folder holds."""
+"""Names of the entries of a state's folder."""
 
 
 @dataclass(slots=True)
@@ -52,8 +52,8 @@ class Progress:
         stale_validations: validations since then.
         tokens_per_microbatch: of the last step; lowered when memory ran out; 0 before the first step.
         tokens_chosen: the tokens of a microbatch that the run began with.
-        loss_scale: what float16's gradients are multiplied by.
-        records: what the run has yielded so far, as plain values.
+        loss_scale: factor of the gradients in float16; 1 in other formats.
+        records: the records yielded so far, as plain values.
     """
 
     step: int = 0
@@ -67,12 +67,12 @@ class Progress:
 
 
 def folder_of(settings: dict[str, Any], formats: Sequence[str], inputs: Sequence[Path]) -> Path:
-    """The folder of a run's state.
+    """Return the folder of a run's state.
 
     Args:
         settings: of training.
         formats: number formats of the weights, the moments in bits, and the products.
-        inputs: files that the run reads, which count by their content.
+        inputs: files that the run reads; their content is part of the name.
     """
     package = Path(__file__).parent.parent
     packages = ("kernels", "model", "optim", "tokens", "train")
@@ -87,7 +87,7 @@ def folder_of(settings: dict[str, Any], formats: Sequence[str], inputs: Sequence
 
 
 def of_other_formats(folder: Path) -> list[Path]:
-    """States of the same run in other number formats, from which it cannot go on."""
+    """States of the same run in other number formats, from which it cannot continue."""
     run = folder.name[:16]
     return [path.parent for path in folder.parent.glob(f"{run}-*/state.*.pt") if path.parent != folder]
 
@@ -106,7 +106,7 @@ def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def prune(folder: Path) -> None:
-    """Remove the states of other runs beside `folder` that nothing needs: finished and cached ones, and old ones."""
+    """Remove unneeded states next to `folder`: those of finished runs with a cached checkpoint, and old ones."""
     forget_finished(folder.parent)
     others = [path for path in _states(folder.parent) if path != folder]
     others.sort(key=lambda path: path.stat().st_mtime)
@@ -125,7 +125,7 @@ def forget_finished(parent: Path | None = None) -> None:
 
 
 def finish(folder: Path, weights: Path) -> None:
-    """Note that the run has ended and that `weights` is the weight file of its checkpoint."""
+    """Record that the run has ended and that `weights` is the weight file of its checkpoint."""
     with weights.open("rb") as content:
         write_json(folder / "finished.json", {"checkpoint_md5": hashlib.file_digest(content, "md5").hexdigest()})
 
@@ -137,7 +137,7 @@ def save_state(
     progress: Progress,
     ema: Mapping[str, "Tensor"],
 ) -> None:
-    """Write the state; the previous one stays until the new one is whole.
+    """Write the state; the previous one stays until the new one is complete.
 
     Raises:
         StorageError: the disk is full or cannot be written.
@@ -156,7 +156,7 @@ def save_state(
 def load_state(
     folder: Path, model: "GPT2LMHeadModel", optimizer: "torch.optim.Optimizer", ema: Mapping[str, "Tensor"]
 ) -> Progress:
-    """Fill model, optimizer and averages from the state, if there is one; otherwise return fresh progress.
+    """Load the state, if there is one, into model, optimizer and EMA; otherwise return fresh progress.
 
     Raises:
         TrainingError: the state cannot be read, or its bytes are not those that were written.
@@ -173,7 +173,7 @@ def load_state(
         for name, average in ema.items():
             average.copy_(state["ema"][name])
         return Progress(**state["progress"])
-    except Exception as fault:  # half a file can fail in any way
+    except Exception as fault:  # a truncated file can fail in any way
         raise _damaged(file, reason(fault)) from fault
 
 
@@ -195,7 +195,7 @@ def save_best(folder: Path, tensors: Mapping[str, "Tensor"]) -> None:
 
 
 def load_best(folder: Path) -> dict[str, "Tensor"]:
-    """The best weights.
+    """Return the best weights.
 
     Raises:
         TrainingError: they are missing, or their bytes are not those that were written.
@@ -220,7 +220,7 @@ def _write(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) 
 
 
 def _newest(folder: Path, name: str, suffix: str) -> Path | None:
-    """The newest file of this name, with its bytes checked."""
+    """Return the newest file of this name after checking its bytes; None if there is none."""
     files = sorted(folder.glob(f"{name}.*{suffix}"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         return None
@@ -234,7 +234,7 @@ def _damaged(file: Path, why: str) -> TrainingError:
 
 
 def _root() -> Path:
-    """The project; in `dvc exp run --temp` the working folder is a copy that is thrown away, and DVC_ROOT is not."""
+    """The root of the project; in `dvc exp run --temp` the working folder is a temporary copy, but DVC_ROOT is not."""
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
@@ -252,7 +252,7 @@ def _remove_unless_used(folder: Path) -> None:
 
 @contextmanager
 def _lock(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Whether this process could lock the folder; always, where the system knows no such locks."""
+    """Yield whether this process could lock the folder; always True where the system has no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows

@@ -1,6 +1,6 @@
-"""What is done with a row: its gradients in training, its nats in validation; on a GPU replayed as CUDA graphs.
+"""The work on a row: its gradients in training, its nats in validation; on a GPU it is replayed as CUDA graphs.
 
-A step of gpt2-medium launches two thousand kernels; launched one by one from Python they take longer than they run. All
+A step of gpt2-medium launches two thousand kernels; launching them from Python takes longer than running them. All
 rows of a run have one shape, so the launches are the same for each: the first row is computed as usual (which
 compiles the kernels), the second is recorded, and from then on the recording is replayed on new rows.
 """
@@ -18,16 +18,16 @@ from theta.optim.update import Gradients
 from theta.train.compute import Compute
 
 RowFunction = Callable[[Row, Tensor], Tensor]
-"""From a row and a scale, a scalar, to the scaled nats of its data and of its rehearsal, [2]; all on the device."""
+"""Takes a row and a scalar scale; returns the scaled nats of its data and its rehearsal, [2]. All are on the device."""
 
 
 @dataclass(frozen=True, slots=True)
 class RowWork:
-    """The functions of a row for a model. A result is to be read before the next call.
+    """The functions that work on a row. A result must be read before the next call.
 
     Attributes:
         first_gradient: drops all gradients and computes those of the row.
-        more_gradient: adds those of a further row.
+        more_gradient: adds the gradients of a further row.
         nats: computes no gradient.
     """
 
@@ -37,7 +37,7 @@ class RowWork:
 
     @classmethod
     def of(cls, model: GPT2LMHeadModel, compute: Compute, gradients: Gradients) -> "RowWork":
-        """The functions for a model, recorded where all rows have one shape."""
+        """Return the functions for a model, recorded where all rows have one shape."""
 
         def more(row: Row, scale: Tensor) -> Tensor:
             total, parts = compute.nats(model, row, scale, compute.label_smoothing)
@@ -52,7 +52,7 @@ class RowWork:
         def nats(row: Row, scale: Tensor) -> Tensor:
             return compute.nats(model, row, scale)[1]
 
-        # A recording cannot draw the same dropout again for what is recomputed, nor should ranks talk within it.
+        # A recording cannot draw the same dropout again to recompute, and ranks must not communicate within it.
         draws_twice = compute.plan.recompute and draws(model)
         talks = compute.plan.step_in_backward and compute.ranks.count > 1
         if compute.shape is None or draws_twice or talks:
@@ -62,20 +62,20 @@ class RowWork:
 
 
 class Recorded:
-    """A function of a row and a scalar that is recorded as a CUDA graph when it is called again.
+    """A function of a row and a scalar that is recorded as CUDA graphs from its second call on.
 
-    All calls must come with rows of one shape and on one stream, which is not the default stream. What the function
-    changes beside its result must keep its address.
+    All calls must use rows of one shape, and one stream other than the default stream. Tensors that the function
+    changes, except its result, must keep their addresses.
     """
 
     def __init__(self, function: RowFunction, pool: tuple[int, int]) -> None:
         self._function, self._pool = function, pool
         self._warm = False
-        # Two, in turn: while one is replayed the driver lets the host submit another, but not the same.
+        # Two take turns: while one is replayed, the driver lets the host launch the other, but not the same one again.
         self._recordings: list[_Recording] = []
 
     def __call__(self, row: Row, number: Tensor) -> Tensor:
-        """The function's result, to be read before the next call."""
+        """Return the function's result, which must be read before the next call."""
         if not self._warm:
             self._warm = True
             return self._function(row, number)

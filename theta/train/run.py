@@ -1,4 +1,4 @@
-"""What a training run works on, and what changes while it runs."""
+"""The inputs of a training run, and the state that changes while it runs."""
 
 import time
 from dataclasses import dataclass, field
@@ -19,12 +19,12 @@ from theta.train.row_work import RowWork
 from theta.train.settings import TrainSettings
 
 Record = dict[str, Any]
-"""What the loop yields, plain values that a resume state keeps: {"kind": "step" | "validation", ...}."""
+"""A record that the loop yields, of plain values for the resume state: {"kind": "step" | "validation", ...}."""
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """What a training run works on.
+    """The inputs of a training run.
 
     Attributes:
         model: trained in place; its output matrix is padded as `network.resize` does it.
@@ -47,11 +47,11 @@ class Run:
 
 @dataclass(slots=True)
 class State:
-    """What changes while a run goes on, beside the weights.
+    """Everything except the weights that changes during a run.
 
     Attributes:
-        unread: records of steps under way, with the figures that are still on their way to the host.
-        clock: when the last of the other records was read, in seconds.
+        unread: records of steps that may still be running, with the figures that are being copied to the host.
+        clock: time in seconds at which records were last read.
     """
 
     compute: Compute
@@ -65,7 +65,7 @@ class State:
     clock: float = field(default_factory=time.perf_counter)
 
     def read(self, leave: int) -> list[Record]:
-        """The records of the steps under way except the last `leave`, as plain values; waits for the device."""
+        """Read all unread records except the last `leave`, as plain values; this waits for the device."""
         done, self.unread = self.unread[: len(self.unread) - leave], self.unread[len(self.unread) - leave :]
         for record, figures in done:
             data, rehearsal, norm = figures.read()
@@ -74,7 +74,7 @@ class State:
             record["nats"], record["rehearsal_nats"] = data * tokens, rehearsal * tokens
             record["loss"], record["gradient_norm"] = data + rehearsal, norm
         now = time.perf_counter()
-        for record, _ in done:  # steps that are read at once have taken equal parts of the time
+        for record, _ in done:  # steps that are read together share the time equally
             record["seconds"] = (now - self.clock) / len(done)
         self.clock = now
         return [record for record, _ in done]
@@ -83,8 +83,8 @@ class State:
 class Figures:
     """The loss of a step in its two parts and its gradient norm, copied to the host as soon as they are known.
 
-    Read from the device later, they would come behind the next step, which is under way by then, and the device would
-    be idle while the host prepares the one after.
+    If they were read from the device later, the copy would be queued after the next step, and the device would be idle
+    while the host prepares the step after that.
     """
 
     def __init__(self, loss: Tensor, norm: Tensor) -> None:
@@ -95,7 +95,7 @@ class Figures:
             self._copied.record()
 
     def read(self) -> list[float]:
-        """The loss of the data, that of rehearsal, and the norm; waits until they are there."""
+        """Return the loss of the data, the loss of rehearsal, and the norm; this waits until they are copied."""
         if self._copied:
             self._copied.synchronize()
         values: list[float] = self._values.tolist()

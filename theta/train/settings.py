@@ -15,43 +15,43 @@ class TrainSettings(Settings):
     epochs: int = Field(ge=1, le=10_000)
     """Passes over the train split."""
     tokens_per_step: int = Field(ge=16)
-    """Tokens of one optimizer update, at most; part of the result."""
+    """The most tokens of one optimizer update; the result depends on it."""
     learning_rate: float = Field(gt=0, le=1)
     """Peak of the schedule, reached when warm-up ends."""
     warmup_fraction: float = Field(ge=0, le=0.5)
-    """Share of all steps over which the learning rate rises linearly from zero."""
+    """Fraction of all steps over which the learning rate rises linearly from zero."""
     final_learning_rate_fraction: float = Field(ge=0, le=1)
-    """Where the cosine ends, as a share of the peak."""
+    """Where the cosine ends, as a fraction of the peak."""
     weight_decay: float = Field(ge=0, le=1)
     """AdamW's decoupled decay, on matrices only (not on biases, layer norms)."""
     beta1: float = Field(ge=0, lt=1)
-    """AdamW's decay of the gradient average."""
+    """AdamW's decay of the first moment, the mean of the gradient."""
     beta2: float = Field(ge=0, lt=1)
-    """AdamW's decay of the squared-gradient average."""
+    """AdamW's decay of the second moment, the mean of the squared gradient."""
     max_gradient_norm: float = Field(gt=0)
     """The gradient is scaled down to this norm when it is longer."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
-    """Dropout on embeddings and residual branches; base keeps what its config has for each of the two. Attention
-    weights are never dropped."""
+    """Dropout on embeddings and residual branches; base keeps the two values of the base's config. Attention weights
+    are never dropped."""
     label_smoothing: float = Field(ge=0, lt=1)
-    """Share of the target's probability that is spread evenly over the vocabulary; validation is never smoothed."""
+    """Fraction of the target's probability that is spread evenly over the vocabulary; validation is never smoothed."""
     layer_learning_rate_decay: float = Field(gt=0, le=1)
-    """Each block learns at this share of the rate of the block above it, and the embeddings of the first block's; the
-    last block and the final layer norm learn at the whole rate. 1 is the same rate for all."""
+    """Each block learns at this fraction of the rate of the block above it, the embeddings at this fraction of the
+    first block's rate; the last block and the final layer norm learn at the full rate. 1 gives all the same rate."""
     frozen_layers: int = Field(ge=0)
-    """So many blocks from the first on stay as they are, and so do the embeddings but for the special tokens."""
+    """This many blocks, from the first one on, are not trained, nor are the embeddings except the special tokens'."""
     lora_rank: int = Field(ge=0, le=512)
-    """Learn adapters of this rank beside the matrices of the blocks that are not frozen, and the special tokens,
-    instead of the weights; they go into the weights at the end. 0 learns the weights. Needs peft. Memory is planned as
-    if all weights were learned."""
+    """Train adapters of this rank for the matrices of the blocks that are not frozen, and the embeddings of the special
+    tokens, instead of the weights; the adapters are merged into the weights at the end. 0 trains the weights. Needs
+    peft. Memory is planned as if all weights were trained."""
     ema_decay: float = Field(ge=0, lt=1)
-    """Validate and keep a moving average of the weights with this decay a step, less in the first steps; 0 keeps the
-    weights themselves. Takes 4 bytes for each learned weight, and while validating once more the weights."""
+    """Validate and keep an exponential moving average of the weights with this decay per step, lower in the first
+    steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
     rehearsal_share: float = Field(ge=0, le=2)
-    """Tokens of the base's own conversations, where it has some, that each epoch mixes in for each token of the train
-    split; the base forgets less. The loss of the steps is that of both."""
+    """Tokens of the base's own conversations, if it has any, that each epoch mixes in per token of the train split, so
+    that the base forgets less. Their loss is reported separately."""
     base_share: float = Field(ge=0, lt=1)
-    """Share of the base's own weights in the checkpoint, mixed in after training. A new model has none to mix in."""
+    """Fraction of the base's own weights in the checkpoint, mixed in after training. A new model has none to mix in."""
     validations_per_epoch: int = Field(ge=1, le=1000)
     """How often the validation loss is measured."""
     early_stopping_patience: int = Field(ge=0)
@@ -59,19 +59,19 @@ class TrainSettings(Settings):
     keep: Literal["best", "last"]
     """Which weights become the checkpoint: those of the lowest validation loss, or those of the last step."""
     seed: int = Field(ge=0, lt=2**31)
-    """Order of the documents and dropout."""
+    """Seed of the order of the documents and of dropout."""
 
 
 def check_options(settings: TrainSettings, layers: int) -> None:
-    """Check what depends on the base and on the installed packages.
+    """Check the settings that depend on the base and on the installed packages.
 
     Args:
         layers: of the base.
 
     Raises:
-        SettingsError: more layers are frozen than the base has, or adapters are asked for and peft is not installed.
+        SettingsError: more layers are frozen than the base has, or adapters are requested and peft is not installed.
     """
-    # Adapters need a block to be in.
+    # Adapters need a block that is not frozen.
     most = layers - 1 if settings.lora_rank else layers
     if settings.frozen_layers > most:
         besides = ", and train.lora_rank needs one of them" if settings.lora_rank else ""

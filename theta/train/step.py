@@ -14,11 +14,11 @@ from theta.train.row_work import RowWork
 from theta.train.run import Figures, Record, Run, State
 
 STEPS_PER_DOUBLING = 1000
-"""Steps after which float16's loss scale is tried twice as large (Micikevicius et al. 2018)."""
+"""Steps after which float16's loss scale is doubled (Micikevicius et al. 2018)."""
 
 
 def begin_step(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
-    """Begin the next step; its record is among the unread ones.
+    """Begin the next step, and add its record to the unread ones.
 
     Raises:
         torch.OutOfMemoryError: there is too little memory, even for the smallest microbatches.
@@ -49,7 +49,7 @@ def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Ten
     run.model.train()
     while True:
         compute, step, scale = state.compute, state.progress.step, state.progress.loss_scale
-        # Dropout: a resumed run draws the same, and each rank something else.
+        # A resumed run draws the same dropout; each rank draws its own.
         torch.manual_seed((run.settings.seed << 32) + (compute.ranks.rank << 24) + step)
         try:
             loss = accumulate_gradients(run.documents, steps[step], compute, state.work, scale)
@@ -57,7 +57,7 @@ def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Ten
             if not ran_out_of_memory(fault) or compute.plan.step_in_backward:
                 raise
             loss = None
-        # A rank that cut its rows alone would wait for the others for ever, so all do.
+        # If one rank alone cut its rows, the ranks would wait for each other forever, so all of them do.
         if compute.ranks.any(loss is None):
             _shrink(run, state, steps)
             continue
@@ -71,7 +71,7 @@ def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Ten
 
 
 def _shrink(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
-    """Go on in microbatches of half the size."""
+    """Continue with microbatches of half the size."""
     state.gradients.clear()
     torch.cuda.empty_cache()
     compute = smaller(state.compute, run.documents, run.validation, steps)
@@ -87,8 +87,8 @@ def accumulate_gradients(
     """Compute the gradients, times `scale`, of the mean nats per learned token of a step.
 
     Returns:
-        That mean, not scaled, as the part of the data and the part of rehearsal, [2] on the device, which may still be
-        at work on it.
+        The unscaled mean in two parts, that of the data and that of rehearsal, [2] on the device, which may still be
+        computing it.
     """
     learned = int(store.learned_counts[list(documents)].sum())
     row_scale = to_device(torch.tensor(scale / learned), compute.device)
@@ -101,7 +101,7 @@ def accumulate_gradients(
 
 
 def _tokens(store: Store, documents: Sequence[int]) -> Record:
-    """The tokens of a step and its learned tokens, those for rehearsal apart."""
+    """Count the tokens of a step and its learned tokens, with rehearsal separate."""
     data = [document for document in documents if document < store.split_size]
     rehearsal = [document for document in documents if document >= store.split_size]
     return {
