@@ -108,7 +108,7 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=on_gpu)
     model = network.new(size.layers, size.heads, size.width, seed=seed)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, machine, model, vocabulary_size, documents, ranks)
+    compute = choose_compute(settings, machine, model, vocabulary_size, documents, validation, ranks=ranks)
     with tempfile.TemporaryDirectory() as folder:
         run = Run(model, documents, validation, settings, compute, Path(folder), machine.steps_per_checkpoint, None)
         records = list(train(run))

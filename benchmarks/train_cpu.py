@@ -152,7 +152,7 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     if base:
         model = network.load(ROOT / base)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, machine, model, vocabulary_size, store)
+    compute = choose_compute(settings, machine, model, vocabulary_size, store, validation)
     with tempfile.TemporaryDirectory() as resume:
         run = Run(model, store, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
         meter = Meter(arguments.seconds)

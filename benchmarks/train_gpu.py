@@ -236,7 +236,7 @@ def theta(task: Task) -> dict[str, Any]:
         torch.cuda.set_per_process_memory_fraction(budget * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     network.resize(model, VOCABULARY_SIZE)
     torch.cuda.reset_peak_memory_stats()
-    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, task.store, task.ranks)
+    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, task.store, task.validation, ranks=task.ranks)
     tokens = min(compute.tokens_per_microbatch, task.tokens_per_step // task.ranks.count)
     predicted = peak_bytes(size_of(model), compute.plan, tokens)
     run = Run(model, task.store, task.validation, settings, compute, task.folder, machine.steps_per_checkpoint, None)

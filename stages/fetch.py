@@ -27,9 +27,10 @@ OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final
 
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 
-BYTES_PER_PARAMETER = 44
-"""Upper bound of what a run writes: float32 weights as the checkpoint (4), as the best so far (4) and in both files of
-the export (8); DVC's copies of checkpoint and export (12); two resume states while one replaces the other (16)."""
+BYTES_PER_PARAMETER = 60
+"""What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
+export (8); DVC's copies of checkpoint and export (12); and two resume states, with the moments and an average of the
+weights, while one replaces the other (32)."""
 
 HIGH_LEARNING_RATE = 1e-3
 """Above this learning rate, a pretrained GPT-2 forgets its language within a few steps."""
@@ -97,10 +98,11 @@ def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:
 
 def _check_machine(machine: MachineSettings) -> None:
     """Refuse devices that this machine does not have. For `auto`, the stages choose: torch takes seconds to import."""
-    if machine.device == "cuda" or machine.devices != "auto":
-        from theta.train.choose import choose_processes
+    chosen = (machine.device, machine.devices, machine.memory, machine.precision)
+    if any(value not in ("auto", "cpu") for value in chosen):
+        from theta.train.choose import check_machine
 
-        choose_processes(machine)
+        check_machine(machine)
 
 
 def _warn_of_small_disk(base: dict[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from theta.train.settings import TrainSettings
 
 if TYPE_CHECKING:
     from theta.train.distributed import Ranks
+    from theta.train.run import Run
 
 
 def train(
@@ -30,44 +31,35 @@ def train(
     settings, machine = load(params, "train", TrainSettings), load(params, "machine", MachineSettings)
     keep_large_buffers()  # both before torch is imported
     prepare_gpu()
-    from theta.errors import ThetaError
     from theta.machine.devices import choose_device
     from theta.train.choose import choose_processes
-    from theta.train.distributed import joined, launch, started_by_torchrun
+    from theta.train.distributed import joined, launch, one_error, started_by_torchrun
 
     processes = 1 if started_by_torchrun() else choose_processes(machine)
     if processes > 1:
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
-    with joined(choose_device(machine.device)) as ranks:
-        try:
-            _train(settings, machine, ranks, parent, tokens, base_weights, checkpoint, metrics, curves)
-        except ThetaError:
-            if ranks.first:  # the first rank reports the error for all
-                raise
-            raise SystemExit(1) from None
+    with joined(choose_device(machine.device)) as ranks, one_error(ranks):
+        run, base, computed = _prepare(settings, machine, ranks, parent, tokens, base_weights)
+        _train(run, base, machine, computed, checkpoint, metrics, curves)
 
 
-def _train(
+def _prepare(
     settings: TrainSettings,
     machine: MachineSettings,
     ranks: "Ranks",
     parent: int | None,
     tokens: Path,
     base_weights: Path,
-    checkpoint: Path,
-    metrics: Path,
-    curves: Path,
-) -> None:
-    from theta.machine.devices import notes
+) -> "tuple[Run, dict[str, Any], dict[str, Any]]":
+    """Return the run, the descriptor of its base, and what was chosen for this machine."""
+    from theta.machine.devices import choose_device, open_device
     from theta.machine.sharing import share_cpus
     from theta.model import network
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
-    from theta.train import loop, resume_state
+    from theta.train import resume_state
     from theta.train.choose import choose_compute, describe, number_formats
-    from theta.train.finish import finish
-    from theta.train.records import log_curves, provenance, report
     from theta.train.run import Run
 
     threads = set_threads(machine.threads)
@@ -75,32 +67,57 @@ def _train(
     vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
     learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
     held_back = tokens / "validation.arrow"
-    documents, validation = Store(*learned), Store(held_back)
+    stores = Store(*learned), Store(held_back)
+    key = resume_state.key_of(settings.model_dump(), [*learned, held_back, base_weights])
+    open_device(choose_device(machine.device))
     model = network.from_base(base, vocabulary.size)
-    compute = choose_compute(settings, machine, model, vocabulary.size, documents, ranks)
-    inputs = [*learned, held_back, base_weights]
-    resume = ranks.of_first(resume_state.folder_of(settings.model_dump(), number_formats(compute), inputs))
-    run = Run(model, documents, validation, settings, compute, resume, machine.steps_per_checkpoint, parent)
-    if not ranks.first:
-        for _ in loop.train(run):
-            pass
-        return
-    computed = {**describe(compute), "threads": threads}
-    for note in notes(compute.device):
-        typer.echo(note)
-    typer.echo(", ".join(f"{name} {value}" for name, value in computed.items()))
-    with resume_state.claimed(resume, typer.echo):
-        resume_state.prune(resume)
-        _explain_fresh_start(resume)
+    saved = resume_state.saved_formats(key)
+    compute = choose_compute(settings, machine, model, vocabulary.size, *stores, ranks=ranks, saved=saved)
+    resume = ranks.of_first(resume_state.folder_of(key, number_formats(compute)))
+    run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, parent)
+    return run, base, {**describe(compute), "threads": threads}
+
+
+def _train(
+    run: "Run",
+    base: dict[str, Any],
+    machine: MachineSettings,
+    computed: dict[str, Any],
+    checkpoint: Path,
+    metrics: Path,
+    curves: Path,
+) -> None:
+    """Train, and let rank 0 write the results."""
+    from theta.machine.devices import notes
+    from theta.model import network
+    from theta.train import loop, resume_state
+    from theta.train.finish import finish
+    from theta.train.records import log_curves, provenance, report
+
+    ranks, settings = run.compute.ranks, run.settings
+    say = typer.echo if ranks.first else _silent
+    for line in (*notes(run.compute.device), ", ".join(f"{name} {value}" for name, value in computed.items())):
+        say(line)
+    with resume_state.claimed(run.resume, ranks, say):
+        if not ranks.first:
+            for _ in loop.train(run):
+                pass
+            return
+        resume_state.prune(run.resume)
+        _explain_fresh_start(run.resume)
         records = list(show(log_curves(loop.train(run), curves)))
-        loss = finish(run, network.pretrained(base))
-        network.trim(model, vocabulary.size)
+        loss = finish(run, lambda: network.pretrained(base))
+        network.trim(run.model, run.compute.vocabulary_size)
         made_by = provenance(settings.model_dump(), base, machine.model_dump(), computed)
         with files.replacing_folder(checkpoint) as folder:
-            network.save(model, folder)
+            network.save(run.model, folder)
             files.write_json(folder / "provenance.json", made_by)
         files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
-        resume_state.finish(resume, checkpoint / "model.safetensors")
+        resume_state.finish(run.resume, checkpoint / "model.safetensors")
+
+
+def _silent(_line: str) -> None:
+    """Print nothing: rank 0 speaks for all."""
 
 
 def _explain_fresh_start(resume: Path) -> None:

@@ -10,8 +10,6 @@ from theta.errors import OutOfMemoryError, SettingsError
 from theta.machine import devices
 from theta.machine.devices import choose_device, choose_dtype, memory_remedy, notes, ran_out_of_memory, triton_lacks
 
-NO_KERNEL = "CUDA error: no kernel image is available for execution on the device\nCompile with ..."
-
 
 @pytest.fixture(autouse=True)
 def fresh() -> Iterator[None]:
@@ -26,41 +24,50 @@ def fresh() -> Iterator[None]:
 @pytest.fixture
 def old_second_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two GPUs, of which torch has no kernels for the second."""
-
-    def compute_on(index: int) -> None:
-        if index == 1:
-            raise RuntimeError(NO_KERNEL)
-
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_75", "sm_86"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda index: [(8, 6), (3, 5)][index])
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda _index: "GeForce GT 710")
-    monkeypatch.setattr(devices, "_compute_on", compute_on)
 
 
 @pytest.mark.usefixtures("old_second_gpu")
 def test_a_gpu_without_kernels_is_not_used() -> None:
     count, fault = devices.usable_gpus()
     assert count == 1
-    assert fault == (
-        f"torch {torch.__version__} cannot compute on the GeForce GT 710 "
-        "(CUDA error: no kernel image is available for execution on the device)"
-    )
+    assert fault == f"torch {torch.__version__} has no kernels for the GeForce GT 710 (compute capability 3.5)"
     assert choose_device("auto").type == "cuda"
 
 
 @pytest.mark.usefixtures("old_second_gpu")
-def test_a_single_gpu_without_kernels_is_replaced_with_the_cpu_and_a_note(monkeypatch: pytest.MonkeyPatch) -> None:
-    def nothing_computes(_index: int) -> None:
-        raise RuntimeError(NO_KERNEL)
-
-    monkeypatch.setattr(devices, "_compute_on", nothing_computes)
+def test_an_only_gpu_without_kernels_is_the_cpu_with_a_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: (3, 5))
     device = choose_device("auto")
     assert device.type == "cpu"
     [note] = notes(device)
     assert note.startswith("The GPU is not used: torch ")
     assert "\n" not in note
-    with pytest.raises(SettingsError, match=r"machine\.device is 'cuda', but torch .* cannot compute on the GeForce"):
+    with pytest.raises(SettingsError, match=r"machine\.device is 'cuda', but torch .* has no kernels for the GeForce"):
         choose_device("cuda")
+
+
+@pytest.mark.parametrize(
+    ("architectures", "capability", "runs"),
+    [
+        (["sm_75", "sm_86", "sm_90a"], (8, 6), True),
+        (["sm_80", "sm_90"], (8, 6), True),
+        (["sm_86"], (8, 0), False),
+        (["sm_80"], (9, 0), False),
+        (["sm_80", "compute_80"], (12, 0), True),
+        (["sm_120"], (12, 0), True),
+        (["gfx90a"], (9, 0), True),
+        ([], (5, 0), True),
+    ],
+)
+def test_kernels_run_on_their_generation_and_ptx_on_later_ones(
+    architectures: list[str], capability: tuple[int, int], runs: bool
+) -> None:
+    assert devices._has_kernels(capability, architectures) == runs
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="needs a machine without a GPU")
@@ -70,22 +77,30 @@ def test_a_missing_gpu_is_one_line() -> None:
     assert notes(choose_device("auto")) == []
 
 
-def test_growing_segments_are_turned_off_where_the_driver_lacks_them(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    settings, tried = list[str](), list[bool]()
+def fail_until(message: str, settings: list[str]) -> object:
+    """Stand in for an allocation that fails until the allocator has these settings."""
 
     def ones(*_: object, **__: object) -> torch.Tensor:
-        tried.append(bool(settings))
-        if not settings:
-            raise RuntimeError("CUDA driver error: operation not supported")
+        if settings[-1:] != ["expandable_segments:False"]:
+            raise RuntimeError(message)
         return torch.zeros(1)
 
-    monkeypatch.setattr(torch, "ones", ones)
+    return ones
+
+
+def test_growing_segments_are_turned_off_where_the_driver_does_not_know_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    settings = list[str]()
+    monkeypatch.setattr(torch, "ones", fail_until("CUDA driver error: operation not supported", settings))
     monkeypatch.setattr(torch.cuda.memory, "_set_allocator_settings", settings.append)
-    devices._compute_on(0)
-    assert tried == [False, True]
+    devices.open_device(torch.device("cuda"))
     assert settings == ["expandable_segments:False"]
+
+
+def test_a_gpu_that_cannot_be_used_is_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch, "ones", fail_until("CUDA error: device is busy\nCompile with ...", []))
+    monkeypatch.setattr(torch.cuda.memory, "_set_allocator_settings", lambda _settings: None)
+    with pytest.raises(SettingsError, match=r"^The GPU cannot be used \(CUDA error: device is busy\); set machine"):
+        devices.open_device(torch.device("cuda"))
 
 
 def test_emulated_bfloat16_is_refused_and_never_chosen(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -44,7 +44,9 @@ def computed(rank: int, folder: Path) -> tuple[str, int, list[str]]:
     settings, machine = settings_with(tokens_per_step=TOKENS_PER_STEP, tokens_per_microbatch="auto")
     store = Store(folder / "train.arrow")
     model = network.new(12, 4, 256, seed=0, vocabulary_size=VOCABULARY_SIZE)
-    compute: Compute = choose.choose_compute(settings, machine, model, VOCABULARY_SIZE, store, Ranks(rank, 2))
+    compute: Compute = choose.choose_compute(
+        settings, machine, model, VOCABULARY_SIZE, store, store, ranks=Ranks(rank, 2)
+    )
     documents = [str(tuple(row.ids[0].tolist())) for row in compute.rows(store, range(len(store)))]
     return compute.plan.name, compute.tokens_per_microbatch, documents
 

@@ -57,7 +57,7 @@ def new_run(store: Store, resume: Path, **changes: Any) -> Run:
     }
     settings, machine = settings_with(**{**usual, "steps_per_checkpoint": 2, "precision": "auto", **changes})
     model = new_model()
-    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, store)
+    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, store, store)
     return Run(model, store, store, settings, compute, resume, machine.steps_per_checkpoint, None)
 
 

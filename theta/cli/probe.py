@@ -115,7 +115,7 @@ def random_run(
     tokens = (STEPS + 3) * settings.tokens_per_step
     documents = _random_store(folder / "train.arrow", size.columns, tokens, longest)
     validation = _random_store(folder / "validation.arrow", size.columns, longest, longest)
-    compute = choose_compute(settings, machine, model, size.columns, documents)
+    compute = choose_compute(settings, machine, model, size.columns, documents, validation)
     return Run(model, documents, validation, settings, compute, folder / "run", machine.steps_per_checkpoint, None)
 
 

@@ -1,6 +1,7 @@
 """The device, its number format, and errors for a lack of memory. torch is imported inside functions."""
 
 import os
+import re
 import shutil
 import sysconfig
 from collections.abc import Iterator
@@ -38,30 +39,53 @@ def choose_device(device: str) -> "torch.device":
 def usable_gpus() -> tuple[int, str | None]:
     """Count the GPUs, from the first on, that torch can compute on; and return why the next, if any, cannot be used.
 
-    torch also sees GPUs that are too old for it, but has no kernels for them.
+    torch also sees GPUs that are too old for it, but has no kernels for them. Nothing is allocated on any GPU here.
     """
     import torch
 
     count = torch.cuda.device_count() if torch.cuda.is_available() else 0
     for index in range(count):
-        try:
-            _compute_on(index)
-        except RuntimeError as fault:
-            name = torch.cuda.get_device_name(index)
-            return index, f"torch {torch.__version__} cannot compute on the {name} ({reason(fault)})"
+        capability = torch.cuda.get_device_capability(index)
+        if not _has_kernels(capability, torch.cuda.get_arch_list()):
+            name = f"{torch.cuda.get_device_name(index)} (compute capability {'.'.join(map(str, capability))})"
+            return index, f"torch {torch.__version__} has no kernels for the {name}"
     return count, None
 
 
-def _compute_on(index: int) -> None:
+def _has_kernels(capability: tuple[int, int], architectures: list[str]) -> bool:
+    """Whether kernels compiled for these architectures, such as sm_86 or compute_90, run on a GPU.
+
+    Machine code (sm) runs on GPUs of its generation from its number on, and PTX (compute) on all later ones.
+    """
+    found = [re.fullmatch(r"(sm|compute)_(\d+)[a-z]?", each) for each in architectures]
+    for kind, number in (each.groups() for each in found if each):
+        compiled_for = divmod(int(number), 10)
+        if capability >= compiled_for and (kind == "compute" or capability[0] == compiled_for[0]):
+            return True
+    return not any(found)
+
+
+def open_device(device: "torch.device") -> None:
+    """Allocate the first tensor on a device, without growing segments where its driver does not support them.
+
+    Raises:
+        SettingsError: the GPU cannot be used.
+    """
     import torch
 
-    device = torch.device("cuda", index)
     try:
-        torch.ones(1, device=device).add(1).item()
+        torch.ones(1, device=device)
+    except torch.OutOfMemoryError:  # whoever needs the memory explains what to do
+        return
     except RuntimeError:
         # The drivers of WSL2, Jetson and virtual GPUs do not support growing segments.
         torch.cuda.memory._set_allocator_settings("expandable_segments:False")
-        torch.ones(1, device=device).add(1).item()
+        try:
+            torch.ones(1, device=device)
+        except RuntimeError as fault:
+            raise SettingsError(
+                f"The GPU cannot be used ({reason(fault)}); set machine.device to cpu, or check the driver."
+            ) from None
 
 
 def choose_dtype(precision: str, device: "torch.device") -> "torch.dtype":

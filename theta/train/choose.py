@@ -1,5 +1,7 @@
 """Choose how rows are computed, from the settings, the machine and all ranks."""
 
+from collections.abc import Sequence, Set
+
 import torch
 from transformers import GPT2LMHeadModel
 
@@ -47,17 +49,35 @@ def choose_processes(machine: MachineSettings) -> int:
     return machine.devices
 
 
+def check_machine(machine: MachineSettings) -> None:
+    """Check the section `machine` against this machine.
+
+    Raises:
+        SettingsError: it asks for a device, a number format or a plan that this machine does not support.
+    """
+    choose_processes(machine)
+    device = choose_device(machine.device)
+    _plans(machine, device, choose_dtype(machine.precision, device))
+
+
 def choose_compute(
     settings: TrainSettings,
     machine: MachineSettings,
     model: GPT2LMHeadModel,
     vocabulary_size: int,
     documents: Store,
+    validation: Store,
+    *,
     ranks: Ranks = ALONE,
+    saved: Sequence[tuple[str, ...]] = (),
 ) -> Compute:
     """Choose device, number formats, plan, microbatch and whether to compile, for a run over `documents`.
 
     Rank 0 decides, for the GPU with the least memory, because all ranks must lay out a step alike.
+
+    Args:
+        saved: number formats of resume states, as `number_formats` returns them. Other programs may leave less of the
+            GPU's memory than before; a run then continues in the formats that it began with, if these still fit.
 
     Raises:
         SettingsError: a setting requires what the machine lacks, nothing fits into its memory, or the GPUs compute in
@@ -66,11 +86,12 @@ def choose_compute(
     device = choose_device(machine.device)
     dtype = choose_dtype(machine.precision, device)
     _check_alike(ranks, device, dtype)
-    size, longest = size_of(model), int(documents.lengths.max())
+    size, longest = size_of(model), int(max(documents.lengths.max(), validation.lengths.max()))
     budget = min(ranks.all_of(budget_bytes(device, machine.memory)))
     tokens = settings.epochs * tokens_per_epoch(documents, settings.rehearsal_share)
     compiled = _choose_compiled(machine.compile, device, size, tokens) and dtype != torch.float32
-    placement = choose_placement(settings, machine, size, device, dtype, longest, budget)
+    preferred = {(weights, int(bits)) for weights, bits, products in saved if f"torch.{products}" == str(dtype)}
+    placement = choose_placement(settings, machine, size, device, dtype, longest, budget, preferred)
     placement, compiled = ranks.of_first((placement, compiled))
     return Compute(
         device,
@@ -133,12 +154,14 @@ def choose_placement(
     dtype: torch.dtype,
     longest: int,
     budget: float,
+    preferred: Set[tuple[str, int]] = frozenset(),
 ) -> Placement:
     """Return the memory plan and the tokens of a microbatch.
 
     Args:
         longest: tokens of the longest document.
         budget: bytes that training may allocate on a GPU.
+        preferred: number formats of weights and moments in bits that are chosen wherever they fit.
 
     Raises:
         SettingsError: the plan does not fit, or cannot be computed on the device.
@@ -163,7 +186,10 @@ def choose_placement(
             )
         found = [Placement(plan, tokens, peak_bytes(size, plan, tokens, ema=ema)) for plan in fit]
     fixed = {"machine.memory": machine.memory, "machine.tokens_per_microbatch": machine.tokens_per_microbatch}
-    return best(found, budget, {name: value for name, value in fixed.items() if value != "auto"})
+    in_formats = [
+        each for each in found if each.peak <= budget and (each.plan.weights, each.plan.moment_bits) in preferred
+    ]
+    return best(in_formats or found, budget, {name: value for name, value in fixed.items() if value != "auto"})
 
 
 def budget_bytes(device: torch.device, memory: str | float) -> float:
@@ -181,6 +207,10 @@ def _plans(machine: MachineSettings, device: torch.device, dtype: torch.dtype) -
     named = [plan for plan in PLANS if plan.name == machine.memory]
     if device.type == "cuda" and dtype == torch.bfloat16:
         return tuple(named) or AUTOMATIC
+    if named and named[0] is not FLOAT32 and device.type == "cpu":
+        raise SettingsError(
+            f"machine.memory is '{machine.memory}', a plan for GPUs, but training runs on the CPU; set it to auto."
+        )
     if named and named[0] is not FLOAT32:
         raise SettingsError(
             f"machine.memory is '{machine.memory}', which holds weights in bfloat16, but here products are computed in "

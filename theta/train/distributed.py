@@ -11,21 +11,29 @@ import sys
 import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TypeVar
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from theta.errors import TrainingError, TrainingInterruptedError
+from theta.errors import ThetaError, TrainingError, TrainingInterruptedError
 from theta.machine.process import parent_is_gone
+
+if TYPE_CHECKING:
+    from torch.distributed.launcher.api import elastic_launch
 
 TIMEOUT = timedelta(hours=1)
 """How long a rank waits for another, which may be writing a large state to a slow disk."""
+
+ERROR_FILE = "THETA_ERROR_FILE"
+"""Environment variable: where the first rank that fails writes why; `launch` sets it."""
 
 T = TypeVar("T")
 
@@ -111,6 +119,35 @@ def joined(device: torch.device) -> Iterator[Ranks]:
         dist.destroy_process_group()
 
 
+@contextmanager
+def one_error(ranks: Ranks) -> Iterator[None]:
+    """Let several ranks fail with one error: that of the rank that failed first.
+
+    A rank that fails alone breaks its connection to the others, so they fail as well, for no reason of their own. The
+    first one writes its error to the file that `launch` reads, and all of them exit with 1.
+    """
+    try:
+        yield
+    except Exception as fault:
+        file = os.environ.get(ERROR_FILE)
+        if ranks.count == 1 or file is None:
+            raise
+        if isinstance(fault, ThetaError):
+            with suppress(FileExistsError), Path(file).open("x", encoding="utf-8") as out:
+                out.write(str(fault))
+        elif not _exists_soon(Path(file)):
+            raise
+        raise SystemExit(1) from None
+
+
+def _exists_soon(file: Path) -> bool:
+    """Whether the file exists or does so within two seconds: the rank that failed first may still be writing it."""
+    end = time.monotonic() + 2
+    while not file.is_file() and time.monotonic() < end:
+        time.sleep(0.05)
+    return file.is_file()
+
+
 def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None:
     """Run `python arguments...` in several processes side by side, and return when all have succeeded.
 
@@ -121,11 +158,9 @@ def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None
 
     Raises:
         TrainingInterruptedError: training was stopped from outside.
-        TrainingError: a process was killed.
+        TrainingError: a process failed or was killed.
         SystemExit: a process failed and has printed why.
     """
-    from torch.distributed.elastic.multiprocessing import SignalException
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
     config = LaunchConfig(
@@ -141,14 +176,27 @@ def launch(processes: int, arguments: Sequence[str], parent: int | None) -> None
         monitor_interval=0.5,
     )
     threading.Thread(target=_stop_as_orphan, args=(parent,), daemon=True).start()
+    with TemporaryDirectory() as folder:
+        error = Path(folder) / "error.txt"
+        os.environ[ERROR_FILE] = str(error)
+        _run(elastic_launch(config, sys.executable), arguments, processes, error)
+
+
+def _run(launcher: "elastic_launch", arguments: Sequence[str], processes: int, error: Path) -> None:
+    """Run the processes; `error` is the file to which the first rank that fails writes why."""
+    from torch.distributed.elastic.multiprocessing import SignalException
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+
     try:
-        elastic_launch(config, sys.executable)(*arguments)
+        launcher(*arguments)
     except SignalException as fault:
         raise TrainingInterruptedError(
             f"Training stopped ({signal.Signals(fault.sigval).name} received); run the same command again to "
             "continue from the last state that was written."
         ) from None
     except ChildFailedError as fault:
+        if error.is_file():
+            raise TrainingError(error.read_text(encoding="utf-8")) from None
         rank, failure = next(iter(fault.failures.items()))
         if failure.exitcode == 1:  # it has printed its error
             raise SystemExit(1) from None

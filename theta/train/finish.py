@@ -4,7 +4,7 @@ Everything here is computed in float32. In bfloat16, most weights would not chan
 of that size are what the EMA, a share of the base or an adapter makes.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 
 import torch
@@ -32,17 +32,18 @@ def keep(run: Run, tensors: Mapping[str, Tensor]) -> None:
     run.model.to("cpu", torch.float32)
     with torch.no_grad():
         mine = run.model.state_dict()
-        for name, tensor in tensors.items():
-            mine[name].copy_(tensor)
+        # The learned rows of an embedding last: on a CPU they share the memory of the whole embedding.
+        for name in sorted(tensors, key=lambda name: name.endswith(".learned")):
+            mine[name].copy_(tensors[name])
     to_plain_gpt2(run.model)
     run.model.eval()
 
 
-def finish(run: Run, base: GPT2LMHeadModel | None) -> float:
+def finish(run: Run, load_base: Callable[[], GPT2LMHeadModel | None]) -> float:
     """Mix `train.base_share` of the base into the trained model, and measure the result.
 
     Args:
-        base: the base as it is stored; None for a new model, which has nothing to mix in.
+        load_base: returns the base as it is stored, or None for a new model, which has nothing to mix in.
 
     Returns:
         The validation loss of the finished weights in nats per token. It is computed by this process alone, on the
@@ -51,10 +52,11 @@ def finish(run: Run, base: GPT2LMHeadModel | None) -> float:
     Raises:
         OutOfMemoryError: the device has too little memory.
     """
-    if run.settings.base_share and base is not None:
-        network.mix_in(run.model, base, run.settings.base_share)
     compute = replace(run.compute, ranks=ALONE, compiled=False, shape=None)
     with memory_remedy(compute.device, "close other programs that use it, or lower machine.tokens_per_microbatch"):
+        if run.settings.base_share and (base := load_base()):
+            network.mix_in(run.model, base, run.settings.base_share)
+            del base  # before the loss needs memory
         return _loss_elsewhere(run, compute) if compute.device.type == "cuda" else _loss(run.model, compute, run)
 
 

@@ -96,6 +96,8 @@ def _steps(run: Run) -> list[list[int]]:
 
 
 def _memory_advice(run: Run) -> str:
+    if run.compute.device.type == "cpu":
+        return "lower machine.tokens_per_microbatch or tokenizer.max_length, or choose a smaller base"
     return (
         f"plan {run.compute.plan.name} with train.tokens_per_step {run.settings.tokens_per_step} needs more, even in "
         "the smallest microbatches; set machine.memory to a plan that needs less, which `theta plan` shows, or lower "
@@ -111,8 +113,10 @@ def _save(run: Run, state: State) -> None:
 
 
 def _keep_weights(run: Run, state: State) -> None:
-    """Fill the model with the weights that `settings.keep` names; only rank 0 has the best ones."""
-    if run.settings.keep == "best" and run.compute.ranks.first:
+    """Fill the model of rank 0, which writes the checkpoint, with the weights that `settings.keep` names."""
+    if not run.compute.ranks.first:
+        return
+    if run.settings.keep == "best":
         keep(run, resume_state.load_best(run.resume))
     else:
         keep(run, dict(kept_tensors(run.model, state.ema.tensors)))
@@ -143,6 +147,8 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
     )
     ema = EMA(run.model, settings.ema_decay)
     progress = resume_state.load_state(run.resume, run.model, optimizer, ema.tensors)
+    if len(set(compute.ranks.all_of(progress.step))) > 1:
+        raise TrainingError(f"The ranks read different states from {run.resume}; run the same command again.")
     if progress.tokens_chosen != compute.tokens_per_microbatch:
         progress.tokens_chosen = progress.tokens_per_microbatch = compute.tokens_per_microbatch
     if progress.step == 0:

@@ -1,7 +1,7 @@
 """The resume state of a run: everything that the next step depends on, in a folder outside DVC's outs.
 
-    .theta/train/<run>-<number formats>/state.<sha256>.pt            weights, optimizer, counters, records so far
-    .theta/train/<run>-<number formats>/best.<sha256>.safetensors    weights of the lowest validation loss
+    .theta/train/<run>-<number formats>/state.<digest>.pt            weights, optimizer, counters, records so far
+    .theta/train/<run>-<number formats>/best.<digest>.safetensors    weights of the lowest validation loss
     .theta/train/<run>-<number formats>/last_good/                   weights before a loss that was not finite
     .theta/train/<run>-<number formats>/finished.json                the run has ended; the MD5 of its checkpoint
 
@@ -16,14 +16,17 @@ A finished state is removed only when DVC's cache holds the checkpoint: until th
 import hashlib
 import os
 import re
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from configparser import ConfigParser
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from theta.errors import TrainingError, reason
+from theta.errors import DataError, TrainingError, reason
 from theta.files import digest, read_json, remove, replacing_file, sha256, write_json
 
 if TYPE_CHECKING:
@@ -31,8 +34,12 @@ if TYPE_CHECKING:
     from torch import Tensor
     from transformers import GPT2LMHeadModel
 
+    from theta.train.distributed import Ranks
+
 UNFINISHED_KEPT = 2
 """Unfinished states of other runs that are kept, the newest ones; each is three times as large as the model."""
+
+PART_BYTES = 64 * 2**20
 
 NAME = re.compile(r"[0-9a-f]{16}(-(float32|bfloat16)-(32|8|4)-(float32|bfloat16|float16))?")
 """Names of the folders; version 0.1 wrote no number formats."""
@@ -66,13 +73,12 @@ class Progress:
     records: list[dict[str, Any]] = field(default_factory=list)
 
 
-def folder_of(settings: dict[str, Any], formats: Sequence[str], inputs: Sequence[Path]) -> Path:
-    """Return the folder of a run's state.
+def key_of(settings: dict[str, Any], inputs: Sequence[Path]) -> str:
+    """Return the part of a folder's name that identifies a run.
 
     Args:
         settings: of training.
-        formats: number formats of the weights, the moments in bits, and the products.
-        inputs: files that the run reads; their content is part of the name.
+        inputs: files that the run reads; their content counts.
     """
     package = Path(__file__).parent.parent
     packages = ("kernels", "model", "optim", "tokens", "train")
@@ -83,7 +89,22 @@ def folder_of(settings: dict[str, Any], formats: Sequence[str], inputs: Sequence
         "code": {path.relative_to(package).as_posix(): sha256(path) for path in code},
         "versions": [version(name) for name in ("torch", "transformers")],
     }
-    return _root() / ".theta" / "train" / "-".join([digest(content)[:16], *formats])
+    return digest(content)[:16]
+
+
+def folder_of(key: str, formats: Sequence[str]) -> Path:
+    """Return the folder of a run's state.
+
+    Args:
+        key: as `key_of` returns it.
+        formats: number formats of the weights, the moments in bits, and the products.
+    """
+    return _parent() / "-".join([key, *formats])
+
+
+def saved_formats(key: str) -> list[tuple[str, ...]]:
+    """Return the number formats of the states of a run, as `folder_of` takes them."""
+    return [tuple(path.parent.name.split("-")[1:]) for path in _parent().glob(f"{key}-*/state.*.pt")]
 
 
 def of_other_formats(folder: Path) -> list[Path]:
@@ -93,35 +114,86 @@ def of_other_formats(folder: Path) -> list[Path]:
 
 
 @contextmanager
-def claimed(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Claim the folder while the block runs. If another process trains the same run, wait until it has ended."""
-    folder.mkdir(parents=True, exist_ok=True)
-    with _lock(folder) as free:
-        if not free:
-            say(f"Another process is training with the same settings ({folder}); waiting until it ends.")
-    with _lock(folder, wait=True):
-        for leftover in folder.glob(".*.partial"):
-            remove(leftover)
+def claimed(folder: Path, ranks: "Ranks", say: Callable[[str], None]) -> Iterator[None]:
+    """Claim the folder while the block runs; if another process trains the same run, wait until it has ended.
+
+    Rank 0 claims it for all ranks, which wait together, so that none reads the state too early.
+    """
+    with ExitStack() as stack:
+        told = False
+        while ranks.any(ranks.first and not _claim(folder, stack)):
+            if not told:
+                say(f"Another process is training with the same settings ({folder}); waiting until it ends.")
+            told = True
+            time.sleep(1)
+        if ranks.first:
+            for leftover in folder.glob(".*.partial"):
+                remove(leftover)
         yield
+
+
+def _claim(folder: Path, stack: ExitStack) -> bool:
+    """Try to lock the folder until the stack is closed; it is made if another process has just removed it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as attempt:
+        if attempt.enter_context(_lock(folder)) and (folder / "lock").exists():
+            stack.push(attempt.pop_all())
+            return True
+    return False
 
 
 def prune(folder: Path) -> None:
     """Remove unneeded states next to `folder`: those of finished runs with a cached checkpoint, and old ones."""
     forget_finished(folder.parent)
     others = [path for path in _states(folder.parent) if path != folder]
-    others.sort(key=lambda path: path.stat().st_mtime)
-    for other in others[:-UNFINISHED_KEPT]:
+    for other in sorted(others, key=_modified)[:-UNFINISHED_KEPT]:
         _remove_unless_used(other)
+
+
+def _modified(path: Path) -> float:
+    """When a folder was last changed; 0 if another process has just removed it."""
+    try:
+        return path.stat().st_mtime
+    except FileNotFoundError:
+        return 0.0
 
 
 def forget_finished(parent: Path | None = None) -> None:
     """Remove the states of finished runs whose checkpoint is in DVC's cache."""
-    for folder in _states(parent or _root() / ".theta" / "train"):
-        finished = folder / "finished.json"
-        if finished.is_file():
-            md5 = str(read_json(finished)["checkpoint_md5"])
-            if (_root() / ".dvc" / "cache" / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+    for folder in _states(parent or _parent()):
+        with suppress(DataError):  # without a record that can be read, the run counts as unfinished
+            if is_cached(str(read_json(folder / "finished.json", "checkpoint_md5")["checkpoint_md5"])):
                 _remove_unless_used(folder)
+
+
+def is_cached(md5: str) -> bool:
+    """Whether DVC has cached a folder that holds a file with this MD5, and has recorded the folder.
+
+    DVC writes the files of a folder first, then the list of its files, then the record: in dvc.lock, and in its run
+    cache. A full disk or a kill may come in between.
+    """
+    cache = _cache()
+    if not (cache / "files" / "md5" / md5[:2] / md5[2:]).is_file():
+        return False
+    records = [_root() / "dvc.lock", *(cache / "runs").glob("*/*/*")]
+    recorded = "".join(path.read_text(encoding="utf-8", errors="replace") for path in records if path.is_file())
+    lists = [path for path in (cache / "files" / "md5").glob("*/*.dir") if path.parent.name + path.name in recorded]
+    return any(md5 in path.read_text(encoding="utf-8", errors="replace") for path in lists)
+
+
+def _cache() -> Path:
+    """The folder of DVC's cache, by its config files."""
+    folder = _root() / ".dvc" / "cache"
+    for name in ("config", "config.local"):
+        config = ConfigParser(interpolation=None)
+        config.read_string("\n".join(map(str.strip, _lines(_root() / ".dvc" / name))))
+        if config.has_option("cache", "dir"):
+            folder = _root() / ".dvc" / config.get("cache", "dir")
+    return folder
+
+
+def _lines(file: Path) -> list[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.is_file() else []
 
 
 def finish(folder: Path, weights: Path) -> None:
@@ -213,7 +285,7 @@ def _write(folder: Path, name: str, suffix: str, write: Callable[[Path], None]) 
     new = folder / f"{name}{suffix}"
     with replacing_file(new) as temporary:
         write(temporary)
-    target = new.replace(folder / f"{name}.{sha256(new)[:16]}{suffix}")
+    target = new.replace(folder / f"{name}.{_fingerprint(new)}{suffix}")
     for older in folder.glob(f"{name}.*{suffix}"):
         if older != target:
             remove(older)
@@ -224,9 +296,22 @@ def _newest(folder: Path, name: str, suffix: str) -> Path | None:
     files = sorted(folder.glob(f"{name}.*{suffix}"), key=lambda path: path.stat().st_mtime_ns)
     if not files:
         return None
-    if sha256(files[-1])[:16] != files[-1].name.split(".")[1]:
+    if _fingerprint(files[-1]) != files[-1].name.split(".")[1]:
         raise _damaged(files[-1], "its bytes are not those that were written")
     return files[-1]
+
+
+def _fingerprint(file: Path) -> str:
+    """A digest of a file's bytes, 16 hexadecimal digits; parts of 64 MiB are hashed in parallel, as states are large."""
+
+    def of_part(start: int) -> bytes:
+        with file.open("rb") as content:
+            content.seek(start)
+            return hashlib.sha256(content.read(PART_BYTES)).digest()
+
+    with ThreadPoolExecutor() as threads:
+        parts = threads.map(of_part, range(0, file.stat().st_size, PART_BYTES))
+        return hashlib.sha256(b"".join(parts)).hexdigest()[:16]
 
 
 def _damaged(file: Path, why: str) -> TrainingError:
@@ -238,21 +323,34 @@ def _root() -> Path:
     return Path(os.environ.get("DVC_ROOT", "."))
 
 
+def _parent() -> Path:
+    """The folder of all states."""
+    return _root() / ".theta" / "train"
+
+
 def _states(parent: Path) -> list[Path]:
     """The folders of `parent` that are certainly resume states."""
     folders = [path for path in parent.glob("*") if NAME.fullmatch(path.name) and (path / "lock").is_file()]
-    return [folder for folder in folders if all(CONTENT.fullmatch(entry.name) for entry in folder.iterdir())]
+    return [folder for folder in folders if all(map(CONTENT.fullmatch, _names(folder)))]
+
+
+def _names(folder: Path) -> list[str]:
+    """The names in a folder; none if another process has just removed it."""
+    try:
+        return [entry.name for entry in folder.iterdir()]
+    except FileNotFoundError:
+        return []
 
 
 def _remove_unless_used(folder: Path) -> None:
-    with _lock(folder) as free:
+    with suppress(FileNotFoundError), _lock(folder) as free:  # another process may remove it at the same time
         if free:
             remove(folder)
 
 
 @contextmanager
-def _lock(folder: Path, *, wait: bool = False) -> Iterator[bool]:
-    """Yield whether this process could lock the folder; always True where the system has no such locks."""
+def _lock(folder: Path) -> Iterator[bool]:
+    """Whether this process could lock the folder; always, where the system has no such locks."""
     try:
         import fcntl
     except ImportError:  # Windows
@@ -260,7 +358,7 @@ def _lock(folder: Path, *, wait: bool = False) -> Iterator[bool]:
         return
     with (folder / "lock").open("a") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             yield False
         else:
