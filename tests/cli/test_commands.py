@@ -146,7 +146,7 @@ def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys: pytest.Captur
         (("chat", "--model", "nowhere"), "error: nowhere is not a folder; give one that Theta exported"),
         (("chat", "--top-p", "1.5"), "error: top_p is 1.5, allowed is 0.0 to 1.0."),
         (("generate", "x", "--temperature", "3"), "error: temperature is 3.0, allowed is 0.1 to 2.0."),
-        (("release", "--model", "nowhere"), "error: nowhere is not a folder; `dvc repro` makes"),
+        (("release", "--model", "nowhere"), "error: nowhere is not a folder; run `dvc repro` to create"),
         (
             ("plan", "--model", "nowhere", "--vram", "12"),
             "error: The shape of 'nowhere' is not known here; give a folder",
@@ -348,7 +348,7 @@ def test_release_replaces_links_with_writable_files(tiny_folder: Path, tmp_path:
 def test_release_never_overwrites(tiny_folder: Path, tmp_path: Path) -> None:
     target = release(tiny_folder, tmp_path, date(2026, 11, 23))
     (target / "note.txt").write_text("mine")
-    with pytest.raises(ExportError, match="exists already and is left as it is; rename or remove"):
+    with pytest.raises(ExportError, match="already exists and was not changed; rename or remove"):
         release(tiny_folder, tmp_path, date(2026, 11, 23))
     assert (target / "note.txt").read_text() == "mine"
 

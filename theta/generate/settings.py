@@ -32,9 +32,9 @@ class GenerationSettings(Settings):
     temperature: float = Field(default=0.8, ge=0.1, le=2.0)
     """Randomness: logits are divided by it, so lower is more predictable."""
     top_p: float = Field(default=0.9, ge=0.0, le=1.0)
-    """Nucleus sampling threshold (Holtzman et al. 2020): the likeliest tokens that together reach it; 0 is greedy."""
+    """Nucleus sampling threshold (Holtzman et al. 2020): the most likely tokens that together reach it; 0 is greedy."""
     top_k: int = Field(default=50, ge=1, le=100)
-    """Tokens to choose from, the likeliest ones; 1 is greedy."""
+    """How many of the most likely tokens to choose from; 1 is greedy."""
     repetition_penalty: float = Field(default=1.2, ge=1.0, le=2.0)
     """The probability p of a token that is already in the reply becomes p ** penalty; 1 turns it off."""
     no_repeat_ngram_size: int = Field(default=3, ge=0, le=5)

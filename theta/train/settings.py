@@ -39,7 +39,7 @@ class TrainSettings(Settings):
     """Each block learns at this fraction of the rate of the block above it, the embeddings at this fraction of the
     first block's rate; the last block and the final layer norm learn at the full rate. 1 gives all the same rate."""
     frozen_layers: int = Field(ge=0)
-    """This many blocks, from the first one on, are not trained, nor are the embeddings except the special tokens'."""
+    """This many blocks, from the first one on, are not trained; of the embeddings, only those of special tokens are."""
     lora_rank: int = Field(ge=0, le=512)
     """Train adapters of this rank for the matrices of the blocks that are not frozen, and the embeddings of the special
     tokens, instead of the weights; the adapters are merged into the weights at the end. 0 trains the weights. Needs
