@@ -1,11 +1,11 @@
-"""Small real things that several tests share."""
+"""Small real objects that several tests share."""
 
 import os
 from pathlib import Path
 
 import pytest
 
-# Before torch is imported: the models here are tiny, and threads would only wait for each other.
+# Set before torch is imported: the models here are tiny, and threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
@@ -36,7 +36,7 @@ def tiny_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary
         bos_token_id=vocabulary.tokenizer.token_to_id("<|endoftext|>"),
         eos_token_id=vocabulary.end_id,
         pad_token_id=vocabulary.pad_id,
-        # Wider than GPT-2's 0.02, so that so small a model prefers some tokens to others.
+        # Larger than GPT-2's 0.02, so that such a small model prefers some tokens to others.
         initializer_range=0.2,
     )
     with torch.random.fork_rng():

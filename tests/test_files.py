@@ -1,4 +1,4 @@
-"""Files that are whole or absent; folders of which nothing is lost; a disk that takes no more."""
+"""Files are complete or absent, folders lose no files, and a full disk is one clear line."""
 
 import errno
 import os
@@ -16,7 +16,7 @@ from theta import files
 from theta.errors import DataError, StorageError
 
 DEAD = 2**22 + 1
-"""A process id above the kernel's largest."""
+"""A process id above the kernel's maximum."""
 
 
 def names(folder: Path) -> list[str]:
@@ -38,7 +38,7 @@ def replace_folder(path: Path, *files_: str) -> None:
             (temporary / name).write_text("new")
 
 
-# A file takes the place of a file only.
+# A file replaces only a file.
 
 
 def test_a_file_replaces_a_file(tmp_path: Path) -> None:
@@ -86,7 +86,7 @@ def test_a_fault_leaves_the_old_file(tmp_path: Path) -> None:
     assert names(tmp_path) == ["a"]
 
 
-# A folder takes the place of a folder of which nothing is lost.
+# A folder replaces only a folder that loses no files.
 
 
 @pytest.mark.parametrize("exchange", [True, False], ids=["in one step", "set aside"])
@@ -106,7 +106,7 @@ def test_an_empty_folder_is_replaced(tmp_path: Path) -> None:
     assert names(tmp_path / "model") == ["config.json"]
 
 
-def test_a_folder_with_other_files_is_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_with_other_files_is_not_changed(tmp_path: Path) -> None:
     target = make_folder(tmp_path / "home", "config.json", "letters/mother.txt")
     with pytest.raises(StorageError, match=r"home holds letters.*, which Theta did not write there; nothing was"):
         replace_folder(target, "config.json")
@@ -147,7 +147,7 @@ def test_a_failed_rename_puts_the_old_folder_back(tmp_path: Path, monkeypatch: p
     assert names(tmp_path) == ["model"]
 
 
-# Killed between: the child kills itself at a named place.
+# Killed while writing: the child process kills itself at a named point.
 
 KILLED = """
 import os, signal, sys
@@ -187,18 +187,18 @@ def kill_at(place: str, target: Path) -> None:
         ("after the renames", "new"),
     ],
 )
-def test_a_killed_process_costs_nothing(tmp_path: Path, place: str, content: str) -> None:
+def test_a_killed_process_loses_nothing(tmp_path: Path, place: str, content: str) -> None:
     target = make_folder(tmp_path / "model", "config.json")
     kill_at(place, target)
-    assert len(names(tmp_path)) > 1  # the litter
+    assert len(names(tmp_path)) > 1  # the temporary files
     with pytest.raises(ValueError, match="stop"), files.replacing_folder(target):
-        raise ValueError("stop")  # the next process fails, too, but it has swept
+        raise ValueError("stop")  # the next process fails too, but it has removed them
     assert (target / "config.json").read_text() == content
     assert names(tmp_path) == ["model"]
 
 
-def test_with_a_swap_there_is_always_a_folder(tmp_path: Path) -> None:
-    """A reader that looks as often as it can never finds it absent."""
+def test_with_a_swap_the_folder_always_exists(tmp_path: Path) -> None:
+    """A reader that checks as often as it can never finds the folder absent."""
     target = make_folder(tmp_path / "model", "config.json")
     if not files._exchange(make_folder(tmp_path / "a"), make_folder(tmp_path / "b")):
         pytest.skip("this file system cannot swap")
@@ -213,10 +213,10 @@ def test_with_a_swap_there_is_always_a_folder(tmp_path: Path) -> None:
     assert running
 
 
-def test_only_litter_of_dead_processes_under_this_name_is_swept(tmp_path: Path) -> None:
+def test_only_temporary_files_of_dead_processes_and_this_name_are_removed(tmp_path: Path) -> None:
     swept = [f".out.{DEAD}.partial", f"..out.{DEAD}.partial.{DEAD}.partial"]
     kept = [
-        f".out.{os.getppid()}.partial",  # of a process that runs
+        f".out.{os.getppid()}.partial",  # of a running process
         f".another.{DEAD}.partial",
         f".out.{DEAD}.partial.md",
         ".out.partial",
@@ -229,19 +229,19 @@ def test_only_litter_of_dead_processes_under_this_name_is_swept(tmp_path: Path) 
     assert names(tmp_path) == sorted([*kept, "out"])
 
 
-def test_git_ignores_the_litter() -> None:
+def test_git_ignores_temporary_files() -> None:
     root = Path(__file__).parents[1]
     for name in ("models/.theta_final.12.partial", "metrics/.train.json.1.partial", "models/.checkpoint.3.aside"):
         done = subprocess.run(["git", "check-ignore", "-q", name], cwd=root, check=False)
         assert done.returncode in (0, 128), name  # 128: this is not a git repository
 
 
-# A disk that takes no more.
+# A full or read-only disk.
 
 
 @contextmanager
 def largest_file(size: int) -> Iterator[None]:
-    """A limit on the size of files stands for the full disk."""
+    """Simulate a full disk by a limit on the size of files."""
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
     try:
@@ -351,20 +351,20 @@ def test_a_disk_that_is_read_only(tmp_path: Path) -> None:
 )
 def test_a_path_below_a_file(tmp_path: Path, place: str, words: str) -> None:
     (tmp_path / "file").write_text("old")
-    with pytest.raises(StorageError, match=rf"{place} cannot be written \({words}.*\); allow it, or name another"):
+    with pytest.raises(StorageError, match=rf"{place} cannot be written \({words}.*\); allow it, or choose another"):
         files.write_text(tmp_path / place, "text")
 
 
-def test_a_fault_of_reading_is_not_blamed_on_the_file_that_is_written(tmp_path: Path) -> None:
+def test_a_fault_of_reading_does_not_name_the_file_that_is_written(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match="absent"), files.replacing_file(tmp_path / "out"):
         (tmp_path / "absent").read_text()
 
 
-# Reading what stages wrote.
+# Reading the files of the stages.
 
 
 def test_an_empty_file_of_lines_holds_a_blank_one(tmp_path: Path) -> None:
-    """DVC warns of every empty file, six times a run."""
+    """DVC warns about every empty file, six times per run."""
     files.write_json_lines(tmp_path / "rows.jsonl", [])
     assert (tmp_path / "rows.jsonl").read_bytes() == b"\n"
     assert list(files.read_json_lines(tmp_path / "rows.jsonl")) == []
@@ -398,7 +398,7 @@ def test_lines_that_are_not_text(tmp_path: Path) -> None:
         ("[" * 100_000, "is not valid JSON"),
     ],
 )
-def test_json_of_another_kind_is_named(tmp_path: Path, content: str, words: str) -> None:
+def test_unexpected_json_is_named(tmp_path: Path, content: str, words: str) -> None:
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=rf"a\.json {words}.*; run `dvc repro` to recreate it"):
         files.read_json(tmp_path / "a.json", "kind", "name")

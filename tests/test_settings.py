@@ -1,4 +1,4 @@
-"""Strict reading of a YAML file: one line that names the file, the place, the value and what is allowed."""
+"""Strict reading of a YAML file: one line names the file, the place, the value and the allowed values."""
 
 import re
 from pathlib import Path
@@ -40,7 +40,7 @@ def test_numbers_in_every_spelling(tmp_path: Path, written: str, value: float) -
     assert load(tmp_path / "params.yaml", "example", Example).rate == value
 
 
-def test_words_that_older_yaml_takes_for_truth_values_are_text(tmp_path: Path) -> None:
+def test_words_that_older_yaml_reads_as_booleans_are_text(tmp_path: Path) -> None:
     (tmp_path / "params.yaml").write_text("example: {rate: 1, name: on, patterns: [no, yes]}")
     loaded = load(tmp_path / "params.yaml", "example", Example)
     assert (loaded.name, loaded.patterns) == ("on", ["no", "yes"])

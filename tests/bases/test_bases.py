@@ -90,7 +90,7 @@ def test_messages_and_settings_name_all_presets() -> None:
 
 
 @pytest.mark.slow
-def test_content_decides_and_spelling_does_not(base: Path) -> None:
+def test_content_matters_and_spelling_does_not(base: Path) -> None:
     before = resolve("bases/mine")
     for spelling in ("./bases/mine/", "bases/../bases/mine/../mine", str(base)):
         assert resolve(spelling)[0]["files"] == before[0]["files"]
@@ -125,7 +125,7 @@ def test_special_tokens_in_theta_s_order_leave_the_vocabulary_the_shipped_one(ba
 
 @pytest.mark.slow
 @pytest.mark.parametrize("change", ["no splitter", "normalizer", "ignore_merges", "another order", "a merge less"])
-def test_what_changes_ids_is_another_vocabulary(base: Path, change: str) -> None:
+def test_a_change_of_ids_makes_another_vocabulary(base: Path, change: str) -> None:
     content = read_json(base / "tokenizer.json")
     if change == "no splitter":
         content["pre_tokenizer"]["use_regex"] = False
@@ -194,7 +194,7 @@ def test_unchanged_files_are_not_read_again(base: Path, project: Path, monkeypat
     memory = project / ".theta" / "digests.json"
     entries = read_json(memory)
     assert {Path(name).name for name in entries} == {"config.json", "model.safetensors"}
-    # A digest that no file has shows that the file itself is not read.
+    # A digest that belongs to no file shows that the file itself is not read.
     for entry in entries.values():
         entry[-1] = "0" * 64
     write_json(memory, entries)
@@ -230,13 +230,13 @@ def test_files_of_the_hubs_cache_are_named_by_their_digest(base: Path, project: 
     assert resolve("bases/mine")[0]["files"]["model.safetensors"] == sha256(blobs / "ab")
 
 
-def test_a_memory_that_cannot_be_written_costs_nothing_but_time(base: Path, project: Path) -> None:
+def test_a_cache_that_cannot_be_written_costs_only_time(base: Path, project: Path) -> None:
     (project / ".theta").write_text("a file in the place of the folder")
     assert resolve("bases/mine")[0]["files"]["config.json"] == sha256(base / "config.json")
 
 
 @pytest.mark.parametrize("name", ["bases/nine", "./mine", "~/no/such", "/no/such/base", "a/b/c", "~nobody"])
-def test_a_missing_folder_is_not_asked_of_the_hub(base: Path, name: str) -> None:
+def test_the_hub_is_not_asked_about_a_missing_folder(base: Path, name: str) -> None:
     with pytest.raises(BaseModelError, match=rf"model.base '{name}': this folder does not exist"):
         resolve(name)
 
@@ -283,7 +283,7 @@ def test_damaged_folders(base: Path) -> None:
         resolve("bases/mine")
 
 
-def test_other_settings_that_cannot_be_met(base: Path) -> None:
+def test_other_unusable_settings(base: Path) -> None:
     with pytest.raises(BaseModelError, match="'scratch:huge' is not a preset; choose one of scratch:nano"):
         resolve("scratch:huge")
     for name in ("scratch:mini", "bases/mine"):
@@ -303,7 +303,7 @@ def write_params(**changes: object) -> None:
 
 
 @pytest.mark.slow
-def test_the_stage_writes_the_same_bytes_again(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_stage_writes_the_same_bytes_twice(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write_params(model__base="bases/mine", tokenizer__max_length=512)
     fetch()
     assert "Base model bases/mine: 1.7M parameters." in capsys.readouterr().out
@@ -324,11 +324,11 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
     assert written.read_bytes() == content
     (base / "rehearsal.jsonl").unlink()
     fetch()
-    assert written.read_bytes() == b"\n"  # DVC warns of empty files
+    assert written.read_bytes() == b"\n"  # DVC warns about empty files
     written.write_bytes(content)
     write_params(model__base="scratch:nano")
     fetch()
-    assert written.read_bytes() == b"\n"  # DVC warns of empty files
+    assert written.read_bytes() == b"\n"  # DVC warns about empty files
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Each resolve runs in a process of its own, as the fetch stage does: huggingface_hub reads its settings on import."""
+"""Bases from the hub. Each `resolve` runs in its own process, because huggingface_hub reads its settings on import."""
 
 import json
 import shutil
@@ -44,7 +44,7 @@ class Machine:
     hub: Hub
 
     def resolve(self, base: str, revision: str | None = None, bytes_per_file: int = -1, **environment: str) -> Any:
-        """What `resolve` returned, and the places of the files; or the one line it stopped with."""
+        """Return the result of `resolve` and the paths of the files, or its error message."""
         environment = {
             "HOME": str(self.home), "HF_HOME": str(self.home / "hf"), "HF_ENDPOINT": self.hub.url, "NO_PROXY": "*",
             "PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", **environment,
@@ -57,7 +57,7 @@ class Machine:
         return done.stderr.splitlines()[-1]
 
     def requests(self) -> set[str]:
-        """Names of the files sent since the last call."""
+        """Return the names of the files sent since the last call."""
         sent = {line.rsplit("/", 1)[1] for line in self.hub.requests if line.startswith("GET")}
         self.hub.requests.clear()
         return sent
@@ -84,13 +84,13 @@ def test_a_pinned_base_is_fetched_once(machine: Machine, gpt2: Path) -> None:
     assert (tokenizer["kind"], vocabulary) == ("shipped", str(GPT2_FOLDER))
     assert (Path(folder) / "model.safetensors").read_bytes() == (gpt2 / "model.safetensors").read_bytes()
 
-    machine.hub.url = "http://127.0.0.1:9"  # nobody listens there
+    machine.hub.url = "http://127.0.0.1:9"  # no server listens there
     assert machine.resolve("gpt2") == first
     full_name = machine.resolve("openai-community/gpt2", HF_HUB_OFFLINE="1")
     assert full_name == [{**weights, "name": "openai-community/gpt2"}, *first[1:]]
 
 
-def test_an_unpinned_base_stays_at_the_commit_fetched_first(machine: Machine, gpt2: Path) -> None:
+def test_an_unpinned_base_stays_at_the_commit_that_was_fetched_first(machine: Machine, gpt2: Path) -> None:
     first_commit = machine.hub.publish("someone/chat", gpt2)
     assert machine.resolve("someone/chat")[0]["revision"] == first_commit
     second_commit = machine.hub.publish("someone/chat", gpt2)
@@ -129,10 +129,10 @@ def test_shards_another_vocabulary_and_pickled_weights(machine: Machine, tmp_pat
     assert set(first[0]["files"]) == {"config.json", "pytorch_model.bin"}
     assert machine.requests() == {"config.json", "pytorch_model.bin", "vocab.json", "merges.txt"}
     assert machine.resolve("someone/old") == first
-    assert not machine.hub.requests  # that there is no safetensors file is remembered, too
+    assert not machine.hub.requests  # the absence of a safetensors file is cached too
 
 
-def test_what_the_hub_refuses(machine: Machine, gpt2: Path, tmp_path: Path) -> None:
+def test_refusals_of_the_hub(machine: Machine, gpt2: Path, tmp_path: Path) -> None:
     machine.hub.publish("someone/chat", gpt2)
     machine.hub.publish("someone/secret", gpt2)
     machine.hub.gated.add("someone/secret")

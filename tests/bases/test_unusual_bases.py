@@ -1,4 +1,4 @@
-"""Bases that are not as OpenAI's: each goes through to an export that verification accepts, or fetch refuses it."""
+"""Bases unlike OpenAI's: each can be exported with a folder that verification accepts, or fetch refuses it."""
 
 import json
 import os
@@ -48,7 +48,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def to_the_end() -> tuple[GPT2LMHeadModel, Vocabulary, Path]:
-    """Fetch the base, resize it, export it and have the folder verified; the model, its vocabulary and the folder."""
+    """Fetch, resize, export and verify the base; return the model, its vocabulary and the folder."""
     fetch()
     weights, tokenizer = read_json(Path("models/base/weights.json")), read_json(Path("models/base/tokenizer.json"))
     vocabulary = Vocabulary.from_base(descriptors.locate_tokenizer(tokenizer))
@@ -94,7 +94,7 @@ SPLITTERS = {
 
 
 @pytest.mark.parametrize("splitter", SPLITTERS.values(), ids=SPLITTERS)
-def test_a_splitter_of_its_own_is_exported(splitter: pre_tokenizers.PreTokenizer) -> None:
+def test_a_special_pre_tokenizer_is_exported(splitter: pre_tokenizers.PreTokenizer) -> None:
     save_base(BASE, byte_level(splitter))
     _, vocabulary, folder = to_the_end()
     assert read_json(folder / "tokenizer_config.json")["tokenizer_class"] == "PreTrainedTokenizerFast"
@@ -102,7 +102,7 @@ def test_a_splitter_of_its_own_is_exported(splitter: pre_tokenizers.PreTokenizer
     assert Vocabulary.load(folder).decode(vocabulary.tokenizer.encode(SAMPLES[0]).ids) == SAMPLES[0]
 
 
-def test_a_normalizer_that_only_spells_letters_otherwise_is_exported() -> None:
+def test_a_normalizer_that_only_changes_the_spelling_of_letters_is_exported() -> None:
     save_base(BASE, byte_level(normalizer=normalizers.NFC()))
     to_the_end()
 
@@ -144,7 +144,7 @@ def test_padding_within_the_special_tokens_is_not_known() -> None:
 
 @pytest.mark.parametrize("padding", [0, 60])
 def test_special_tokens_of_the_base_keep_their_ids_and_rows(padding: int) -> None:
-    """Some within the vocabulary, one behind it and with flags of its own."""
+    """Some are inside the vocabulary, and one follows it and has other flags."""
     tokenizer = byte_level(special=["<|user|>", "<|endoftext|>", "<|end|>"])
     tokenizer.add_tokens([AddedToken("<|assistant|>", lstrip=True, rstrip=True, normalized=True)])
     size = tokenizer.get_vocab_size()
@@ -205,15 +205,15 @@ def test_an_output_matrix_stored_twice_but_equal(tied: bool) -> None:
     to_the_end()
 
 
-def test_an_output_matrix_in_the_place_of_the_embedding() -> None:
-    """As `safetensors.torch.save_model` writes it."""
+def test_an_output_matrix_instead_of_the_embedding() -> None:
+    """`safetensors.torch.save_model` writes such files."""
     save_base(BASE, byte_level())
     edit_weights(only_output_matrix)
     to_the_end()
 
 
 def test_names_without_prefix_and_16_bits() -> None:
-    """As gpt2 on the hub, with the masks that older versions of transformers saved."""
+    """gpt2 on the hub is stored so, with the masks that older versions of transformers saved."""
 
     def change(tensors: dict[str, torch.Tensor]) -> None:
         for name in list(tensors):
@@ -230,7 +230,7 @@ def test_narrow_perceptrons() -> None:
     to_the_end()
 
 
-# ------------------------------------------------------------------------------------------------- what fetch refuses
+# ------------------------------------------------------------------------------------------------- refused by fetch
 
 
 class Bomb:
@@ -265,7 +265,7 @@ def without_some_bytes() -> Tokenizer:
 
 
 def with_ids(ids: dict[str, int]) -> Tokenizer:
-    """A tokenizer of which some tokens have other ids."""
+    """A tokenizer with other ids for some tokens."""
     content = json.loads(byte_level().to_str())
     content["model"]["vocab"].update(ids)
     return Tokenizer.from_str(json.dumps(content))
@@ -290,8 +290,8 @@ def test_tokenizers_that_lose_text_are_refused(tokenizer: Callable[[], Tokenizer
     refused(message)
 
 
-def test_a_tokenizer_that_transformers_reads_otherwise_is_refused() -> None:
-    """A word of a user that spells a special token of the base is text to Theta alone."""
+def test_a_tokenizer_that_transformers_reads_differently_is_refused() -> None:
+    """A user's word that spells a special token of the base is plain text in Theta only."""
     save_base(BASE, byte_level(special=["Invoice"]))
     refused("model.base 'base' has a tokenizer that cannot be exported: The exported chat template gives")
 
@@ -453,7 +453,7 @@ def refused(message: str) -> None:
     assert not Path("models").exists()
 
 
-# -------------------------------------------------------------------------------------------------------- its own cost
+# ------------------------------------------------------------------------------------------------ cost of the checks
 
 
 SCRIPT = """
@@ -475,9 +475,9 @@ def test_the_starter_needs_no_torch_and_an_unusual_base_is_checked_once() -> Non
     Path("starter.yaml").write_text(json.dumps(values), encoding="utf-8")
     command = [sys.executable, "-c", SCRIPT, "params.yaml", "starter.yaml"]
     subprocess.run(command, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=True)
-    Path(".theta/checked_base.json").write_text("{")  # a damaged memory counts as none
+    Path(".theta/checked_base.json").write_text("{")  # a damaged cache is ignored
     fetch()
-    tokenizer = byte_level(special=["Invoice"])  # which transformers would read otherwise
+    tokenizer = byte_level(special=["Invoice"])  # transformers would read it differently
     tokenizer.save(str(BASE / "tokenizer.json"))
     with pytest.raises(ThetaError, match="cannot be exported"):
         fetch()

@@ -53,7 +53,7 @@ def test_the_summary_is_one_line() -> None:
     assert summary(report(SPLITS, [], files=2, unanswered_questions_cut=0)).endswith("1 test")
 
 
-def test_many_domains_are_shown_as_the_largest_and_the_others() -> None:
+def test_of_many_domains_the_largest_are_named() -> None:
     train = [conversation(f"topic {number:02}", "Yes.") for number in range(30)]
     train += [conversation("topic 29", "Yes.")]
     domains = report({"train": train}, [], files=1, unanswered_questions_cut=0)["domains"]

@@ -9,21 +9,21 @@ def conversation(source: str, *contents: str) -> Conversation:
     return Conversation(tuple(messages), "x", source)
 
 
-def test_the_first_is_kept_and_repeats_name_it() -> None:
+def test_the_first_is_kept_and_repetitions_name_it() -> None:
     seen = Seen()
     assert seen.earlier(conversation("a#1", "What is DNS?", "Names.")) is None
     assert seen.earlier(conversation("a#2", "what  is\nDNS?", "NAMES. ")) == "a#1"
     assert seen.earlier(conversation("b#9", "What is DNS?", "Names.")) == "a#1"
 
 
-def test_another_reply_or_another_turn_is_no_repeat() -> None:
+def test_another_reply_or_another_turn_is_not_a_repetition() -> None:
     seen = Seen()
     assert seen.earlier(conversation("a#1", "What is DNS?", "Names.")) is None
     assert seen.earlier(conversation("a#2", "What is DNS?", "Addresses.")) is None
     assert seen.earlier(conversation("a#3", "What is DNS?", "Names.", "And?", "Addresses.")) is None
 
 
-def test_the_same_words_of_another_role_are_no_repeat() -> None:
+def test_the_same_words_of_another_role_are_not_a_repetition() -> None:
     seen = Seen()
     messages = (Message("system", "a"), Message("user", "b"), Message("assistant", "c"))
     assert seen.earlier(Conversation(messages, "x", "a#1")) is None

@@ -84,7 +84,7 @@ def test_the_stage_writes_splits_rejects_and_metrics(raw: Path, capsys: pytest.C
     assert "rejected: broken_line x1, empty_reply x1, duplicate x1; see " in printed
 
 
-def test_rows_stand_in_the_order_of_files_and_items(raw: Path) -> None:
+def test_rows_keep_the_order_of_files_and_items(raw: Path) -> None:
     out = run(raw)
     for name in ("train", "validation", "test"):
         places = [row["source"].split("#") for row in files.read_json_lines(out / f"prepared/{name}.jsonl")]
@@ -100,7 +100,7 @@ def test_two_runs_write_the_same_bytes(raw: Path) -> None:
     assert digests(run(raw, "second")) == first
 
 
-def test_adding_a_file_moves_no_row_of_another(raw: Path) -> None:
+def test_adding_a_file_moves_no_row_of_other_files(raw: Path) -> None:
     def sides(out: Path) -> dict[str, str]:
         rows = {name: files.read_json_lines(out / f"prepared/{name}.jsonl") for name in ("train", "validation", "test")}
         return {row["source"]: name for name, split in rows.items() for row in split}
@@ -112,7 +112,7 @@ def test_adding_a_file_moves_no_row_of_another(raw: Path) -> None:
     assert {source: after[source] for source in before} == before
 
 
-def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(
+def test_rehearsal_is_that_of_the_base_without_questions_of_the_data(
     raw: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     questions = {}
@@ -145,13 +145,13 @@ def test_rehearsal_is_what_the_base_brings_but_for_questions_of_the_data(
 
 
 def test_without_rehearsal_its_file_holds_a_blank_line(raw: Path) -> None:
-    """DVC warns of a file of no bytes."""
+    """DVC warns about empty files."""
     out = run(raw)
     assert (out / "prepared/rehearsal.jsonl").read_bytes() == b"\n"
     assert files.read_json(out / "metrics.json")["rehearsal_conversations"] == 0
 
 
-def test_a_missing_file_of_rehearsal_names_the_stage_that_makes_it(raw: Path) -> None:
+def test_a_missing_file_of_rehearsal_names_the_stage_that_writes_it(raw: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl does not exist; run `dvc repro fetch` to create it"):
         prepare(raw / "none.jsonl", raw / "out", raw / "metrics.json", write_params(raw))
 
@@ -167,7 +167,7 @@ def test_three_conversations_are_enough(tmp_path: Path) -> None:
     assert metrics["conversations"] == {"train": 1, "validation": 1, "test": 1}
 
 
-def test_cut_questions_are_counted_not_rejected(tmp_path: Path) -> None:
+def test_removed_questions_are_counted_and_not_rejected(tmp_path: Path) -> None:
     said = [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
     chat = {"messages": [{"role": role, "content": content} for role, content in said]}
     files.write_json(tmp_path / "raw/small.json", [*pairs(3), chat])
@@ -224,7 +224,7 @@ LOCALES = {
 
 @pytest.mark.slow
 def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> None:
-    """Names in UTF-8, in Latin-1, and of signs that UTF-8 and UTF-16 order differently; a domain is a file's name."""
+    """Names in UTF-8, in Latin-1, and with characters that UTF-8 and UTF-16 sort differently; they are domains too."""
     folder = os.fsencode(tmp_path) + "/Gespräche".encode()
     os.mkdir(folder)  # noqa: PTH102
     names = [
@@ -258,5 +258,5 @@ def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> No
     assert set(metrics["domains"]) == {"é", "caf\ufffd", "家", "\ufffd", "🚀", "z"}
     with (tmp_path / "out0/train.jsonl").open(encoding="utf-8") as lines:
         sources = list(dict.fromkeys(json.loads(line)["source"].partition("#")[0] for line in lines))
-    # By the bytes of the names.
+    # Sorted by the bytes of the names.
     assert sources == [f"Gespräche/{name}.json" for name in ("caf\ufffd", "z", "é", "家", "\ufffd", "🚀")]

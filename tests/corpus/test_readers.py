@@ -36,7 +36,7 @@ def found(folder: Path, *include: str) -> list[str]:
     return [path.relative_to(folder).as_posix() for path in readers.find(folder, include)]
 
 
-def test_files_of_every_depth_are_found_sorted_and_others_passed_over(folder: Path) -> None:
+def test_files_at_any_depth_are_found_sorted_and_others_are_skipped(folder: Path) -> None:
     assert found(folder) == ["a.jsonl", "b.json", "deep/UPPER.JSON", "deep/er/c.json"]
 
 
@@ -118,7 +118,7 @@ def test_a_single_conversation_is_one_item(tmp_path: Path, single: dict[str, Any
     assert values(write(tmp_path / "x.json", json.dumps(single))) == [single]
 
 
-def test_a_list_whose_items_say_where_they_are_from_is_no_single_conversation(tmp_path: Path) -> None:
+def test_a_list_of_items_with_a_source_is_not_a_single_conversation(tmp_path: Path) -> None:
     items = [{"from": "forum", "messages": []}, {"from": "mail", "messages": []}]
     assert values(write(tmp_path / "x.json", json.dumps({"conversations": items}))) == items
 

@@ -1,4 +1,4 @@
-"""One raw item becomes a conversation, or is rejected with a reason."""
+"""A raw item becomes a conversation or is rejected with a reason."""
 
 import json
 from typing import Any
@@ -107,7 +107,7 @@ def test_the_domain_is_the_items_own_or_the_files(item: Any, domain: str) -> Non
     assert shaped({"question": Q, "answer": A, **item}).conversation.domain == domain
 
 
-def test_a_last_unanswered_question_is_cut_and_noted() -> None:
+def test_a_last_unanswered_question_is_removed_and_marked() -> None:
     result = shaped({"messages": [*turns("role", "content"), {"role": "user", "content": "And then?"}]})
     assert result.unanswered_question_cut
     assert len(result.conversation.messages) == 4
@@ -167,7 +167,7 @@ def test_a_reject_is_written_with_reason_and_raw_item() -> None:
     }
 
 
-def test_a_reject_can_be_written_whatever_it_holds() -> None:
+def test_any_reject_can_be_written() -> None:
     row = rejected({"half \ud83d": "half \ud83d", **{f"key{n}": n for n in range(500)}}).to_json()
     assert json.dumps(row, ensure_ascii=False).encode("utf-8")
     assert len(row["reason"]) < 150

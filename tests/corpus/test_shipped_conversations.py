@@ -1,4 +1,4 @@
-"""The conversations that Theta ships with are clean, and their README counts them right."""
+"""The conversations that ship with Theta are clean, and their README counts them correctly."""
 
 import re
 from collections import Counter
@@ -27,7 +27,7 @@ def test_no_first_question_repeats(corpus: Corpus) -> None:
     assert [question for question, count in asked.items() if count > 1] == []
 
 
-def test_the_readme_counts_each_file_right(corpus: Corpus) -> None:
+def test_the_readme_counts_each_file_correctly(corpus: Corpus) -> None:
     rows = re.findall(r"^\| `(\w+)\.jsonl?` \| (\d+) \| (\d+) \|", (FOLDER / "README.md").read_text("utf-8"), re.M)
     kept = [each for split in corpus.splits.values() for each in split]
     counts = Counter(each.domain for each in kept)

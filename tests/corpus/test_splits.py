@@ -1,4 +1,4 @@
-"""Splits are drawn by the first question alone."""
+"""The split depends on the first question alone."""
 
 import itertools
 from collections.abc import Sequence
@@ -26,7 +26,7 @@ def side(conversations: list[Conversation], validation: float = 0.1, test: float
 def test_the_fractions_are_about_right() -> None:
     divided = splits.divide(questions(2000), 0.1, 0.2)
     sizes = {name: len(conversations) for name, conversations in divided.items()}
-    # Three standard deviations of a share of 0.2 in 2,000 draws are 54.
+    # Three standard deviations of a fraction of 0.2 in 2,000 draws are 54.
     assert sizes == {
         "train": pytest.approx(1400, abs=62),
         "validation": pytest.approx(200, abs=41),
@@ -50,7 +50,7 @@ def test_changing_one_fraction_moves_rows_of_that_split_and_train_only() -> None
     "variant",
     ["what is dns", "  What is\nDNS ?!", "“What is DNS?”", "WHAT IS DNS...", "What is ＤＮＳ？", "¿What is DNS?"],
 )
-def test_one_question_stands_on_one_side(variant: str) -> None:
+def test_one_question_is_in_one_split(variant: str) -> None:
     assert splits.key(variant) == splits.key("What is DNS?")
     asked = [conversation("What is DNS?", "a"), conversation(variant, "b"), *questions(20)]
     for share in (0.05, 0.2, 0.4):
@@ -64,14 +64,14 @@ def test_a_question_of_punctuation_alone_keeps_it() -> None:
 
 
 def test_points_are_pinned() -> None:
-    # Another hash would move everybody's rows.
+    # Another hash would move rows of every user.
     assert splits.point("what is dns") == pytest.approx(0.384628, abs=1e-6)
     assert all(0 <= splits.point(str(number)) < 1 for number in range(1000))
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 10])
 @pytest.mark.parametrize("start", range(0, 100, 10))
-def test_no_split_is_empty_however_few(count: int, start: int) -> None:
+def test_no_split_is_empty_even_with_few_questions(count: int, start: int) -> None:
     conversations = questions(count, start)
     divided = splits.divide(conversations, 0.01, 0.01)
     assert all(divided.values())
@@ -90,7 +90,7 @@ def test_the_nearest_train_question_fills_an_empty_split_with_all_its_conversati
 
 
 def sizes_at(points: Sequence[float]) -> tuple[int, int, int]:
-    """How many questions whose points are about these go to train, validation and test; each fraction is 0.4."""
+    """Count the questions near these points in train, validation and test, with both fractions 0.4."""
     numbers = itertools.count()
     asked = []
     for point in points:
@@ -108,7 +108,7 @@ def test_every_placing_of_three_questions_leaves_one_in_each_split() -> None:
 @pytest.mark.parametrize(
     ("points", "sizes"),
     [
-        ([0.1, 0.1, 0.1, 0.9], (1, 2, 1)),  # train takes from validation, where test has only one
+        ([0.1, 0.1, 0.1, 0.9], (1, 2, 1)),  # train takes from validation, because test has only one
         ([0.1, 0.8, 0.9, 0.9], (1, 1, 2)),  # train takes from test
         ([0.1, 0.5, 0.5, 0.9], (2, 1, 1)),  # nothing moves
         ([0.5, 0.5, 0.5, 0.5], (2, 1, 1)),  # both ends are filled from train

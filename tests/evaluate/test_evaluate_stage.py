@@ -35,7 +35,6 @@ def test_the_stage_writes_the_same_bytes_twice(
     figures = json.loads(first["metrics/evaluate.json"])
     assert sorted(figures) == ["base", "difference", "domains", "replies", "test"]
     assert figures["test"]["documents"] == figures["base"]["documents"] == 5
-    # Random weights know nothing: about ln(50,262) nats.
     assert figures["test"]["loss_nats_per_token"] == pytest.approx(10.8, abs=0.8)  # random weights: about ln 50,262
     assert figures["base"]["loss_nats_per_token"] != figures["test"]["loss_nats_per_token"]
     assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"\n- domain: ") == 4
@@ -44,7 +43,7 @@ def test_the_stage_writes_the_same_bytes_twice(
     assert "4 replies" in out
 
 
-def test_plain_texts_are_measured_and_not_asked(
+def test_plain_texts_are_measured_and_get_no_reply(
     tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     save_project(tmp_path, vocabulary)
@@ -63,7 +62,7 @@ def test_plain_texts_are_measured_and_not_asked(
     assert "no replies, because the test split holds only plain texts" in capsys.readouterr().out
 
 
-def test_without_a_checkpoint_it_says_what_makes_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_checkpoint_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import json
 
     from tests.support.tiny import PARAMS

@@ -19,11 +19,11 @@ CPU = torch.device("cpu")
 
 @pytest.fixture(scope="module")
 def model(vocabulary: Vocabulary) -> GPT2LMHeadModel:
-    """With the padding rows of training."""
+    """A model with the padding rows of training."""
     model = network.new(2, 2, 32, seed=0)
     network.resize(model, vocabulary.size)
     with torch.no_grad():
-        model.transformer.wte.weight.mul_(20)  # so small a model would find all tokens alike
+        model.transformer.wte.weight.mul_(20)  # otherwise such a small model finds all tokens equally likely
     return model
 
 
@@ -55,11 +55,11 @@ def test_equals_the_loss_of_transformers(model: GPT2LMHeadModel, test_split: Sto
         network.resize(model, vocabulary.size)
 
 
-def test_the_model_comes_back_as_it_was(model: GPT2LMHeadModel, test_split: Store, vocabulary: Vocabulary) -> None:
+def test_the_model_is_left_in_its_mode(model: GPT2LMHeadModel, test_split: Store, vocabulary: Vocabulary) -> None:
     model.train()
     first = measure(model, test_split, vocabulary.size, 4096, CPU)
     assert model.training
-    # Dropout is off while measuring, whatever the mode.
+    # Dropout is off while measuring, in either mode.
     assert first.nats.tolist() == measure(model.eval(), test_split, vocabulary.size, 4096, CPU).nats.tolist()
 
 

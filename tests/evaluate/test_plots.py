@@ -28,7 +28,7 @@ def draw(folder: Path) -> dict[str, bytes]:
 def test_the_same_data_gives_the_same_bytes(tmp_path: Path) -> None:
     first = draw(tmp_path)
     before = mpl.rcParams["lines.linewidth"]
-    mpl.rcParams["lines.linewidth"] = 9  # somebody's matplotlibrc
+    mpl.rcParams["lines.linewidth"] = 9  # as in a user's matplotlibrc
     try:
         assert draw(tmp_path) == first
         assert mpl.rcParams["lines.linewidth"] == 9
@@ -58,7 +58,7 @@ def test_long_names_of_domains_stay_recognizable(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["step\tother\n1\t2\n", "step\tloss\n1\tx\n", "step\tloss\n1\n"])
-def test_a_table_of_another_kind_is_refused(tmp_path: Path, content: str) -> None:
+def test_a_table_without_the_columns_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "loss.tsv").write_text(content)
     with pytest.raises(DataError, match=r"loss\.tsv lacks numbers in step or loss"):
         plots.loss_curves(tmp_path / "loss.svg", tmp_path / "loss.tsv", tmp_path / "loss.tsv")

@@ -30,7 +30,7 @@ def test_domains_take_turns() -> None:
     assert next(by_turns(CONVERSATIONS)) == CONVERSATIONS[0]
 
 
-def test_the_last_reply_is_written_anew(assistant: ThetaModel) -> None:
+def test_the_model_writes_the_last_reply(assistant: ThetaModel) -> None:
     answers = answer(assistant, CONVERSATIONS, replies=3, batch_size=2, seed=1)
     assert [each.conversation.domain for each in answers] == ["linux", "networking", "smalltalk"]
     assert answers[2].reference == "An assistant | of few words."
@@ -41,7 +41,7 @@ def test_the_last_reply_is_written_anew(assistant: ThetaModel) -> None:
     assert [each.reply for each in again] == [each.reply for each in answers]
 
 
-def test_prompts_without_room_are_passed_over(assistant: ThetaModel) -> None:
+def test_prompts_without_room_are_skipped(assistant: ThetaModel) -> None:
     too_long = conversation("a first domain", "word " * 1100, "No.")
     answers = answer(assistant, [too_long, *CONVERSATIONS], replies=100, batch_size=8, seed=1)
     assert len(answers) == len(CONVERSATIONS)
@@ -80,7 +80,7 @@ def test_figures_of_perfect_and_of_empty_replies() -> None:
 
 
 def test_repetition_is_counted_within_a_reply() -> None:
-    # Pairs: a-b b-a a-b | a-b; one of the four stood before in the same reply.
+    # Pairs: a-b b-a a-b | a-b; one of the four occurred earlier in the same reply.
     assert figures([answered("a b A B", "x"), answered("a b", "x")])["repetition_rate"] == 1 / 4
 
 
@@ -88,7 +88,7 @@ def read(text: str) -> Any:
     return YAML(typ="safe", pure=True).load(text)
 
 
-def test_a_page_reads_back_as_the_replies() -> None:
+def test_a_page_reads_back_exactly() -> None:
     answers = [
         answered("Me.", "I am."),
         Answered(CONVERSATIONS[2], Reply("Us.", tokens=2, ended=False)),

@@ -22,7 +22,7 @@ def checkpoint_model(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocab
 
 @pytest.fixture
 def save_bundle(tmp_path: Path, checkpoint_model: GPT2LMHeadModel, vocabulary: Vocabulary) -> Callable[..., Path]:
-    """Writes a new exported folder."""
+    """A function that writes a new exported folder."""
 
     def save(name: str = "theta_final", dtype: torch.dtype = torch.float32) -> Path:
         folder = tmp_path / name

@@ -28,7 +28,7 @@ PROMISED = (
 )
 
 
-def test_the_promised_files_are_there_and_no_other_than_named(save_bundle: Callable[..., Path]) -> None:
+def test_the_folder_holds_the_named_files_only(save_bundle: Callable[..., Path]) -> None:
     names = {path.name for path in save_bundle().iterdir()}
     assert names == set(bundle.FILES)
     assert names > set(PROMISED)
@@ -51,7 +51,7 @@ def test_both_weight_files_hold_the_same_tensors(save_bundle: Callable[..., Path
     for name, tensor in tensors.items():
         assert tensor.dtype == dtype
         assert torch.equal(tensor, pickled[name])
-    # No view into a larger storage: the file is as large as its tensors, and 20 kB of names.
+    # No tensor is a view of a larger storage: the file is as large as its tensors plus 20 kB of names.
     assert (folder / "pytorch_model.bin").stat().st_size < sum(each.nbytes for each in pickled.values()) + 20_000
 
 

@@ -86,7 +86,7 @@ def test_what_theta_did_not_write_is_never_deleted(project: Path) -> None:
 
 @pytest.mark.parametrize(("largest_file_bytes", "name"), [(10_000, "tokenizer.json"), (5_000_000, "model.safetensors")])
 def test_a_full_disk_is_one_line_that_names_the_file(project: Path, largest_file_bytes: int, name: str) -> None:
-    """A limit on the size of files stands for the full disk."""
+    """A limit on the size of files simulates the full disk."""
     export()
     before = digests()
     _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -101,7 +101,7 @@ def test_a_full_disk_is_one_line_that_names_the_file(project: Path, largest_file
 
 
 def test_torch_on_a_full_disk_is_one_line_that_names_the_file(project: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A device that is always full stands in the place of the file."""
+    """A device that is always full replaces the file."""
     save = Vocabulary.save
 
     def save_and_fill(self: Vocabulary, folder: Path, max_length: int) -> None:
@@ -147,6 +147,6 @@ def test_a_folder_that_fails_leaves_the_old_one(project: Path, monkeypatch: pyte
     assert sorted(path.name for path in Path("models").iterdir()) == ["base", "checkpoint", "theta_final"]
 
 
-def test_without_a_checkpoint_it_says_what_makes_one(project: Path) -> None:
+def test_a_missing_checkpoint_names_the_remedy(project: Path) -> None:
     with pytest.raises(DataError, match="absent does not exist; run `dvc repro train` to create it"):
         export(checkpoint=Path("absent"))

@@ -47,7 +47,7 @@ def test_any_name_is_read_back_from_the_front_matter(name: str) -> None:
 
 
 def test_the_card_claims_no_language() -> None:
-    """The conversations may be in any."""
+    """The conversations may be in any language."""
     assert "language" not in ModelCard(card(FACTS)).data.to_dict()
 
 
@@ -72,11 +72,11 @@ def test_the_card_claims_no_language() -> None:
         "Project at git revision `0123abc`.",
     ],
 )
-def test_it_tells(line: str) -> None:
+def test_the_card_contains(line: str) -> None:
     assert line in card(FACTS).splitlines()
 
 
-def test_what_is_absent_is_named() -> None:
+def test_absent_figures_are_marked() -> None:
     text = card(dataclasses.replace(FACTS, prepare=None, tokenize=None, train=None, evaluate=None, provenance=None))
     assert text.count("Not measured.") == 6
     assert "trained from an unknown base" in text
@@ -108,6 +108,6 @@ def test_git_revision(tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics/train.json").write_text("{}")
     (tmp_path / "dvc.lock").write_text("")
-    assert git_revision(tmp_path) == commit  # what a run itself writes
+    assert git_revision(tmp_path) == commit  # files that a run itself writes
     (tmp_path / "params.yaml").write_text("a: 2\n")
     assert git_revision(tmp_path) == f"{commit}+changes"

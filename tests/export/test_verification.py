@@ -20,7 +20,7 @@ def edit_json(path: Path, **values: Any) -> None:
 
 
 def edit_weight(path: Path) -> None:
-    """Change one number of one tensor by a little."""
+    """Change one number of one tensor slightly."""
     pickled = path.suffix == ".bin"
     tensors = torch.load(path, weights_only=True) if pickled else load_file(path)
     tensors["transformer.h.1.mlp.c_fc.weight"][3, 5] += 1e-6
@@ -29,7 +29,7 @@ def edit_weight(path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
-def test_a_whole_folder_passes(
+def test_a_complete_folder_passes(
     save_bundle: Save, checkpoint_model: GPT2LMHeadModel, vocabulary: Vocabulary, dtype: torch.dtype
 ) -> None:
     difference = verify(save_bundle(dtype=dtype), checkpoint_model, vocabulary, dtype)

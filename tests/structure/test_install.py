@@ -1,4 +1,4 @@
-"""An installation is found wherever a script of the user stands."""
+"""An installed package is found from a script in any folder."""
 
 import shutil
 import subprocess
@@ -14,8 +14,8 @@ BUILD = "import sys, setuptools.build_meta as build; print(build.build_editable(
 
 
 @pytest.mark.slow
-def test_a_script_beside_the_clone_finds_the_package_and_not_the_folder(tmp_path: Path) -> None:
-    """The clone is called theta, as git names it, and so is the package in it."""
+def test_a_script_next_to_the_clone_finds_the_package_and_not_the_folder(tmp_path: Path) -> None:
+    """The clone is called theta, as git names it, and so is the package inside it."""
     pytest.importorskip("setuptools")
     clone = tmp_path / "theta"
     for name in ("pyproject.toml", "README.md", "LICENSE", "theta/__init__.py", "theta/tokens/gpt2/LICENSE"):
@@ -31,6 +31,6 @@ def test_a_script_beside_the_clone_finds_the_package_and_not_the_folder(tmp_path
     (tmp_path / "script.py").write_text(
         "import site, sys; site.addsitedir(sys.argv[1]); import theta; print(theta.__file__)"
     )
-    run = [sys.executable, "-S", "script.py", str(site)]  # -S: without what is installed here
+    run = [sys.executable, "-S", "script.py", str(site)]  # -S: without the packages installed here
     done = subprocess.run(run, cwd=tmp_path, env={}, capture_output=True, text=True, check=False)
     assert done.stdout.strip() == str(clone / "theta" / "__init__.py"), done.stderr

@@ -1,4 +1,4 @@
-"""What `import theta` gives, and what the package says of itself."""
+"""What `import theta` provides, and the metadata of the package."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
 PROJECT = PYPROJECT["project"]
 
 
-def test_the_version_is_known_without_anything_heavy() -> None:
+def test_the_version_is_known_without_heavy_imports() -> None:
     code = "import sys, theta; print(theta.__version__); print(*sorted(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     version, modules = done.stdout.splitlines()
@@ -30,7 +30,7 @@ def test_the_package_holds_all_of_theta_and_nothing_else() -> None:
     }
 
 
-def test_tests_share_helpers_and_nothing_else() -> None:
+def test_tests_share_only_helpers() -> None:
     for file in (ROOT / "tests").rglob("*.py"):
         imported = re.findall(r"^ *(?:from|import) (tests\b[\w.]*)", file.read_text(encoding="utf-8"), re.MULTILINE)
         assert all(name.startswith("tests.support.") for name in imported), file
@@ -41,7 +41,7 @@ def test_the_changelog_begins_with_this_version() -> None:
     assert headings[0] == PROJECT["version"]
 
 
-def test_constraints_pin_what_a_user_installs_and_no_tool_of_developers() -> None:
+def test_constraints_pin_the_dependencies_of_users_and_no_developer_tools() -> None:
     pins = {}
     for line in (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines():
         if line and not line.startswith("#"):

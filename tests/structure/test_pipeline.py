@@ -1,4 +1,4 @@
-"""dvc.yaml tells the truth about code, settings and files, and keeps every result that was made once."""
+"""dvc.yaml declares code, settings and files correctly, and DVC restores every earlier result."""
 
 import ast
 import inspect
@@ -23,11 +23,11 @@ def read(path: Path) -> dict[str, Any]:
 
 PIPELINE = read(ROOT / "dvc.yaml")["stages"]
 SKIPPED = [stage for stage, entry in PIPELINE.items() if not entry.get("always_changed")]
-"""The stages that DVC skips when nothing changed; the others need not list their code."""
+"""The stages that DVC skips if nothing changed; the others need not list their code."""
 UNTRACKED = {"machine"}
-"""Sections of params.yaml that no stage tracks: on another machine nothing runs again."""
+"""Sections of params.yaml that no stage tracks, so that nothing runs again on another machine."""
 PACKAGE_DATA = {"tokenize": {"theta/tokens/gpt2/vocab.json", "theta/tokens/gpt2/merges.txt"}}
-"""Files of the package that a stage reads, which no import shows."""
+"""Files of the package that a stage reads without importing them."""
 
 
 def code(stage: str) -> list[str]:
@@ -45,19 +45,19 @@ def test_dvc_yaml_is_short_enough_to_read() -> None:
 
 @pytest.mark.parametrize("stage", SKIPPED)
 def test_deps_cover_what_the_stage_imports(stage: str) -> None:
-    """Code that is missing from the deps gives a stale result that DVC calls up to date."""
+    """If code is missing from the deps, DVC reports a stale result as up to date."""
     lacking = missing(code(stage), needed(stage))
     assert not lacking, "; ".join(f"{stage} imports {path}; add it to its deps in dvc.yaml" for path in lacking)
 
 
 @pytest.mark.parametrize("stage", SKIPPED)
 def test_no_code_is_listed_that_the_stage_does_not_import(stage: str) -> None:
-    """Such code would run the stage again for nothing."""
+    """Such code would run the stage again without need."""
     useless = superfluous(code(stage), needed(stage))
     assert not useless, "; ".join(f"{stage} needs nothing of {dep}; remove it from its deps" for dep in useless)
 
 
-def test_what_is_missing_and_what_is_superfluous_is_found() -> None:
+def test_missing_and_superfluous_deps_are_found() -> None:
     deps = ["stages/train.py", "theta/train", "theta/train/loop.py", "theta/cli"]
     imported = ["stages/train.py", "theta/train/loop.py", "theta/training.py"]
     assert missing(deps, imported) == ["theta/training.py"]
@@ -80,7 +80,7 @@ def test_params_are_the_sections_that_the_stage_reads(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", PIPELINE)
 def test_paths_of_the_command_are_the_deps_and_outs(stage: str) -> None:
-    """A stage's signature is its contract: its default paths are what dvc.yaml declares, or the folders of those."""
+    """The default paths of a stage's function are the paths that dvc.yaml declares, or their folders."""
     paths = {Path(default) for default in defaults(stage_function(stage)) if default != "params.yaml"}
     entry = PIPELINE[stage]
     data = [dep for dep in entry.get("deps", []) if not dep.startswith(("stages/", "theta/", "${"))]
@@ -93,7 +93,7 @@ def test_paths_of_the_command_are_the_deps_and_outs(stage: str) -> None:
 
 @pytest.mark.slow
 def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
-    """Whatever git keeps is declared as a metric or a plot, so DVC must be able to read it as one."""
+    """Outs that git keeps are declared as metrics or plots, so DVC must be able to read them as such."""
     shown = dvc(ROOT, "plots", "show", "--json", "--out", str(tmp_path))
     plots = json.loads(shown.stdout)
     assert "errors" not in plots, plots["errors"]
@@ -104,7 +104,7 @@ def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the real dvc.yaml, whose commands write params.yaml into their outs; it ran once."""
+    """A project with the real dvc.yaml, whose commands write params.yaml into their outs, after one run."""
     folder = tmp_path_factory.mktemp("project")
     for name in ("theta", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -124,8 +124,8 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.mark.slow
-def test_a_result_that_was_made_once_is_not_made_again(project: Path) -> None:
-    """Going back to old data, settings and code takes every stage from DVC's cache."""
+def test_an_earlier_result_comes_from_the_cache(project: Path) -> None:
+    """After a return to old data, settings and code, every stage comes from DVC's cache."""
     changed = [project / name for name in ("params.yaml", "Datasets/conversations/a.json", "theta/settings.py")]
     before = {path: path.read_bytes() for path in changed}
     results = {path: path.read_bytes() for path in (project / "metrics").rglob("*") if path.is_file()}
@@ -140,7 +140,7 @@ def test_a_result_that_was_made_once_is_not_made_again(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_another_machine_runs_nothing_again(project: Path) -> None:
+def test_nothing_runs_again_on_another_machine(project: Path) -> None:
     before = (project / "params.yaml").read_bytes()
     params = read(project / "params.yaml")
     params["machine"] = {key: f"not {value}" for key, value in params["machine"].items()}
@@ -150,8 +150,8 @@ def test_another_machine_runs_nothing_again(project: Path) -> None:
 
 
 @pytest.mark.slow
-def test_a_lost_record_is_written_again_from_the_cache(project: Path) -> None:
-    """The remedy that docs/troubleshooting.md names for a dvc.lock that an interruption cut."""
+def test_a_lost_lock_file_is_restored_from_the_cache(project: Path) -> None:
+    """The remedy that docs/troubleshooting.md names for a dvc.lock that an interruption truncated."""
     record = (project / "dvc.lock").read_bytes()
     (project / "dvc.lock").unlink()
     assert ran(project) == ["fetch"]
@@ -159,13 +159,13 @@ def test_a_lost_record_is_written_again_from_the_cache(project: Path) -> None:
 
 
 def filled(declared: list[str], deps: list[str]) -> list[str]:
-    """Files that make up the outs: what other stages need of an out, or the out itself, or a file in its folder."""
+    """Return files to write for the outs: the parts that other stages need, the out itself, or a file inside it."""
     parts = {out: [dep for dep in deps if dep.startswith(f"{out}/")] or [out] for out in declared}
     return [part if Path(part).suffix else f"{part}/file" for needed in parts.values() for part in needed]
 
 
 def ran(project: Path) -> list[str]:
-    """Run the pipeline; the stages of which DVC ran the command."""
+    """Run the pipeline, and return the stages whose command DVC ran."""
     lines = dvc(project, "repro").stdout.splitlines()
     return [line.split("'")[1] for line in lines if line.startswith("Running stage '")]
 

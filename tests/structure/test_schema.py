@@ -1,4 +1,4 @@
-"""params.yaml is right, and editors are told the truth about it."""
+"""The shipped params.yaml is valid, and the schema for editors matches the settings."""
 
 import json
 import re
@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def write(folder: Path, **changes: object) -> Path:
-    """A copy of the shipped params.yaml with changes, written as `section__key=value`."""
+    """Write a copy of the shipped params.yaml with changes, given as `section__key=value`."""
     values = read(ROOT / "params.yaml")
     for name, value in changes.items():
         section, key = name.split("__")
@@ -49,7 +49,7 @@ def test_a_learning_rate_in_any_spelling(tmp_path: Path, written: str) -> None:
     assert load(tmp_path / "params.yaml", "train", TrainSettings).learning_rate == 1e-5
 
 
-def test_all_faults_stand_in_one_message(tmp_path: Path) -> None:
+def test_one_message_names_all_faults(tmp_path: Path) -> None:
     path = write(tmp_path, train__epoch=3, train__epochs=0, generation__temperature=3.0, data__path=7)
     with pytest.raises(SettingsError) as caught:
         load_all(path, SECTIONS)
@@ -78,7 +78,7 @@ def test_missing_keys_and_sections_are_named(tmp_path: Path) -> None:
     ("text", "message"),
     [("a: [1", "is not valid YAML"), ("- 1", "must hold sections"), (None, "does not exist; run this in the project")],
 )
-def test_a_file_that_is_none_is_one_clear_line(tmp_path: Path, text: str | None, message: str) -> None:
+def test_an_unusable_file_is_one_clear_line(tmp_path: Path, text: str | None, message: str) -> None:
     if text is not None:
         (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(SettingsError, match=message):

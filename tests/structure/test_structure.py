@@ -1,4 +1,4 @@
-"""The code imports as the table in docs/architecture.md says."""
+"""The imports follow the table in docs/architecture.md."""
 
 import ast
 import re
@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.imports import ROOT, imported_modules
 
-# Who may import whom inside theta; modules beside the packages (settings, errors, files) may be imported by all.
+# The allowed imports inside theta; all packages may import the top-level modules (settings, errors, files).
 DIRECTION: dict[str, set[str]] = {
     "conversation": set(),
     "corpus": {"conversation"},
@@ -26,7 +26,7 @@ DIRECTION: dict[str, set[str]] = {
 }
 IMPORTABLE_BY_ALL = {"settings", "errors", "files"}
 WHOLE = {"params"}
-"""What knows every section of params.yaml; for fetch, commands and benchmarks."""
+"""The module that knows every section of params.yaml; for fetch, commands and benchmarks."""
 NO_TORCH = {"conversation", "corpus", "tokens", "bases"}
 
 STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export")
@@ -44,11 +44,11 @@ def test_packages_import_in_one_direction(package: str) -> None:
         assert imported <= allowed, f"{file} imports {imported - allowed}; theta/{package} may import {allowed}"
 
 
-def test_every_module_beside_the_packages_has_a_place() -> None:
+def test_every_top_level_module_is_known() -> None:
     assert {path.stem for path in (ROOT / "theta").glob("*.py")} == {"__init__", "__main__"} | IMPORTABLE_BY_ALL | WHOLE
 
 
-def test_every_package_has_a_direction() -> None:
+def test_every_package_has_its_allowed_imports() -> None:
     assert {path.parent.name for path in (ROOT / "theta").glob("*/__init__.py")} == set(DIRECTION)
 
 
@@ -67,7 +67,7 @@ def test_theta_never_imports_stages_and_stages_never_import_each_other() -> None
         assert not others & set(imported_modules(ROOT / "stages" / f"{stage}.py")), stage
 
 
-def test_packages_hold_no_code() -> None:
+def test_package_files_contain_no_code() -> None:
     for file in [*(ROOT / "theta").glob("*/__init__.py"), ROOT / "stages" / "__init__.py"]:
         body = ast.parse(file.read_text()).body
         assert len(body) == 1, f"{file} must hold a docstring only: its imports would cost every stage"

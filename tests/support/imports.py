@@ -1,4 +1,4 @@
-"""Which project files a file imports, at its head or inside functions, directly or through others.
+"""The project files that a file imports, at its top or inside functions, directly or through others.
 
 And whether the deps of a stage in a dvc.yaml cover them.
 """
@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def imported_modules(file: Path) -> Iterator[str]:
-    """Return the modules of this project that `file` imports, except those for the type checker only."""
+    """Yield the modules of this project that `file` imports, without those for the type checker only."""
     tree = ast.parse(file.read_text(encoding="utf-8"))
     skipped = {id(node) for guard in ast.walk(tree) if _is_type_checking(guard) for node in ast.walk(guard)}
     for node in ast.walk(tree):
@@ -28,7 +28,7 @@ def imported_modules(file: Path) -> Iterator[str]:
 
 
 def closure(file: Path) -> set[Path]:
-    """Return all project files that run when `file` does, including itself; packages' `__init__` hold no code."""
+    """Return all project files that run when `file` runs, including itself; `__init__` files contain no code."""
     found: set[Path] = set()
     waiting = [file]
     while waiting:
@@ -42,7 +42,7 @@ def closure(file: Path) -> set[Path]:
 
 
 def missing(deps: Iterable[str], needed: Iterable[str]) -> list[str]:
-    """Return the files of `needed` that no dep covers, as the file itself or as a folder around it."""
+    """Return the files of `needed` that no dep covers, neither the file nor a folder that contains it."""
     listed = list(deps)
     return sorted(path for path in needed if not any(_covers(dep, path) for dep in listed))
 

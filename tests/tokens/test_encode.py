@@ -1,4 +1,4 @@
-"""Ids and labels are built together; what is too long gives way by the stated rule."""
+"""Ids and labels are built together; long conversations are split and cut by the rules of `encode`."""
 
 import pytest
 
@@ -104,11 +104,11 @@ def test_question_without_room_for_a_reply_is_dropped_and_counted(vocabulary: Vo
     assert all(any(document.learned) for document in found)
 
 
-def test_a_text_is_learned_whole_but_for_its_first_token(vocabulary: Vocabulary) -> None:
+def test_a_text_is_learned_completely_except_for_its_first_token(vocabulary: Vocabulary) -> None:
     [document], counts = encode(vocabulary, plain("Names become <|user|> addresses."))
     assert text(vocabulary, document.ids) == "Names become <|user|> addresses.<|end|>"
     assert document.ids[-1] == vocabulary.end_id
-    # Nothing stands before the first token; a learned one there would be counted and never be predicted.
+    # No token precedes the first one; if it were learned, it would be counted but never predicted.
     assert document.learned == [False] + [True] * (len(document.ids) - 1)
     assert document.learned_bytes == len(" become <|user|> addresses.")
     assert (counts.conversations, counts.split, counts.replies_cut, counts.exchanges_dropped) == (1, 0, 0, 0)

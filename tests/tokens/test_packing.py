@@ -1,4 +1,4 @@
-"""Every document once, no row too long, little room left over."""
+"""Every document is packed once, no row is too long, and little room is left."""
 
 import numpy as np
 

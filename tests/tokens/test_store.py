@@ -1,4 +1,4 @@
-"""The store keeps what was written, byte-stable, and opens without Theta."""
+"""The store returns what was written, has stable bytes, and opens without Theta."""
 
 from pathlib import Path
 
@@ -89,8 +89,8 @@ def test_a_table_of_something_else_is_one_clear_line(tmp_path: Path) -> None:
         Store(tmp_path / "train.arrow")
 
 
-def test_no_damage_reads_foreign_memory(tmp_path: Path) -> None:
-    """Each of 300 bytes flipped in turn: the file is refused, or every document can be read."""
+def test_no_damage_reads_memory_outside_the_file(tmp_path: Path) -> None:
+    """After flipping any of 300 bytes, the file is refused or every document can be read."""
     path = tmp_path / "train.arrow"
     write(path, DOCUMENTS)
     whole = path.read_bytes()

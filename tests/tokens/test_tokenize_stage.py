@@ -17,7 +17,7 @@ CONVERSATION = Conversation((Message("user", "Why?"), Message("assistant", "Beca
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """What the stage reads: a conversation for each split."""
+    """The inputs of the stage: a conversation for each split."""
     monkeypatch.chdir(tmp_path)
     write_json(Path("params.yaml"), {"tokenizer": {"max_length": 64}})
     write_json(BASE, resolve("scratch:nano", None, 0, ())[1])
@@ -26,7 +26,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path
 
 
-def test_whole_inputs_are_encoded(project: Path) -> None:
+def test_complete_inputs_are_encoded(project: Path) -> None:
     write_json_lines(PREPARED / "rehearsal.jsonl", [])
     tokenize()
     assert sorted(path.name for path in Path("Datasets/tokens").glob("*.arrow")) == [

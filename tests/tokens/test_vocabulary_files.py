@@ -1,4 +1,4 @@
-"""The tokenizer folder serves plain transformers, and Theta again."""
+"""The tokenizer folder opens in plain transformers and in Theta."""
 
 from pathlib import Path
 from typing import Any
