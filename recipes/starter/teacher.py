@@ -133,8 +133,8 @@ def replies(
     for places in by_length.values():
         for begin in range(0, len(places), batch):
             chosen = places[begin : begin + batch]
-            ids = torch.tensor([encoded[place] for place in chosen], device=device)
-            written = _write(teacher, ids, max_tokens, temperature, min_p, generator)
+            batch_ids = torch.tensor([encoded[place] for place in chosen], device=device)
+            written = _write(teacher, batch_ids, max_tokens, temperature, min_p, generator)
             texts = teacher.tokenizer.decode_batch([reply for reply, _ in written.values()])
             for (row, (_, ended)), text in zip(written.items(), texts, strict=True):
                 yield chosen[row], text.strip(), ended

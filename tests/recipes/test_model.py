@@ -1,4 +1,4 @@
-"""The weights that come with the clone: small, whole, trained, and described."""
+"""The weights that come with the clone are small, complete, trained and described."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,7 @@ def test_the_pipeline_starts_from_it() -> None:
 
 
 def test_it_knows_english(tmp_path: Path) -> None:
-    """An untrained model has 10.8 nats a token; the same words without their order are much less likely."""
+    """An untrained model has 10.8 nats per token; the same words without their order are much less likely."""
     import torch
 
     from theta.conversation.messages import Conversation, Message
@@ -61,7 +61,7 @@ def test_it_knows_english(tmp_path: Path) -> None:
     assert shuffled > ordered + 1
 
 
-def test_its_card_tells_data_licences_loss_and_samples() -> None:
+def test_its_card_has_data_licences_loss_and_samples() -> None:
     card = (FOLDER / "README.md").read_text(encoding="utf-8")
     evaluated = read_json(FOLDER.parents[1] / "recipes" / "starter" / "metrics" / "evaluate.json")
     assert f"{evaluated['test']['bits_per_byte']:.3f} bits per byte" in card

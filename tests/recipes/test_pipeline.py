@@ -1,4 +1,4 @@
-"""The starter's pipeline is Theta's, with stages of its own before and after it; its files say what is true."""
+"""The starter's pipeline is Theta's with stages before and after it, and its files match it."""
 
 import ast
 from pathlib import Path
@@ -39,7 +39,7 @@ def test_thetas_stages_are_those_of_the_root(stage: str) -> None:
 
 
 def test_the_links_lead_to_the_code() -> None:
-    """DVC ignores byte code only within its project, so that is how the deps reach folders of code."""
+    """DVC ignores byte code only inside its project, so the deps reach folders of code through links."""
     assert (STARTER / "linked/theta").resolve() == ROOT / "theta"
     assert (STARTER / "linked/stages").resolve() == ROOT / "stages"
     outside = [dep for entry in PIPELINE.values() for dep in entry.get("deps", []) if dep.startswith("../")]
@@ -83,7 +83,7 @@ def test_code_deps_of_the_other_stages_are_what_they_import(stage: str) -> None:
 
 @pytest.mark.parametrize("stage", OWN)
 def test_commands_call_no_other_modules(stage: str) -> None:
-    """`__main__.py` itself is no dep: a command only hands the result of one module to the next."""
+    """`__main__.py` itself is not a dep, because a command only passes the result of one module to the next."""
     tree = ast.parse((STARTER / "__main__.py").read_text())
     [command] = (
         node
@@ -125,7 +125,7 @@ def test_texts_are_new_and_long_enough() -> None:
     ]
 
 
-def test_conversations_are_new_asked_once_and_not_shipped() -> None:
+def test_conversations_are_new_and_not_shipped() -> None:
     talks = [
         talk("What is DNS?", "It is shipped."),
         talk("What is a join?", "It reads two tables."),
@@ -148,7 +148,7 @@ def test_conversations_are_new_asked_once_and_not_shipped() -> None:
     ]
 
 
-def test_shipped_questions_are_found_whatever_their_shape() -> None:
+def test_shipped_questions_of_any_shape_are_found() -> None:
     assert "what does /24 mean after an address" in shipped.questions(ROOT / "Datasets/conversations")
 
 

@@ -1,4 +1,4 @@
-"""Which paragraphs are kept, and how they become texts and answers."""
+"""The selection of paragraphs, and the texts and answers that they become."""
 
 import pytest
 
@@ -32,13 +32,13 @@ def test_other_paragraphs_are_not(paragraph: str) -> None:
     assert not prose.is_prose(paragraph)
 
 
-def test_texts_hold_whole_paragraphs_up_to_a_length() -> None:
+def test_texts_consist_of_complete_paragraphs_up_to_a_length() -> None:
     page = ["a" * 900, "b" * 900, "c" * 900, "d" * 3000]
     assert [text.replace("\n", " ")[:1] + str(len(text)) for text in prose.texts(page)] == ["a1801", "c900", "d3000"]
     assert list(prose.texts([])) == []
 
 
-def test_sentences_end_where_they_end() -> None:
+def test_text_is_divided_into_sentences() -> None:
     text = 'Use e.g. Debian, by Dr. Who. It is "free." (So it is.) `ls` lists version 2.0 files!'
     assert prose.sentences(text) == [
         "Use e.g. Debian, by Dr. Who.",
@@ -57,7 +57,7 @@ def test_duplicates_are_exact_or_near() -> None:
     assert seen.is_new(" ".join(words[::-1]))
 
 
-def test_an_answer_is_whole_sentences_that_stand_alone() -> None:
+def test_an_answer_consists_of_complete_and_independent_sentences() -> None:
     assert answer([GOOD]) == GOOD
     assert answer(["Too short."]) == ""
     assert answer([f"{GOOD} See the next section for more."]) == GOOD

@@ -1,4 +1,4 @@
-"""Questions and answers are made of headings, terms, dictionaries, articles and small talk."""
+"""Headings, terms, dictionaries, articles and small talk become questions and answers."""
 
 import json
 
@@ -11,7 +11,9 @@ VERBS = frozenset(("create", "list", "commit", "use"))
 ANSWER = "A table is made by one command, which names the table and all of its columns with their types."
 
 
-def asked(text: str, subject: str = "SQLite", kind: Kind = "heading", title: str = "Manual") -> list[tuple[str, str]]:
+def questions(
+    text: str, subject: str = "SQLite", kind: Kind = "heading", title: str = "Manual"
+) -> list[tuple[str, str]]:
     page = [Block("heading", title), Block("gap", ""), Block(kind, text), Block("paragraph", ANSWER)]
     return [(kind, exchange.question) for kind, exchange in headings.exchanges(page, subject, VERBS)]
 
@@ -28,14 +30,14 @@ def asked(text: str, subject: str = "SQLite", kind: Kind = "heading", title: str
     ],
 )
 def test_headings_become_questions(heading: str, question: str) -> None:
-    [(kind, found)] = asked(heading)
+    [(kind, found)] = questions(heading)
     assert kind == "documentation"
     assert question in found
-    assert asked(heading) == asked(heading)
+    assert questions(heading) == questions(heading)
 
 
-def test_questions_stay_as_they_are() -> None:
-    assert asked("(1) How do I create a table?") == [("faq", "How do I create a table?")]
+def test_questions_stay_unchanged() -> None:
+    assert questions("(1) How do I create a table?") == [("faq", "How do I create a table?")]
 
 
 @pytest.mark.parametrize(
@@ -43,22 +45,22 @@ def test_questions_stay_as_they_are() -> None:
     ["Introduction", "See Also", "Notes and Examples", "Commit your changes", "Tables: the details", "first steps",
      "The server has moved", "Who should read it"],
 )  # fmt: skip
-def test_other_headings_ask_nothing(heading: str) -> None:
-    assert asked(heading) == []
+def test_other_headings_become_no_question(heading: str) -> None:
+    assert questions(heading) == []
 
 
 def test_terms_are_functions_settings_or_words_of_a_glossary() -> None:
-    assert asked("class sqlite.Row(name)", kind="term")[0][1].startswith("What ")
-    assert "`sqlite.Row()`" in asked("class sqlite.Row(name)", kind="term")[0][1]
-    assert "`cache_size`" in asked("cache_size (integer)", kind="term")[0][1]
-    assert asked("word", kind="term") == []
-    assert '"word" ' in asked("word", kind="term", title="Glossary")[0][1]
-    assert asked("pub fn push(&mut self)", "Rust", title="Struct std::vec::Vec") == [
+    assert questions("class sqlite.Row(name)", kind="term")[0][1].startswith("What ")
+    assert "`sqlite.Row()`" in questions("class sqlite.Row(name)", kind="term")[0][1]
+    assert "`cache_size`" in questions("cache_size (integer)", kind="term")[0][1]
+    assert questions("word", kind="term") == []
+    assert '"word" ' in questions("word", kind="term", title="Glossary")[0][1]
+    assert questions("pub fn push(&mut self)", "Rust", title="Struct std::vec::Vec") == [
         ("documentation", "What does `Vec::push` do in Rust?")
     ]
 
 
-def test_manual_pages_say_what_a_command_is_for() -> None:
+def test_manual_pages_give_the_purpose_of_a_command() -> None:
     page = [
         Block("heading", "NAME"), Block("paragraph", "git-ls-tree - List the contents of a tree object"),
         Block("heading", "DESCRIPTION"),
@@ -84,15 +86,15 @@ abbey
     n 1: a church that belongs to a convent or a monastery and its lands
     2: a convent ruled by an abbess
 """
-    told = dict(dictionaries.wordnet(text))
-    assert told["abeyant"].answer == (
+    answers = dict(dictionaries.wordnet(text))
+    assert answers["abeyant"].answer == (
         'Abeyant means inactive but capable of becoming active. For example: "Her feelings are dormant." '
         "It is close in meaning to dormant."
     )
-    assert told["abet"].answer == "To abet is to assist or encourage, usually in some wrongdoing of a friend."
-    assert told["abbey"].answer.startswith("An abbey is a church that belongs to a convent")
-    assert "a convent ruled by an abbess" in told["abbey"].answer
-    assert set(told) == {"abeyant", "abet", "abbey"}
+    assert answers["abet"].answer == "To abet is to assist or encourage, usually in some wrongdoing of a friend."
+    assert answers["abbey"].answer.startswith("An abbey is a church that belongs to a convent")
+    assert "a convent ruled by an abbess" in answers["abbey"].answer
+    assert set(answers) == {"abeyant", "abet", "abbey"}
     assert dictionaries.verbs(text) == {"abet"}
 
 
@@ -110,8 +112,8 @@ child process
    <operating system> A process made by another process, which is
    called its {parent process}.
 """
-    told = {word: exchange.answer for word, exchange in dictionaries.foldoc(text)}
-    assert told == {
+    answers = {word: exchange.answer for word, exchange in dictionaries.foldoc(text)}
+    assert answers == {
         "abstract data type": "Abstract data type is a kind of data abstraction where a type's internal form is "
         "hidden. It is old.",
         "child process": "A child process is a process made by another process, which is called its parent process.",

@@ -1,4 +1,4 @@
-"""Which conversations the starter carries with it for later fine-tuning."""
+"""The choice of conversations that ship with the starter for later fine-tuning."""
 
 import random
 from typing import Any
@@ -8,8 +8,8 @@ from theta.corpus import splits
 
 
 def row(question: str, domain: str = "linux", *before: str) -> dict[str, Any]:
-    said = [*(("system", text) for text in before), ("user", question), ("assistant", "Yes."), ("user", "Why?")]
-    messages = [{"role": role, "content": content} for role, content in [*said, ("assistant", "It is so.")]]
+    pairs = [*(("system", text) for text in before), ("user", question), ("assistant", "Yes."), ("user", "Why?")]
+    messages = [{"role": role, "content": content} for role, content in [*pairs, ("assistant", "It is so.")]]
     return {"domain": domain, "source": "a.jsonl#1", "messages": messages}
 
 

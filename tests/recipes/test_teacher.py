@@ -1,4 +1,4 @@
-"""The teacher computes what transformers' Llama does, and replies to every prompt."""
+"""The teacher computes the same as transformers' Llama, and replies to every prompt."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -30,18 +30,18 @@ def loaded(tmp_path_factory: pytest.TempPathFactory, llama: LlamaForCausalLM) ->
 
 @pytest.fixture(scope="module")
 def exact(loaded: Teacher) -> Teacher:
-    """The same weights, computed with in float32."""
+    """The same weights in float32."""
     return replace(loaded, weights={name: weight.float() for name, weight in loaded.weights.items()})
 
 
-def say(model: Teacher, prompts: list[str] = PROMPTS, **changes: float) -> list[tuple[int, str, bool]]:
+def replies(model: Teacher, prompts: list[str] = PROMPTS, **changes: float) -> list[tuple[int, str, bool]]:
     settings: dict[str, Any] = {"max_tokens": 24, "temperature": 1.0, "min_p": 0.01, "batch": 8, "seed": 0}
     return list(teacher.replies(model, prompts, **{**settings, **changes}))
 
 
 @torch.inference_mode()
 def logits(model: Teacher, ids: Tensor, *, at_once: int) -> Tensor:
-    """Of what follows `ids`, `at_once` of which are read together and the others one by one."""
+    """Return the logits after `ids`, of which `at_once` are read together and the others one by one."""
     cache = teacher.new_cache(model, *ids.shape)
     found = teacher.next_logits(model, ids[:, :at_once], cache, begin=0)
     for place in range(at_once, ids.shape[1]):
@@ -64,47 +64,47 @@ def test_it_is_read_in_bfloat16(loaded: Teacher, exact: Teacher) -> None:
     assert (found - expected).abs().max() < 0.05 * expected.abs().max()  # three digits, through two layers
 
 
-def test_words_are_merged_and_numbers_cut_into_digits(loaded: Teacher) -> None:
+def test_words_are_merged_and_numbers_split_into_digits(loaded: Teacher) -> None:
     text = teacher.prompt([("user", "he 12 he")])
     tokens = loaded.tokenizer.encode(text, add_special_tokens=False).tokens
-    said = ["<|im_start|>", *"user", "Ċ", "he", "Ġ", "1", "2", "Ġhe", "<|im_end|>", "Ċ"]
-    assert tokens == [*said, "<|im_start|>", *"assistant", "Ċ"]
+    message = ["<|im_start|>", *"user", "Ċ", "he", "Ġ", "1", "2", "Ġhe", "<|im_end|>", "Ċ"]
+    assert tokens == [*message, "<|im_start|>", *"assistant", "Ċ"]
     assert loaded.end_id == TOKENS.index("<|im_end|>")
     assert teacher.question_prompt("to", "he") == "<|im_start|>system\nto<|im_end|>\n<|im_start|>user\nhe"
 
 
 @pytest.mark.parametrize("batch", [1, 4, 64])
 def test_every_prompt_is_answered_once(loaded: Teacher, batch: int) -> None:
-    said = say(loaded, batch=batch)
-    assert sorted(place for place, _, _ in said) == list(range(len(PROMPTS)))
-    assert {whole for _, _, whole in said} == {True, False}
+    found = replies(loaded, batch=batch)
+    assert sorted(place for place, _, _ in found) == list(range(len(PROMPTS)))
+    assert {ended for _, _, ended in found} == {True, False}
 
 
-def test_the_same_seed_says_the_same(loaded: Teacher) -> None:
-    assert say(loaded) == say(loaded)
-    assert say(loaded) != say(loaded, seed=1)
-    equal = say(loaded, ["he"] * 8)
+def test_the_same_seed_gives_the_same_replies(loaded: Teacher) -> None:
+    assert replies(loaded) == replies(loaded)
+    assert replies(loaded) != replies(loaded, seed=1)
+    equal = replies(loaded, ["he"] * 8)
     assert len({text for _, text, _ in equal}) > 1  # equal prompts draw differently
 
 
 @pytest.mark.slow
 def test_the_likeliest_reply_depends_on_its_prompt_alone(exact: Teacher, llama: LlamaForCausalLM) -> None:
-    """It is what transformers writes, whatever stands beside it and ends before it."""
+    """The reply equals that of transformers, whichever prompts share its batch."""
     expected = {}
     for place, text in enumerate(PROMPTS):
         ids = torch.tensor([exact.tokenizer.encode(text, add_special_tokens=False).ids])
         mask = torch.ones_like(ids)
         with torch.inference_mode():
             written = llama.generate(ids, attention_mask=mask, do_sample=False, max_new_tokens=24)[0, ids.shape[1] :]
-        whole = exact.end_id in written.tolist()
-        expected[place] = (exact.tokenizer.decode(written.tolist()).strip(), whole)
-    assert {whole for _, whole in expected.values()} == {True, False}
+        ended = exact.end_id in written.tolist()
+        expected[place] = (exact.tokenizer.decode(written.tolist()).strip(), ended)
+    assert {ended for _, ended in expected.values()} == {True, False}
     for batch in (1, 4, 64):
-        found = say(exact, temperature=1e-5, min_p=0.99, batch=batch)
-        assert {place: (text, whole) for place, text, whole in found} == expected
+        found = replies(exact, temperature=1e-5, min_p=0.99, batch=batch)
+        assert {place: (text, ended) for place, text, ended in found} == expected
 
 
-def test_a_reply_of_one_token_is_whole_only_if_it_is_empty(loaded: Teacher) -> None:
-    said = say(loaded, ["he"] * 300, max_tokens=1)
-    assert {text for _, text, whole in said if whole} == {""}
-    assert len({text for _, text, whole in said if not whole}) > 5
+def test_a_reply_of_one_token_has_ended_only_if_it_is_empty(loaded: Teacher) -> None:
+    found = replies(loaded, ["he"] * 300, max_tokens=1)
+    assert {text for _, text, ended in found if ended} == {""}
+    assert len({text for _, text, ended in found if not ended}) > 5

@@ -1,4 +1,4 @@
-"""Small teachers: one of the Llama kind with random weights, and one that writes what a test wants."""
+"""Small teachers: a Llama model with random weights, and one that writes what a test wants."""
 
 from itertools import pairwise
 from pathlib import Path
@@ -64,7 +64,7 @@ def write_gguf(path: Path, llama: LlamaForCausalLM) -> None:
 
 
 def _stored(llama: LlamaForCausalLM) -> dict[str, Tensor]:
-    """The weights by the names of the format; those of queries and keys in its order."""
+    """The weights under the names of the format, with queries and keys in its order."""
     state, config = llama.state_dict(), llama.config
     found = {"token_embd.weight": state["model.embed_tokens.weight"], "output_norm.weight": state["model.norm.weight"]}
     names = {
@@ -81,7 +81,7 @@ def _stored(llama: LlamaForCausalLM) -> dict[str, Tensor]:
 
 
 def _interleaved(weight: Tensor, heads: int) -> Tensor:
-    """Rows whose rotary pairs are halves of a head apart, so that the pairs are neighbours."""
+    """Reorder rows whose rotary pairs are half a head apart, so that pairs are adjacent."""
     rows, columns = weight.shape
     return weight.view(heads, 2, rows // heads // 2, columns).transpose(1, 2).reshape(rows, columns)
 
