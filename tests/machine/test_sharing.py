@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from theta.machine.sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeam
+from theta.machine.sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeams, teams_needed
 
 pytestmark = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc")
 
@@ -51,7 +51,7 @@ def test_waiting_is_counted() -> None:
 def test_results_stay_the_same_to_the_bit_with_an_idle_team() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    team = IdleTeam()
+    team = IdleTeams()
     try:
         a = torch.randn(300, 300, generator=torch.Generator().manual_seed(0))
         expected = torch.softmax(a @ a, -1).sum(0)
@@ -68,7 +68,7 @@ def test_results_stay_the_same_to_the_bit_with_an_idle_team() -> None:
 def test_the_team_starts_and_ends() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(4)
-    team = IdleTeam()
+    team = IdleTeams()
     try:
         alone = threads()
         team.keep(True)
@@ -78,6 +78,13 @@ def test_the_team_starts_and_ends() -> None:
     finally:
         team.keep(False)
         torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("threads", "cpus"), [(2, 2), (8, 16), (4, 16), (2, 64), (6, 16), (16, 16), (32, 16)])
+def test_there_are_more_threads_than_cpus(threads: int, cpus: int) -> None:
+    teams = teams_needed(threads, cpus)
+    assert threads * (1 + teams) > cpus
+    assert teams == 1 or threads * teams <= cpus, "not more teams than needed"
 
 
 def threads() -> int:

@@ -223,6 +223,27 @@ def test_training_takes_what_was_forecast(gib: float | None) -> None:
         assert taken in [forecast.placement for forecast in forecasts(size, gpu, 16_384, 512) if forecast.fits]
 
 
+def test_a_run_continues_in_the_number_formats_that_it_began_with_where_they_fit() -> None:
+    """Another program takes some of the GPU's memory: 32-bit moments still fit, with smaller microbatches."""
+    settings, machine = settings_with(tokens_per_microbatch="auto", memory="auto", tokens_per_step=16_384)
+    arguments = (settings, machine, MEDIUM, torch.device("cuda"), torch.bfloat16, 512)
+    free = choose.choose_placement(*arguments, usable_bytes(24 * GIB))
+    busy = choose.choose_placement(*arguments, usable_bytes(12 * GIB))
+    kept = choose.choose_placement(*arguments, usable_bytes(12 * GIB), {("bfloat16", 32)})
+    assert (free.plan.name, busy.plan.name, kept.plan.name) == ("fast", "compact", "fast")
+    assert kept.peak <= usable_bytes(12 * GIB)
+    tight = choose.choose_placement(*arguments, usable_bytes(5 * GIB), {("bfloat16", 32)})
+    assert tight.plan.moment_bits < 32, "they do not fit"
+
+
+def test_a_plan_for_gpus_on_a_cpu_is_refused_in_one_line() -> None:
+    _, machine = settings_with(memory="lean", device="cpu")
+    with pytest.raises(
+        SettingsError, match=r"^machine\.memory is 'lean', a plan for GPUs, but training runs on the CPU"
+    ):
+        choose.check_machine(machine)
+
+
 def placed(base: str, gib: float, **changes: Any) -> Placement:
     """The placement of a base on a GPU with this memory, with changes of settings."""
     settings, machine = settings_with(**{"tokens_per_microbatch": "auto", "memory": "auto", **changes})

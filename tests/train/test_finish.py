@@ -41,7 +41,7 @@ def test_a_share_of_the_base_is_mixed_in_when_weights_differ_by_half_a_percent(t
             weight.copy_(own * 1.005)
     trained = weights(run)
     keep(run, dict(kept_tensors(run.model, {})))
-    finish(run, base)
+    finish(run, lambda: base)
     for name, weight in base.named_parameters():
         if name.endswith(".weight") and "ln_" not in name:
             before = trained[name][: len(weight)]
@@ -65,6 +65,27 @@ def test_the_ema_is_kept_in_float32(tmp_path: Path) -> None:
     assert not torch.equal(kept["transformer.wpe.weight"].bfloat16().float(), kept["transformer.wpe.weight"])
 
 
+@pytest.mark.parametrize("changes", [{"frozen_layers": 1}, {"lora_rank": 2}])
+def test_the_ema_of_the_special_tokens_is_kept(tmp_path: Path, changes: dict[str, Any]) -> None:
+    """Their rows are learned apart from the embedding, whose memory they share on a CPU."""
+    run = new_run(tmp_path, **changes)
+    settings = run.settings
+    freeze(
+        run.model,
+        frozen_layers=settings.frozen_layers,
+        lora_rank=settings.lora_rank,
+        vocabulary_size=VOCABULARY_SIZE,
+        seed=0,
+    )
+    ema = EMA(run.model, 0.9)
+    with torch.no_grad():
+        run.model.transformer.wte.learned.add_(1)
+    ema.update(10_000)
+    average = ema.tensors["transformer.wte.learned"].clone()
+    keep(run, dict(kept_tensors(run.model, ema.tensors)))
+    assert torch.equal(run.model.transformer.wte.weight[VOCABULARY_SIZE - 5 : VOCABULARY_SIZE], average)
+
+
 def test_adapters_are_merged_in_float32(tmp_path: Path) -> None:
     run = run_in_bfloat16(tmp_path, lora_rank=2)
     before = weights(run)["transformer.h.0.attn.c_attn.weight"].float()
@@ -85,7 +106,7 @@ def test_the_reported_loss_is_that_of_the_saved_weights(tmp_path: Path, changes:
     base = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     run = new_run(tmp_path, base_share=0.5, **changes)
     trained = [record["loss"] for record in train(run) if record["kind"] == "validation"]
-    loss = finish(run, base)
+    loss = finish(run, lambda: base)
     with torch.no_grad():
         nats = sum(
             float(run.compute.nats(run.model, row)[0])

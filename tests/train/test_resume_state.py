@@ -1,6 +1,8 @@
 """The folder of a resume state: its name covers its origin, one run at a time uses it, and its removal is safe."""
 
+import json
 import os
+import shutil
 import threading
 from functools import partial
 from hashlib import md5
@@ -12,8 +14,17 @@ import torch
 from tests.support.runs import SETTINGS, new_run
 from theta.errors import TrainingError
 from theta.train import resume_state
+from theta.train.distributed import ALONE
 from theta.train.loop import train
-from theta.train.resume_state import claimed, folder_of, forget_finished, of_other_formats, prune
+from theta.train.resume_state import (
+    claimed,
+    folder_of,
+    forget_finished,
+    key_of,
+    of_other_formats,
+    prune,
+    saved_formats,
+)
 
 FORMATS = ("float32", "32", "bfloat16")
 RUN = "0123456789abcdef"
@@ -42,28 +53,24 @@ def test_everything_that_changes_the_weights_changes_the_folder(tmp_path: Path, 
     data = tmp_path / "data"
     data.write_text("a")
     settings = SETTINGS.model_dump()
-    first = folder_of(settings, FORMATS, [data])
-    others = {
-        folder_of({**settings, "learning_rate": 0.5}, FORMATS, [data]),
-        folder_of(settings, ("bfloat16", "8", "bfloat16"), [data]),
-        folder_of(settings, ("float32", "32", "float32"), [data]),
-    }
-    assert folder_of(settings, FORMATS, [data]) == first
+    key = key_of(settings, [data])
+    assert key_of(settings, [data]) == key
+    assert key_of({**settings, "learning_rate": 0.5}, [data]) != key
+    assert folder_of(key, FORMATS).parent == states
+    assert folder_of(key, FORMATS) != folder_of(key, ("float32", "32", "float32"))
     data.write_text("b")
-    others.add(folder_of(settings, FORMATS, [data]))
-    assert len(others - {first}) == 4
-    assert all(folder.parent == states for folder in others)
+    assert key_of(settings, [data]) != key
 
 
 def test_a_second_run_waits_until_the_first_has_ended(states: Path) -> None:
     folder, said, order = states / f"{RUN}-float32-32-float32", list[str](), list[str]()
 
     def second() -> None:
-        with claimed(folder, said.append):
+        with claimed(folder, ALONE, said.append):
             order.append("second")
 
     waiting = threading.Thread(target=second)
-    with claimed(folder, said.append):
+    with claimed(folder, ALONE, said.append):
         waiting.start()
         while not said:
             pass
@@ -76,7 +83,7 @@ def test_a_second_run_waits_until_the_first_has_ended(states: Path) -> None:
 def test_leftovers_of_a_killed_write_are_removed(states: Path) -> None:
     folder = new_state(states, RUN)
     (folder / ".state.7.partial").write_text("half")
-    with claimed(folder, print):
+    with claimed(folder, ALONE, print):
         assert not list(folder.glob("*.partial"))
         assert list(folder.glob("state.*.pt"))
 
@@ -86,7 +93,7 @@ def test_old_states_of_other_runs_are_removed_but_not_one_in_use(states: Path) -
     for age, name in enumerate(names):
         new_state(states, name, age)
     mine = new_state(states, RUN)
-    with claimed(states / names[3], print):
+    with claimed(states / names[3], ALONE, print):
         prune(mine)
     assert {path.name for path in states.iterdir()} == {RUN, names[0], names[1], names[3]}
 
@@ -104,18 +111,68 @@ def test_folders_of_others_are_never_removed(states: Path, name: str) -> None:
     assert (theirs / "thesis.odt").is_file()
 
 
-def test_a_finished_state_is_removed_when_dvc_has_the_checkpoint(tmp_path: Path, states: Path) -> None:
+def in_cache(cache: Path, content: bytes) -> str:
+    """Put a file into DVC's cache, and return its MD5."""
+    digest = md5(content).hexdigest()
+    (cache / "files" / "md5" / digest[:2]).mkdir(parents=True, exist_ok=True)
+    (cache / "files" / "md5" / digest[:2] / digest[2:]).write_bytes(content)
+    return digest
+
+
+@pytest.mark.parametrize("elsewhere", [False, True])
+def test_a_finished_state_is_removed_when_dvc_has_recorded_the_checkpoint(
+    tmp_path: Path, states: Path, elsewhere: bool
+) -> None:
+    """A full disk or a kill may come between any two of DVC's writes; the state is needed until the last one."""
     folder, checkpoint = new_state(states, RUN), tmp_path / "model.safetensors"
     checkpoint.write_bytes(b"weights")
+    (tmp_path / ".dvc").mkdir()
+    cache = tmp_path / "shared" if elsewhere else tmp_path / ".dvc" / "cache"
+    if elsewhere:
+        (tmp_path / ".dvc" / "config").write_text("[core]\n    analytics = false\n[cache]\n    dir = ../shared\n")
     resume_state.finish(folder, checkpoint)
     forget_finished()
-    assert folder.is_dir(), "a full disk may have kept DVC from caching the checkpoint"
-    digest = md5(b"weights").hexdigest()
-    cached = tmp_path / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
-    cached.parent.mkdir(parents=True)
-    cached.write_bytes(b"weights")
+    assert folder.is_dir()
+    weights_md5 = in_cache(cache, b"weights")
+    forget_finished()
+    assert folder.is_dir()
+    entries = json.dumps([{"md5": weights_md5, "relpath": "model.safetensors"}]).encode()
+    list_md5 = md5(entries).hexdigest() + ".dir"
+    list_file = cache / "files" / "md5" / list_md5[:2] / list_md5[2:]
+    list_file.parent.mkdir(parents=True, exist_ok=True)
+    list_file.write_bytes(entries)
+    forget_finished()
+    assert folder.is_dir()
+    (tmp_path / "dvc.lock").write_text(f"outs:\n- path: models/checkpoint\n  md5: {list_md5}\n")
     forget_finished()
     assert not folder.exists()
+
+
+@pytest.mark.parametrize("content", ["", "{}", "[]", "null"])
+def test_a_damaged_record_counts_as_unfinished(states: Path, content: str) -> None:
+    folder = new_state(states, RUN)
+    (folder / "finished.json").write_text(content)
+    forget_finished()
+    assert folder.is_dir()
+
+
+def test_a_folder_that_another_process_removes_is_not_an_error(states: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for age in range(6):
+        new_state(states, f"{age}" * 16, age)
+    mine = new_state(states, RUN)
+    found = resume_state._states(states)
+    monkeypatch.setattr(resume_state, "_states", lambda _parent: found)
+    for folder in found:
+        if folder != mine:
+            shutil.rmtree(folder)
+    prune(mine)
+    assert [path.name for path in states.iterdir()] == [RUN]
+
+
+def test_saved_formats_are_those_of_the_run(states: Path) -> None:
+    new_state(states, f"{RUN}-bfloat16-8-bfloat16")
+    new_state(states, "fedcba9876543210-float32-32-float32")
+    assert saved_formats(RUN) == [("bfloat16", "8", "bfloat16")]
 
 
 def test_a_state_in_other_number_formats_is_found(states: Path) -> None:

@@ -26,7 +26,7 @@ from theta.model import network
 from theta.settings import read
 from theta.tokens.store import Store
 from theta.train import resume_state
-from theta.train.resume_state import folder_of
+from theta.train.resume_state import key_of
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +151,8 @@ def test_a_finished_run_whose_checkpoint_was_lost_is_not_trained_again(project: 
     cached = project / ".dvc" / "cache" / "files" / "md5" / digest[:2] / digest[2:]
     cached.parent.mkdir(parents=True)
     shutil.copy(file, cached)
+    (cached.parent / "listing.dir").write_text(json.dumps([{"md5": digest, "relpath": "model.safetensors"}]))
+    (project / "dvc.lock").write_text(f"md5: {digest[:2]}listing.dir")
     with pytest.MonkeyPatch.context() as patch:
         patch.chdir(project)
         fetch()
@@ -239,10 +241,10 @@ def test_a_resume_state_belongs_to_its_rehearsal(pretrained: Path, monkeypatch: 
     folders = []
 
     def stop(*arguments: Any) -> None:
-        folders.append(folder_of(*arguments))
+        folders.append(key_of(*arguments))
         raise TrainingError
 
-    monkeypatch.setattr(resume_state, "folder_of", stop)
+    monkeypatch.setattr(resume_state, "key_of", stop)
     for share in (0.5, 0.0):
         change(train__rehearsal_share=share)
         for reply in ("Yes, it is.", "No, it is not.", "Yes, it is."):
@@ -326,4 +328,33 @@ def test_a_signal_stops_all_ranks_after_the_same_step(two_ranks: Path) -> None:
     assert b"SIGINT received); run the same command again" in errors
     assert b"Traceback" not in errors
     finish(two_ranks, *TWO_RANKS)
+    assert differences(two_ranks) < 1e-3
+
+
+FULL_DISK = (
+    "import os, resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (5_000_000, 5_000_000)); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
+"""A limit on the size of files stands for the full disk."""
+
+
+def test_an_error_of_one_rank_is_one_line(two_ranks: Path) -> None:
+    """Rank 0 alone writes, so it alone fails; the other loses its connection."""
+    stage = begin(two_ranks, *TWO_RANKS, wrapper=FULL_DISK)
+    _, errors = stage.communicate(timeout=90)
+    assert stage.returncode == 1
+    assert errors.count(b"error: ") == 1
+    assert b"cannot be written (" in errors
+    assert b"Traceback" not in errors
+
+
+def test_ranks_wait_together_for_another_run_to_end(two_ranks: Path) -> None:
+    """The state that they then read is that of the other run, on all ranks."""
+    first = begin(two_ranks, *TWO_RANKS)
+    wait_until(lambda: has_state(two_ranks) or first.poll() is not None)
+    second = begin(two_ranks, *TWO_RANKS)
+    first.send_signal(signal.SIGINT)
+    first.communicate(timeout=90)
+    _, errors = second.communicate(timeout=90)
+    assert second.returncode == 0, errors
     assert differences(two_ranks) < 1e-3

@@ -28,6 +28,7 @@ def plan(
     vram: Vram = None,
     tokens_per_step: Annotated[int, typer.Option(help="Value of train.tokens_per_step.")] = 16_384,
     max_length: Annotated[int, typer.Option(help="Value of tokenizer.max_length.")] = 512,
+    ema: Annotated[bool, typer.Option("--ema", help="With a moving average of the weights (train.ema_decay).")] = False,
     probe: Annotated[bool, typer.Option("--probe", help="Also run the chosen plan on the GPU and measure it.")] = False,
     probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
     params: Annotated[Path, typer.Option(help="File with the training settings of a probe.")] = Path("params.yaml"),
@@ -37,7 +38,7 @@ def plan(
 
     probed: Probed = "all" if probe_all else "chosen" if probe else "nothing"
     settings = None if probed == "nothing" else _settings_of_probe(params, tokens_per_step)
-    print_plans(model, gpu_of(vram), tokens_per_step, max_length, probed, settings)
+    print_plans(model, gpu_of(vram), tokens_per_step, max_length, probed, settings, ema=ema)
 
 
 def _settings_of_probe(params: Path, tokens_per_step: int) -> "TrainSettings":
@@ -61,6 +62,8 @@ def print_plans(
     longest: int,
     probed: Probed,
     settings: "TrainSettings | None" = None,
+    *,
+    ema: bool = False,
 ) -> None:
     """Print the plans of a base, or of each of GPT-2's sizes, which of them auto takes, and why.
 
@@ -68,6 +71,7 @@ def print_plans(
         longest: tokens of the longest document.
         probed: the plans that are also run for some steps on the GPU, if they fit.
         settings: training settings for the probe.
+        ema: whether a moving average of the weights is kept.
 
     Raises:
         BaseModelError: the base is unknown.
@@ -81,12 +85,12 @@ def print_plans(
     shapes = {each: descriptors.shape(each) for each in ([base] if base else GPT2)}
     _check_longest(shapes, longest)
     sizes = {name: size_of_base(shape) for name, shape in shapes.items()}
-    found = {name: forecasts(size, gpu, tokens_per_step, longest) for name, size in sizes.items()}
+    found = {name: forecasts(size, gpu, tokens_per_step, longest, ema=ema) for name, size in sizes.items()}
     out = console()
     what = f"{tokens_per_step:,} tokens a step, documents of up to {longest:,}"
     say(out, f"{gpu.description} {what}; a speed of 100 % is that of the base without a memory limit.")
     for name, size in sizes.items():
-        chosen = automatic(size, gpu, tokens_per_step, longest)
+        chosen = automatic(size, gpu, tokens_per_step, longest, ema=ema)
         run = [each.placement for each in found[name] if _is_probed(each, chosen, probed)]
         measured = _measure(name, shapes[name], run, longest, settings) if settings else {}
         out.print()

@@ -21,9 +21,11 @@ from theta.generate.decoding import decode
 from theta.generate.folder import check
 from theta.generate.prompt import Prompt, fit, to_messages
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
-from theta.machine.devices import has_bfloat16
+from theta.machine.devices import choose_device, has_bfloat16, memory_remedy, open_device
 from theta.machine.sharing import share_cpus
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
+
+MEMORY_ADVICE = "close other programs that use it, or load the model with device='cpu'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,15 +159,16 @@ class ThetaModel:
     def _decode(
         self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, generator: torch.Generator | None
     ) -> Iterator[list[int | None]]:
-        return decode(
-            self.model,
-            prompts,
-            settings,
-            end_id=self.vocabulary.end_id,
-            pad_id=self.vocabulary.pad_id,
-            suppressed_ids=self._suppressed_ids,
-            generator=generator,
-        )
+        with memory_remedy(self.model.device, MEMORY_ADVICE):
+            yield from decode(
+                self.model,
+                prompts,
+                settings,
+                end_id=self.vocabulary.end_id,
+                pad_id=self.vocabulary.pad_id,
+                suppressed_ids=self._suppressed_ids,
+                generator=generator,
+            )
 
     def _reply(self, steps: Iterable[int | None]) -> Reply:
         ids = [id_ for id_ in steps if id_ is not None]
@@ -208,9 +211,10 @@ def _device(name: str) -> torch.device:
     if not isinstance(name, str):
         raise GenerationError(f"The device is {name!r}, expected a text such as 'auto', 'cpu' or 'cuda'.")
     try:
-        device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if name == "auto" else name)
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as fault:
+        device = choose_device("auto") if name == "auto" else torch.device(name)
+        open_device(device)
+        torch.ones(1, device=device).add(1)
+    except (RuntimeError, AssertionError, NotImplementedError, SettingsError) as fault:
         raise GenerationError(f"device {name!r} cannot be used ({reason(fault)}); try 'auto' or 'cpu'.") from None
     return device
 
@@ -234,4 +238,5 @@ def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
     # transformers fills missing weights with random numbers.
     if missing := sorted(report["missing_keys"]):
         raise GenerationError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; export the model again.")
-    return model.to(device)
+    with memory_remedy(device, MEMORY_ADVICE):
+        return model.to(device)

@@ -143,7 +143,11 @@ def stop_reason(parent: int | None) -> Iterator[Callable[[], str | None]]:
 
     numbers = [getattr(signal, name) for name in SIGNALS if hasattr(signal, name)]
     # Ignored signals stay ignored: nohup ignores SIGHUP.
-    previous = {number: signal.signal(number, note) for number in numbers if signal.getsignal(number) != signal.SIG_IGN}
+    previous = {
+        number: signal.signal(number, note)
+        for number in numbers
+        if signal.getsignal(number) not in (signal.SIG_IGN, None)
+    }
     try:
         yield reason
     finally:

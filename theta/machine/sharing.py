@@ -6,7 +6,7 @@ the time that the scheduler grants it and has none left when its work comes: one
 training and generation up to ten times slower. Sleeping at once is good on a busy machine and slow on an idle one.
 
 GNU OpenMP nearly stops spinning while it has more threads than there are CPUs (GOMP_SPINCOUNT in its manual). So while
-the machine is busy, Theta keeps a second team of threads that does nothing. The number of threads that compute stays
+the machine is busy, Theta keeps further teams of threads that do nothing. The number of threads that compute stays
 the same, and so do the results, to the bit.
 """
 
@@ -43,10 +43,10 @@ def share_cpus() -> None:
 
 
 def _watch() -> None:
-    team, busy = IdleTeam(), Busy(time.monotonic(), seconds_waited())
+    teams, busy = IdleTeams(), Busy(time.monotonic(), seconds_waited())
     while True:
         time.sleep(SECONDS_PER_LOOK)
-        team.keep(busy.now(time.monotonic(), seconds_waited()))
+        teams.keep(busy.now(time.monotonic(), seconds_waited()))
 
 
 class Busy:
@@ -68,17 +68,18 @@ class Busy:
         return at < self._until
 
 
-class IdleTeam:
-    """A second OpenMP team, which lives as long as the thread that it belongs to."""
+class IdleTeams:
+    """OpenMP teams that do nothing, enough of them to have more threads than CPUs."""
 
     def __init__(self) -> None:
         self._end: Event | None = None
 
     def keep(self, wanted: bool) -> None:
-        """Start the team if it is wanted, and end it if it is not."""
+        """Start the teams if they are wanted, and end them if they are not."""
         if wanted and self._end is None:
             self._end = Event()
-            Thread(target=self._live, args=(self._end,), daemon=True).start()
+            for _ in range(teams_needed(_threads(), len(os.sched_getaffinity(0)))):
+                Thread(target=self._live, args=(self._end,), daemon=True).start()
         elif not wanted and self._end is not None:
             self._end.set()
             self._end = None
@@ -89,6 +90,17 @@ class IdleTeam:
 
         torch.zeros(2**20)  # large enough to be divided among threads
         end.wait()
+
+
+def teams_needed(threads: int, cpus: int) -> int:
+    """Return how many teams of this many threads, besides the one that computes, have more threads than CPUs."""
+    return max(1, cpus // threads)
+
+
+def _threads() -> int:
+    import torch
+
+    return torch.get_num_threads()
 
 
 def seconds_waited() -> float:

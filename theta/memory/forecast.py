@@ -36,16 +36,19 @@ def size_of_base(shape: Mapping[str, int]) -> Size:
     return Size(shape["layers"], shape["width"], wide, shape["positions"])
 
 
-def forecasts(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> list[Forecast]:
+def forecasts(size: Size, gpu: GPU, tokens_per_step: int, longest: int, *, ema: bool = False) -> list[Forecast]:
     """Return a forecast for each plan, in the order of `PLANS`.
+
+    Args:
+        ema: whether a moving average of the weights is kept.
 
     Raises:
         SettingsError: the longest document does not fit into a step.
     """
-    least_seconds = min(map(relative_seconds, placements(size, PLANS, tokens_per_step, longest)))
+    least_seconds = min(map(relative_seconds, placements(size, PLANS, tokens_per_step, longest, ema=ema)))
     made = []
     for plan in PLANS:
-        found = list(placements(size, (plan,), tokens_per_step, longest))
+        found = list(placements(size, (plan,), tokens_per_step, longest, ema=ema))
         fits = smallest(found).peak <= gpu.budget
         placement = best(found, gpu.budget) if fits else smallest(found)
         speed = least_seconds / relative_seconds(placement)
@@ -53,9 +56,11 @@ def forecasts(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> list[
     return made
 
 
-def automatic(size: Size, gpu: GPU, tokens_per_step: int, longest: int) -> Placement | SettingsError:
+def automatic(
+    size: Size, gpu: GPU, tokens_per_step: int, longest: int, *, ema: bool = False
+) -> Placement | SettingsError:
     """Return what `machine.memory: auto` takes on the GPU, or the error that it raises if nothing fits."""
     try:
-        return best(list(placements(size, gpu.plans, tokens_per_step, longest)), gpu.budget)
+        return best(list(placements(size, gpu.plans, tokens_per_step, longest, ema=ema)), gpu.budget)
     except SettingsError as fault:
         return fault

@@ -51,8 +51,6 @@ PLANS = (
 )
 """From the fastest to the smallest, for GPUs that compute in bfloat16; then the reference."""
 
-NAMES = tuple(plan.name for plan in PLANS)
-
 AUTOMATIC = tuple(plan for plan in PLANS if plan is not FLOAT32)
 """The plans among which `machine.memory: auto` chooses, on GPUs that compute in bfloat16."""
 

@@ -302,7 +302,7 @@ def _newest(folder: Path, name: str, suffix: str) -> Path | None:
 
 
 def _fingerprint(file: Path) -> str:
-    """A digest of a file's bytes, 16 hexadecimal digits; parts of 64 MiB are hashed in parallel, as states are large."""
+    """A digest of a file's bytes, 16 hexadecimal digits; parts are hashed in parallel, since states are large."""
 
     def of_part(start: int) -> bytes:
         with file.open("rb") as content:
