@@ -20,7 +20,7 @@ from theta.settings import load
 
 
 def prepare(
-    base: Path = Path("models/base/rehearsal.jsonl"),
+    base_rehearsal: Path = Path("models/base/rehearsal.jsonl"),
     prepared: Path = Path("Datasets/prepared"),
     metrics: Path = Path("metrics/prepare.json"),
     params: Path = Path("params.yaml"),
@@ -36,7 +36,7 @@ def prepare(
         _write_rejects(rejected, fault.rejects)
         see = f" The rejected items are in {rejected.as_posix()}." if fault.rejects else ""
         raise DataError(f"{fault}{see}") from None
-    rehearsed = rehearsal(base, corpus)
+    rehearsed = rehearsal(base_rehearsal, corpus)
     for name, conversations in {**corpus.splits, "rehearsal": rehearsed}.items():
         files.write_json_lines(prepared / f"{name}.jsonl", (each.to_json() for each in conversations))
     _write_rejects(rejected, corpus.rejects)

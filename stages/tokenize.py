@@ -17,7 +17,7 @@ from theta.tokens.vocabulary import Vocabulary
 
 def tokenize(
     prepared: Path = Path("Datasets/prepared"),
-    base: Path = Path("models/base/tokenizer.json"),
+    base_tokenizer: Path = Path("models/base/tokenizer.json"),
     tokens: Path = Path("Datasets/tokens"),
     lengths: Path = Path("metrics/plots/lengths.csv"),
     metrics: Path = Path("metrics/tokenize.json"),
@@ -25,7 +25,7 @@ def tokenize(
 ) -> None:
     """Render and encode each conversation, and label the learned tokens."""
     settings = load(params, "tokenizer", TokenizerSettings)
-    descriptor = files.read_json(base, "kind", "positions")
+    descriptor = files.read_json(base_tokenizer, "kind", "positions")
     vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
     vocabulary.save(tokens / "tokenizer", descriptor["positions"])
     counts = {}

@@ -179,15 +179,15 @@ def test_a_stopped_run_continues_to_the_same_weights(
     shutil.rmtree(project / ".theta")
 
 
-def test_a_run_goes_on_after_a_change_of_threads_and_begins_anew_after_one_of_precision(project: Path) -> None:
+def test_a_run_continues_after_a_change_of_threads_and_starts_over_after_one_of_precision(project: Path) -> None:
     first = begin(project)
     wait_until(lambda: has_state(project) or first.poll() is not None)
     first.send_signal(signal.SIGINT)
     first.communicate(timeout=60)
     values = read(project / "params.yaml")
     for changes, line in (
-        ({"precision": "bfloat16"}, b"Training begins anew: the saved state of this run has other number formats"),
-        ({"threads": 2, "steps_per_checkpoint": 50}, b"going on after step "),
+        ({"precision": "bfloat16"}, b"Training starts over: the saved state of this run has other number formats"),
+        ({"threads": 2, "steps_per_checkpoint": 50}, b"resuming after step "),
     ):
         changed = {**values, "machine": {**values["machine"], **changes}}
         (project / "other_machine.yaml").write_text(json.dumps(changed))
