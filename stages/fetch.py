@@ -19,7 +19,7 @@ from theta.errors import SettingsError
 from theta.files import digest, native, replacing_file, write_json
 from theta.machine.settings import MachineSettings
 from theta.params import load_whole
-from theta.train.resume_state import forget_finished
+from theta.train.resume_folder import forget_finished
 from theta.train.settings import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))

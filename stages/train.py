@@ -58,7 +58,7 @@ def _prepare(
     from theta.model import network
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
-    from theta.train import resume_state
+    from theta.train import resume_folder
     from theta.train.choose import choose_compute, describe, number_formats
     from theta.train.run import Run
 
@@ -68,12 +68,12 @@ def _prepare(
     learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
     held_back = tokens / "validation.arrow"
     stores = Store(*learned), Store(held_back)
-    key = resume_state.key_of(settings.model_dump(), [*learned, held_back, base_weights])
+    key = resume_folder.key_of(settings.model_dump(), [*learned, held_back, base_weights])
     open_device(choose_device(machine.device))
     model = network.from_base(base, vocabulary.size)
-    saved = resume_state.saved_formats(key)
+    saved = resume_folder.saved_formats(key)
     compute = choose_compute(settings, machine, model, vocabulary.size, *stores, ranks=ranks, saved=saved)
-    resume = ranks.of_first(resume_state.folder_of(key, number_formats(compute)))
+    resume = ranks.of_first(resume_folder.folder_of(key, number_formats(compute)))
     run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, parent)
     return run, base, {**describe(compute), "threads": threads}
 
@@ -90,7 +90,7 @@ def _train(
     """Train, and let rank 0 write the results."""
     from theta.machine.devices import notes
     from theta.model import network
-    from theta.train import loop, resume_state
+    from theta.train import loop, resume_folder
     from theta.train.finish import finish
     from theta.train.records import log_curves, provenance, report
 
@@ -98,12 +98,12 @@ def _train(
     say = typer.echo if ranks.first else _silent
     for line in (*notes(run.compute.device), ", ".join(f"{name} {value}" for name, value in computed.items())):
         say(line)
-    with resume_state.claimed(run.resume, ranks, say):
+    with resume_folder.claimed(run.resume, ranks, say):
         if not ranks.first:
             for _ in loop.train(run):
                 pass
             return
-        resume_state.prune(run.resume)
+        resume_folder.prune(run.resume)
         _explain_fresh_start(run.resume)
         records = list(show(log_curves(loop.train(run), curves)))
         loss = finish(run, lambda: network.pretrained(base))
@@ -113,7 +113,7 @@ def _train(
             network.save(run.model, folder)
             files.write_json(folder / "provenance.json", made_by)
         files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
-        resume_state.finish(run.resume, checkpoint / "model.safetensors")
+        resume_folder.finish(run.resume, checkpoint / "model.safetensors")
 
 
 def _silent(_line: str) -> None:
@@ -122,7 +122,7 @@ def _silent(_line: str) -> None:
 
 def _explain_fresh_start(resume: Path) -> None:
     """Explain why a run starts over although it has a saved state."""
-    from theta.train.resume_state import of_other_formats
+    from theta.train.resume_folder import of_other_formats
 
     if not list(resume.glob("state.*")) and (others := of_other_formats(resume)):
         formats = others[0].name.partition("-")[2]

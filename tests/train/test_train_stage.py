@@ -25,8 +25,8 @@ from theta.files import read_json, sha256, write_json, write_json_lines
 from theta.model import network
 from theta.settings import read
 from theta.tokens.store import Store
-from theta.train import resume_state
-from theta.train.resume_state import key_of
+from theta.train import resume_folder
+from theta.train.resume_folder import key_of
 
 pytestmark = pytest.mark.slow
 
@@ -244,7 +244,7 @@ def test_a_resume_state_belongs_to_its_rehearsal(pretrained: Path, monkeypatch: 
         folders.append(key_of(*arguments))
         raise TrainingError
 
-    monkeypatch.setattr(resume_state, "key_of", stop)
+    monkeypatch.setattr(resume_folder, "key_of", stop)
     for share in (0.5, 0.0):
         change(train__rehearsal_share=share)
         for reply in ("Yes, it is.", "No, it is not.", "Yes, it is."):
