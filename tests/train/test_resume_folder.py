@@ -4,18 +4,14 @@ import json
 import os
 import shutil
 import threading
-from functools import partial
 from hashlib import md5
 from pathlib import Path
 
 import pytest
-import torch
 
-from tests.support.runs import SETTINGS, new_run
-from theta.errors import TrainingError
-from theta.train import resume_folder, resume_state
+from tests.support.runs import SETTINGS
+from theta.train import resume_folder
 from theta.train.distributed import ALONE
-from theta.train.loop import train
 from theta.train.resume_folder import (
     claimed,
     folder_of,
@@ -179,6 +175,3 @@ def test_a_state_in_other_number_formats_is_found(states: Path) -> None:
     other = new_state(states, f"{RUN}-bfloat16-8-bfloat16")
     new_state(states, "fedcba9876543210-bfloat16-8-bfloat16")
     assert of_other_formats(states / f"{RUN}-float32-32-bfloat16") == [other]
-
-
-@pytest.mark.slow

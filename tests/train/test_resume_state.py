@@ -11,10 +11,8 @@ from theta.errors import TrainingError
 from theta.train import resume_state
 from theta.train.loop import train
 
-FORMATS = ("float32", "32", "bfloat16")
-RUN = "0123456789abcdef"
 
-
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["state.*.pt", "best.*.safetensors"])
 @pytest.mark.parametrize("place", [0.1, 0.5, 0.9])
 def test_a_flipped_byte_is_found(tmp_path: Path, name: str, place: float) -> None:
