@@ -16,7 +16,7 @@ over the rounds.
 Theta on an idle machine and next to a process that keeps one core busy: training the starter with params.yaml, and
 single replies of the starter, for three ways in which threads can wait for each other. Nothing else should run.
 
-    theta              asleep while other processes want the CPUs, else spinning (theta/machine/sharing.py)
+    theta              asleep while other processes want the CPUs, else spinning (theta/machine/cpu_sharing.py)
     spinning           GNU OpenMP's default
     asleep             GOMP_SPINCOUNT=0
 """
@@ -135,8 +135,8 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     from theta.machine.process import keep_large_buffers, set_threads
 
     keep_large_buffers()
+    from theta.machine.cpu_sharing import share_cpus
     from theta.machine.settings import MachineSettings
-    from theta.machine.sharing import share_cpus
     from theta.model import network
     from theta.settings import load
     from theta.train.choose import choose_compute

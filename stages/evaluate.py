@@ -76,9 +76,9 @@ def _measure(
     from theta.evaluate.likelihood import measure
     from theta.evaluate.replies import answer, figures
     from theta.generate.assistant import ThetaModel
+    from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import choose_device, memory_remedy
     from theta.machine.process import set_threads
-    from theta.machine.sharing import share_cpus
     from theta.model import network
 
     set_threads(machine.threads)

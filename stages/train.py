@@ -53,8 +53,8 @@ def _prepare(
     base_weights: Path,
 ) -> "tuple[Run, dict[str, Any], dict[str, Any]]":
     """Return the run, the descriptor of its base, and what was chosen for this machine."""
+    from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import choose_device, open_device
-    from theta.machine.sharing import share_cpus
     from theta.model import network
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary

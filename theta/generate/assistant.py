@@ -21,8 +21,8 @@ from theta.generate.decoding import decode
 from theta.generate.folder import check
 from theta.generate.prompt import Prompt, fit, to_messages
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
+from theta.machine.cpu_sharing import share_cpus
 from theta.machine.devices import choose_device, has_bfloat16, memory_remedy, open_device
-from theta.machine.sharing import share_cpus
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
 MEMORY_ADVICE = "close other programs that use it, or load the model with device='cpu'"

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from theta.machine.sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeams, teams_needed
+from theta.machine.cpu_sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeams, teams_needed
 
 pytestmark = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc")
 
@@ -28,7 +28,7 @@ def test_waiting_is_counted() -> None:
     """Next to twice as many spinning threads as CPUs, this thread has to wait."""
     code = (
         "import os, threading, time\n"
-        "from theta.machine.sharing import seconds_waited\n"
+        "from theta.machine.cpu_sharing import seconds_waited\n"
         "children = [os.fork() for _ in range(0)]\n"
         "before = seconds_waited()\n"
         "pids = []\n"
