@@ -1,9 +1,14 @@
 """Small real objects that several tests share."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
+
+# Shells start background jobs with Ctrl-C ignored, and the processes that tests start would inherit that.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Set before torch is imported: the models here are tiny, and threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -243,7 +243,14 @@ def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> No
     (tmp_path / "params.yaml").write_text(json.dumps({"data": data}, ensure_ascii=False), encoding="utf-8")
     outs = []
     for number, environment in enumerate(LOCALES.values()):
-        arguments = ("--base", "base.jsonl", "--prepared", f"out{number}", "--metrics", f"out{number}/metrics.json")
+        arguments = (
+            "--base-rehearsal",
+            "base.jsonl",
+            "--prepared",
+            f"out{number}",
+            "--metrics",
+            f"out{number}/metrics.json",
+        )
         done = subprocess.run(
             [sys.executable, "-m", "stages", "prepare", *arguments],
             cwd=tmp_path,
