@@ -4,6 +4,7 @@ import errno
 import os
 import resource
 import signal
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -402,3 +403,23 @@ def test_unexpected_json_is_named(tmp_path: Path, content: str, words: str) -> N
     (tmp_path / "a.json").write_text(content)
     with pytest.raises(DataError, match=rf"a\.json {words}.*; run `dvc repro` to recreate it"):
         files.read_json(tmp_path / "a.json", "kind", "name")
+
+
+@pytest.mark.parametrize("through_a_link", [False, True])
+def test_a_pipe_is_not_replaced(tmp_path: Path, through_a_link: bool) -> None:
+    """Nor is a device, such as /dev/null, which root could replace."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    path = tmp_path / "link" if through_a_link else pipe
+    if through_a_link:
+        path.symlink_to(pipe)
+    with pytest.raises(StorageError, match=r"is not a file, and must not be replaced; name a file"):
+        files.write_text(path, "text")
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert sorted(each.name for each in tmp_path.iterdir()) == (["link", "pipe"] if through_a_link else ["pipe"])
+
+
+@pytest.mark.parametrize("path", ["", ".", "/dev/no-such-device", "/proc/self/nothing"])
+def test_what_cannot_be_a_file_is_refused_in_one_line(path: str) -> None:
+    with pytest.raises(StorageError, match="must not"):
+        files.write_text(Path(path), "text")

@@ -30,14 +30,22 @@ def replacing_file(path: Path) -> Iterator[Path]:
     A link to a file is replaced, not followed: DVC may keep its outs as links into its cache.
 
     Raises:
-        StorageError: `path` is a folder, or cannot be written.
+        StorageError: `path` is a folder, a device or a pipe, or cannot be written.
     """
+    _check_is_replaceable(path)
     with _beside(path) as temporary:
-        if path.is_dir():
-            raise StorageError(f"{path} is a folder, which a file must not replace; name a file, or move the folder.")
         yield temporary
         _to_disk(temporary)
         temporary.replace(path)
+
+
+def _check_is_replaceable(path: Path) -> None:
+    """Refuse a path at which there is anything but a file, or that belongs to the system."""
+    if path.is_dir():
+        raise StorageError(f"{path} is a folder, which a file must not replace; name a file, or move the folder.")
+    is_special = path.exists() and not path.is_file()  # a device or a pipe, also through a link
+    if is_special or path.absolute().is_relative_to("/dev") or path.absolute().is_relative_to("/proc"):
+        raise StorageError(f"{path} is not a file, and must not be replaced; name a file in a folder of yours.")
 
 
 @contextmanager

@@ -370,3 +370,10 @@ def test_the_stage_refuses_its_own_outs(project: Path) -> None:
         write_params(model__base=out)
         with pytest.raises(BaseModelError, match="a cycle"):
             fetch()
+
+
+def test_a_base_that_is_a_file_is_refused_in_one_line(project: Path) -> None:
+    (project / "README.md").write_text("A file.")
+    for name in ("README.md", "./README.md", str(project / "README.md")):
+        with pytest.raises(BaseModelError, match=r"is not a folder; name the folder that holds config\.json"):
+            resolve(name)

@@ -23,11 +23,13 @@ def portable_name(base: str, folder: Path) -> str:
 
 
 def refuse_missing(base: str) -> None:
-    """Refuse a `base` that names a folder which does not exist: the hub cannot have a model of that name.
+    """Refuse a `base` that is no folder and that the hub cannot have a model of.
 
     Raises:
-        BaseModelError: `base` has the form of a path, or its first part is a folder.
+        BaseModelError: `base` is a file, has the form of a path, or its first part is a folder.
     """
+    if any(path.exists() for path in _candidates(base)):
+        raise BaseModelError(f"model.base '{base}' is not a folder; name the folder that holds config.json.")
     first, _, rest = base.replace("\\", "/").partition("/")
     if base.startswith((".", "/", "~")) or "/" in rest or (rest and any((root / first).is_dir() for root in _roots())):
         looked_in = " and ".join(map(str, _roots()))
