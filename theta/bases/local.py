@@ -23,7 +23,7 @@ def portable_name(base: str, folder: Path) -> str:
 
 
 def refuse_missing(base: str) -> None:
-    """Refuse a `base` that is no folder and that the hub cannot have a model of.
+    """Refuse a `base` that is not a folder and cannot be the name of a model on the hub.
 
     Raises:
         BaseModelError: `base` is a file, has the form of a path, or its first part is a folder.

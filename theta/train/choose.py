@@ -168,11 +168,10 @@ def choose_placement(
     """
     plans = _plans(machine, device, dtype)
     ema = settings.ema_decay > 0
+    wanted = machine.tokens_per_microbatch
     if device.type == "cpu":
-        wanted = machine.tokens_per_microbatch
         cpu_tokens = CPU_TOKENS_PER_MICROBATCH if wanted == "auto" else wanted
         return Placement(plans[0], max(cpu_tokens, longest), 0)
-    wanted = machine.tokens_per_microbatch
     if wanted == "auto":
         found = list(placements(size, plans, settings.tokens_per_step, longest, ema=ema))
     else:
