@@ -22,6 +22,8 @@ class Message:
 
     role: Role
     content: str
+    learned: bool = True
+    """Whether a reply is learned. A reply that is not learned is context: its labels are masked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,10 @@ class Conversation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that a line of `Datasets/prepared/*.jsonl` holds."""
-        messages = [{"role": message.role, "content": message.content} for message in self.messages]
+        messages = [
+            {"role": message.role, "content": message.content} | ({} if message.learned else {"learned": False})
+            for message in self.messages
+        ]
         return {"domain": self.domain, "source": self.source, "messages": messages}
 
     @classmethod
@@ -58,7 +63,9 @@ class Conversation:
         Raises:
             KeyError, TypeError, ValueError: the value does not have the form that `to_json` returns.
         """
-        messages = tuple(Message(message["role"], message["content"]) for message in value["messages"])
+        messages = tuple(
+            Message(message["role"], message["content"], message.get("learned", True)) for message in value["messages"]
+        )
         texts = (value["domain"], value["source"], *(message.content for message in messages))
         if not messages or not all(isinstance(text, str) for text in texts):
             raise ValueError("it holds no conversation")

@@ -51,7 +51,7 @@ class Span:
 def render(messages: Iterable[Message]) -> Iterator[Span]:
     """Yield the spans of complete messages."""
     for message in messages:
-        learned = message.role in ("assistant", "text")
+        learned = message.role in ("assistant", "text") and message.learned
         if message.role != "text":
             yield Span(ROLE_TOKENS[message.role], learned=False, special=True)
         yield Span(message.content, learned=learned)

@@ -1,20 +1,51 @@
 """The `data` section of params.yaml."""
 
+from typing import Literal
+
 from pydantic import Field
 
+from theta.corpus.items import Rules
 from theta.settings import Settings
+
+ChatRole = Literal["system", "user", "assistant"]
 
 
 class DataSettings(Settings):
-    """Which conversations to learn from, and how many of them to hold back."""
+    """Which conversations to learn from, how to read them, and how many of them to hold back."""
 
     path: str = Field(min_length=1)
-    """A file, or a folder that is searched at any depth for .json and .jsonl files."""
+    """A file, a folder that is searched at any depth, or a dataset of the Hugging Face hub as
+    `hf://datasets/NAME[@revision][/config][:split]`."""
     include: list[str]
     """Glob patterns of file names or of paths below `path`, such as `linux.json` or `support/*`; empty: every file."""
+    exclude: list[str]
+    """Glob patterns of files to leave out."""
+    strict: bool
+    """Whether a file that cannot be read stops the run; otherwise it is named, and the others are read."""
+    fields: dict[str, str]
+    """Other names of keys: from the name in your files to one that Theta knows, such as `frage: question`."""
+    roles: dict[str, ChatRole]
+    """Other names of roles, such as `bing: assistant`."""
+    speakers: dict[str, ChatRole]
+    """Who is who in exported chats of people, such as `Ann: user` and `Bob: assistant`."""
+    first_speaker: Literal["user", "assistant"]
+    """Who speaks first where a chat is a list of texts without names."""
+    repair_encoding: bool
+    """Whether text that another program decoded wrongly, such as `cafÃ©`, is repaired (ftfy). It costs time."""
+    redact: list[Literal["emails", "phones", "cards", "keys"]]
+    """Personal data that is replaced by a placeholder such as `[email]`."""
+    caps: dict[str, int]
+    """At most so many conversations of a domain, or of the files that match a pattern."""
+    weights: dict[str, float]
+    """How often a domain, or the files that match a pattern, are learned in an epoch: 0.5 keeps a half, 3 repeats."""
     validation_fraction: float = Field(gt=0, le=0.4)
-    """Fraction of the distinct first questions (0 to 1) held back to choose the best checkpoint. With fewer than about
-    200 conversations, 0.1 is better than 0.05, because the loss of a few conversations is noisy."""
+    """Fraction of the conversations (0 to 1) held back to choose the best checkpoint. With fewer than about 200
+    conversations, 0.1 is better than 0.05, because the loss of a few conversations is noisy."""
     test_fraction: float = Field(gt=0, le=0.4)
-    """Fraction of the distinct first questions (0 to 1) that only `evaluate` reads, so that its figures are about
-    questions that training never saw."""
+    """Fraction of the conversations (0 to 1) that only `evaluate` reads, so that its figures are about questions that
+    training never saw."""
+
+    @property
+    def rules(self) -> Rules:
+        """How items are to be understood."""
+        return Rules(dict(self.fields), dict(self.roles), dict(self.speakers), self.first_speaker, self.repair_encoding)
