@@ -7,9 +7,9 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_origin
 
-from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -25,9 +25,13 @@ class Settings(BaseModel):
 
     @field_validator("*", mode="before")
     @classmethod
-    def _number_or_plain_text(cls, value: Any) -> Any:
+    def _number_or_plain_text(cls, value: Any, info: ValidationInfo) -> Any:
         """Refuse booleans, which pydantic takes for the numbers 0 and 1, and texts with control characters."""
-        if isinstance(value, bool):
+        if cls.model_fields[str(info.field_name)].annotation is bool:
+            if not isinstance(value, bool):  # pydantic would take "no" and 0 for false
+                raise ValueError("true or false")
+            return value
+        if any(isinstance(item, bool) for item in [value, *_items(value)]):
             raise ValueError("a number or a text")
         if any(isinstance(text, str) and _CONTROL.search(text) for text in [value, *_items(value)]):
             raise ValueError("a text without control characters")
@@ -40,6 +44,8 @@ _CONTROL = re.compile("[\x00-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
 def _items(value: Any) -> list[Any]:
+    if isinstance(value, dict):
+        return [*value, *value.values()]
     return value if isinstance(value, list) else []
 
 
@@ -123,7 +129,7 @@ def faults(error: ValidationError, settings: type[Settings], section: str = "") 
     # A value that may have one of several types has an error for each type, all with the same location.
     by_place: dict[Any, list[Mapping[str, Any]]] = {}
     for entry in error.errors():
-        by_place.setdefault(_place(entry["loc"]), []).append(dict(entry))
+        by_place.setdefault(_place(entry["loc"], settings), []).append(dict(entry))
     return [_fault(section, settings, entries) for entries in by_place.values()]
 
 
@@ -135,15 +141,17 @@ _COMPARISONS = {
 }
 
 
-def _place(location: Sequence[Any]) -> tuple[Any, ...]:
-    """The key, and the position in a list; the rest only names which of several types pydantic tried."""
-    return tuple(location[:2] if len(location) > 1 and isinstance(location[1], int) else location[:1])
+def _place(location: Sequence[Any], settings: type[Settings]) -> tuple[Any, ...]:
+    """The key, and the position in a list or mapping; the rest only names which of several types pydantic tried."""
+    field = settings.model_fields.get(str(location[0])) if location else None
+    is_within = field is not None and get_origin(field.annotation) in (list, dict)
+    return tuple(location[: 2 if is_within else 1])
 
 
 def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str, Any]]) -> str:
     """Describe the errors of one place."""
     entry = entries[0]
-    name = ".".join(filter(None, [section, *map(str, _place(entry["loc"]))]))
+    name = ".".join(filter(None, [section, *map(str, _place(entry["loc"], settings))]))
     kind, context = entry["type"], entry.get("ctx", {})
     if kind == "missing":
         return f"{name} is missing"

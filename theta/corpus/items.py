@@ -1,7 +1,7 @@
 """What flows through the corpus: raw items in, conversations and rejects out, and notes about both.
 
-    file -> Block -> Item -> Conversation or Reject
-            readers   shapes
+file -> Block -> Item -> Conversation or Reject
+        readers   shapes
 """
 
 import json

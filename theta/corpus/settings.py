@@ -1,6 +1,6 @@
 """The `data` section of params.yaml."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -34,9 +34,9 @@ class DataSettings(Settings):
     """Whether text that another program decoded wrongly, such as `cafÃ©`, is repaired (ftfy). It costs time."""
     redact: list[Literal["emails", "phones", "cards", "keys"]]
     """Personal data that is replaced by a placeholder such as `[email]`."""
-    caps: dict[str, int]
+    caps: dict[str, Annotated[int, Field(ge=0)]]
     """At most so many conversations of a domain, or of the files that match a pattern."""
-    weights: dict[str, float]
+    weights: dict[str, Annotated[float, Field(ge=0, le=100)]]
     """How often a domain, or the files that match a pattern, are learned in an epoch: 0.5 keeps a half, 3 repeats."""
     validation_fraction: float = Field(gt=0, le=0.4)
     """Fraction of the conversations (0 to 1) held back to choose the best checkpoint. With fewer than about 200
