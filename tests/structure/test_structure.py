@@ -24,7 +24,7 @@ DIRECTION: dict[str, set[str]] = {
     "export": {"conversation", "tokens", "bases", "model", "generate"},
     "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
 }
-IMPORTABLE_BY_ALL = {"settings", "errors", "files", "parallel"}
+IMPORTABLE_BY_ALL = {"settings", "errors", "files", "markdown", "parallel"}
 WHOLE = {"params"}
 """The module that knows every section of params.yaml; for fetch, commands and benchmarks."""
 NO_TORCH = {"conversation", "corpus", "tokens", "bases"}
