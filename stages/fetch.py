@@ -14,7 +14,7 @@ import typer
 
 from theta.bases.descriptors import parameters, rehearsal, resolve
 from theta.bases.digests import recall, remember
-from theta.corpus.readers import find
+from theta.corpus.readers.finding import find
 from theta.errors import SettingsError
 from theta.files import digest, native, replacing_file, write_json
 from theta.machine.settings import MachineSettings
@@ -53,7 +53,7 @@ def fetch(
     sections = load_whole(params)
     model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
     _check_data_path(sections.data.path)
-    find(native(sections.data.path), sections.data.include)
+    find(native(sections.data.path), sections.data.include, sections.data.exclude)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
         raise SettingsError(

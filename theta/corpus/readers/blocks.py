@@ -1,0 +1,45 @@
+"""What a reader yields, and how items of a file are named."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from theta.corpus.items import Item
+from theta.corpus.readers.finding import File
+
+IsMessage = Callable[[Any], bool]
+"""Whether a value is one message of a chat, so that a list of such values is one conversation. It must be a function of
+a module, so that a block can be sent to another process."""
+
+
+class Block(Protocol):
+    """A piece of one file, about as large as content.CHUNK_BYTES, that another process can decode."""
+
+    @property
+    def file(self) -> File:
+        """The file that it is from."""
+        ...
+
+    def items(self) -> Iterator[Item]:
+        """Decode it. What cannot be decoded is an item with the reason in `broken`; nothing is raised."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Named:
+    """Makes the items of a file."""
+
+    file: File
+
+    def item(self, number: int | str, value: Any) -> Item:
+        """Return an item of the file."""
+        return Item(value, f"{self.file.name}#{number}", self.file.domain)
+
+    def broken(self, number: int | str, text: Any, why: str) -> Item:
+        """Return an item that could not be read."""
+        return Item(text, f"{self.file.name}#{number}", self.file.domain, why)
+
+
+def never(_: Any) -> bool:
+    """Take no value for a message: each is an item of its own."""
+    return False
