@@ -99,9 +99,8 @@ def _gather(files: Sequence[File]) -> _Gathered:
 
 def _shape(item: Item) -> shapes.Shaped | Reject:
     if item.broken:
-        return Reject(
-            item.source, *(item.broken.split(": ", 1) if ": " in item.broken else (item.broken, "")), item.value
-        )
+        reason, _, detail = item.broken.partition(": ")
+        return Reject(item.source, reason, detail, item.value)
     return shapes.read(item.value, item.source, item.domain)
 
 

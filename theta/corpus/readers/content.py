@@ -5,7 +5,8 @@ The ending counts only where the bytes do not tell: a gzip named .json is read a
 
 import codecs
 import io
-from collections.abc import Iterator
+import re
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
@@ -47,6 +48,9 @@ _UNREADABLE = {
 }
 _LONGEST_MARK = 32
 
+_JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?[\s\x00\[]*\{[\s\x00]*"')
+"""How a list of objects begins, or objects one after another; no text and no CSV begins so."""
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -64,7 +68,7 @@ class Content:
         stream: the decompressed bytes, from the beginning.
     """
 
-    def __init__(self, file: File, stream: IO[bytes], is_compressed: bool) -> None:
+    def __init__(self, file: File, stream: Any, is_compressed: bool) -> None:
         self.file, self.stream, self.is_compressed = file, stream, is_compressed
         head = stream.read(_LONGEST_MARK)
         self._begin = head
@@ -93,7 +97,7 @@ class Content:
         while not ends:
             try:
                 while len(chunk) < CHUNK_BYTES and not ends:
-                    part = self.stream.read1(CHUNK_BYTES - len(chunk))  # type: ignore[attr-defined]
+                    part = self.stream.read1(CHUNK_BYTES - len(chunk))
                     ends = not part
                     chunk += part
             except Exception:
@@ -133,7 +137,8 @@ def opened(file: File) -> Iterator[Content]:
 
     try:
         with file.path.open("rb", buffering=CHUNK_BYTES) as stream:
-            compression = _marked(_COMPRESSED, stream.peek(_LONGEST_MARK)) if file.path.is_file() else ""
+            compression = _marked(_COMPRESSED, stream.read(_LONGEST_MARK))
+            stream.seek(0)
             yield Content(file, _decompressed(stream, compression), bool(compression))
     except OSError as fault:
         if fault.errno is None:  # of a decompressor
@@ -159,24 +164,19 @@ def _marked(marks: dict[bytes, str], head: bytes) -> str:
     return next((what for mark, what in marks.items() if head.startswith(mark)), "")
 
 
-def _decompressed(stream: IO[bytes], compression: str) -> IO[bytes]:
+def _decompressed(stream: IO[bytes], compression: str) -> Any:
     """Open what a compressed stream holds, also where several were written one after another."""
-    opened: Any = stream
-    if compression == "gzip":
-        import gzip
+    import bz2
+    import gzip
+    import lzma
 
-        opened = gzip.GzipFile(fileobj=stream)
-    elif compression == "bzip2":
-        import bz2
-
-        opened = bz2.BZ2File(stream)
-    elif compression == "xz":
-        import lzma
-
-        opened = lzma.LZMAFile(stream)
-    elif compression == "zstd":
-        opened = io.BufferedReader(_Zstandard(stream))
-    return opened
+    openers: dict[str, Callable[[], Any]] = {
+        "gzip": lambda: gzip.GzipFile(fileobj=stream),
+        "bzip2": lambda: bz2.BZ2File(stream),
+        "xz": lambda: lzma.LZMAFile(stream),  # noqa: SIM115  `opened` closes the file itself
+        "zstd": lambda: io.BufferedReader(_Zstandard(stream)),
+    }
+    return openers[compression]() if compression else stream
 
 
 class _Zstandard(io.RawIOBase):
@@ -228,6 +228,8 @@ def _kind(file: File, head: bytes) -> str:
     suffix = ending(file.path.name)
     if suffix in JSON_ENDINGS:
         return "json"
+    if suffix != ".md" and _JSON_BEGINS.match(head):
+        return "json"
     if suffix in TEXT_ENDINGS:
         return "text"
     if suffix in (".csv", ".tsv"):
@@ -236,8 +238,6 @@ def _kind(file: File, head: bytes) -> str:
         raise DataError(
             f"{file.name} does not begin as a {suffix} file does; copy or download it again, or name it after its kind."
         )
-    if head.lstrip(b"\xef\xbb\xbf \t\r\n")[:1] in (b"{", b"["):
-        return "json"
     raise DataError(f"{file.name} is of no kind that Theta reads; name it .jsonl, .json, .csv, .parquet or .txt.")
 
 
@@ -247,11 +247,6 @@ def _encoding(head: bytes) -> tuple[str, int]:
         if head.startswith(mark):
             return encoding, len(mark)
     # Without a mark, every second byte of ASCII in UTF-16 is null, and three of four in UTF-32 (RFC 4627, section 3).
-    nulls = [each == 0 for each in head[:4]]
-    patterns = {
-        (True, True, True, False): "utf-32-be",
-        (False, True, True, True): "utf-32-le",
-        (True, False, True, False): "utf-16-be",
-        (False, True, False, True): "utf-16-le",
-    }
-    return patterns.get(tuple(nulls), "utf-8"), 0  # type: ignore[call-overload]
+    nulls = "".join("0" if each == 0 else "x" for each in head[:4])
+    patterns = {"000x": "utf-32-be", "x000": "utf-32-le", "0x0x": "utf-16-be", "x0x0": "utf-16-le"}
+    return patterns.get(nulls, "utf-8"), 0

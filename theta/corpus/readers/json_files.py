@@ -5,7 +5,7 @@ JSON Lines are cut at line ends, all others where structure.py finds the end of 
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import accumulate, chain
+from itertools import accumulate
 from typing import Any
 
 from theta.corpus.items import Item
@@ -115,23 +115,38 @@ def read(content: Content, is_message: IsMessage) -> Iterator[JsonBlock]:
     Raises:
         DataError: its beginning is no JSON, or it ends inside a value.
     """
-    chunks = content.chunks()
-    head = next(chunks, b"")
-    lines, is_whole = head.split(b"\n"), False
-    if len(lines) <= LINES_TRIED:
-        following = next(chunks, b"")
-        head, is_whole = head + following, not following
-        lines = head.split(b"\n")
+    head, is_whole, everything = _begin(content.chunks())
+    lines = head.split(b"\n")
     complete = lines if is_whole else lines[:-1]
     filled = [line for line in complete if line.strip(_SEPARATORS)][:LINES_TRIED]
-    everything = chain([head], chunks)
     if _are_json_lines(filled, is_whole):
         yield from _lines(content.file, everything, is_message, _first_value(filled[0]))
         return
     if not is_whole or head.lstrip(_SEPARATORS)[:1] in (b"{", b"["):
         yield from _blocks(content.file, _pieces(content.file, everything), is_message)
         return
+    for _ in everything:  # raises what follows the head: that the file is empty, or damaged
+        pass
     raise _no_json(content.file, head)
+
+
+def _begin(chunks: Iterator[bytes]) -> tuple[bytes, bool, Iterator[bytes]]:
+    """Return the first lines, whether they are all, and an iterator over all chunks."""
+    head, is_whole = b"", False
+
+    def after(fault: Exception | None) -> Iterator[bytes]:
+        yield head
+        if fault:
+            raise fault
+        yield from chunks
+
+    try:
+        while head.count(b"\n") < LINES_TRIED and len(head) < 2 * CHUNK_BYTES and not is_whole:
+            chunk = next(chunks, b"")
+            head, is_whole = head + chunk, not chunk
+    except Exception as fault:  # it comes after what could be read
+        return head, True, after(fault)
+    return head, is_whole, after(None)
 
 
 def _are_json_lines(lines: list[bytes], is_whole: bool) -> bool:
@@ -162,10 +177,11 @@ def _no_json(file: File, head: bytes) -> DataError:
     text = head.decode("utf-8", "replace")
     fault = next(each for each in json_values.values(text) if isinstance(each, Fault))
     before = text[: fault.offset]
+    where = f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
     what = "it looks like a web page" if text.lstrip()[:1] == "<" else fault.why.partition(": ")[2]
     return DataError(
-        f"{file.name}, line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}: neither JSON nor "
-        f"JSON Lines ({what}); correct the file, or leave it out with data.exclude."
+        f"{file.name}, {where}: neither JSON nor JSON Lines ({what}); correct the file, or leave it out with "
+        "data.exclude."
     )
 
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from theta.corpus.readers import json_files
+from theta.corpus.readers import arrow_files, csv_files, json_files, text_files
 from theta.corpus.readers.blocks import Block, IsMessage, never
 from theta.corpus.readers.content import opened
 from theta.corpus.readers.finding import File
@@ -23,4 +23,11 @@ def read(file: File, is_message: IsMessage = never) -> Iterator[Block]:
         OutOfMemoryError: the file needs more memory than the machine has.
     """
     with opened(file) as content:
-        yield from json_files.read(content, is_message)
+        if content.kind == "json":
+            yield from json_files.read(content, is_message)
+        elif content.kind in ("csv", "tsv"):
+            yield from csv_files.read(content, is_message)
+        elif content.kind == "text":
+            yield from text_files.read(content)
+        else:
+            yield from arrow_files.read(content, is_message)

@@ -48,12 +48,15 @@ class Structure:
         cuts = np.unique(np.concatenate((at[around], at[around] + 1, at[after] + 1)))
         if len(level):
             self.depth, self.in_list = int(level[-1]), bool(in_list[-1]) and level[-1] > 0
-        return cuts.tolist()
+        return list(map(int, cuts))
 
     def _in_list(self, codes: NDArray[np.uint8], opens: NDArray[np.bool_]) -> NDArray[np.bool_]:
         """Whether each position is in an outermost list, its brackets included, and not in an outermost object."""
         last = np.maximum.accumulate(np.where(opens, np.arange(len(codes)), -1))
-        return np.where(last < 0, self.in_list, codes[last] == _OPEN_LIST) if len(codes) else opens
+        is_list: NDArray[np.bool_] = (
+            np.where(last < 0, self.in_list, codes[last] == _OPEN_LIST) if len(codes) else opens
+        )
+        return is_list
 
     def _outside_texts(self, content: NDArray[np.uint8]) -> tuple[NDArray[np.int64], NDArray[np.uint8]]:
         """Offsets and bytes of the brackets and commas that are not inside a text."""
@@ -72,13 +75,17 @@ class Structure:
         """Whether each quote follows an odd number of backslashes."""
         length, carried = len(content), self.backslashes
         found = np.flatnonzero(content == _BACKSLASH)
+        is_carried = (quotes == 0) & (carried % 2 == 1)
         if not len(found):
             self.backslashes = 0 if length else carried
-            return (quotes == 0) & (carried % 2 == 1)
+            return is_carried
         begins = np.concatenate(([True], np.diff(found) != 1))
         first = np.maximum.accumulate(np.where(begins, found, 0))  # of the run that each backslash is part of
         first = np.where(first == 0, -carried, first)
         self.backslashes = length - int(first[-1]) if found[-1] == length - 1 else 0
         at = np.minimum(np.searchsorted(found, quotes - 1), len(found) - 1)
         follows = found[at] == quotes - 1
-        return np.where(follows, (quotes - first[at]) % 2 == 1, (quotes == 0) & (carried % 2 == 1))
+        escaped: NDArray[np.bool_] = np.where(
+            follows, (quotes - first[at]) % 2 == 1, (quotes == 0) & (carried % 2 == 1)
+        )
+        return escaped
