@@ -38,7 +38,7 @@ def package_of(module: str) -> str:
 
 @pytest.mark.parametrize("package", DIRECTION)
 def test_packages_import_in_one_direction(package: str) -> None:
-    for file in (ROOT / "theta" / package).glob("*.py"):
+    for file in (ROOT / "theta" / package).rglob("*.py"):
         imported = {package_of(name) for name in imported_modules(file) if name.count(".")}
         allowed = DIRECTION[package] | IMPORTABLE_BY_ALL | {package} | (WHOLE if package == "cli" else set())
         assert imported <= allowed, f"{file} imports {imported - allowed}; theta/{package} may import {allowed}"
@@ -68,7 +68,7 @@ def test_theta_never_imports_stages_and_stages_never_import_each_other() -> None
 
 
 def test_package_files_contain_no_code() -> None:
-    for file in [*(ROOT / "theta").glob("*/__init__.py"), ROOT / "stages" / "__init__.py"]:
+    for file in [*(ROOT / "theta").rglob("*/__init__.py"), ROOT / "stages" / "__init__.py"]:
         body = ast.parse(file.read_text()).body
         assert len(body) == 1, f"{file} must hold a docstring only: its imports would cost every stage"
         assert isinstance(body[0], ast.Expr)
@@ -76,7 +76,7 @@ def test_package_files_contain_no_code() -> None:
 
 @pytest.mark.parametrize("package", sorted(NO_TORCH))
 def test_packages_without_torch(package: str) -> None:
-    for file in (ROOT / "theta" / package).glob("*.py"):
+    for file in (ROOT / "theta" / package).rglob("*.py"):
         names = {alias.name.split(".")[0] for node in ast.walk(ast.parse(file.read_text()))
                  if isinstance(node, ast.Import) for alias in node.names}  # fmt: skip
         names |= {str(node.module).split(".")[0] for node in ast.walk(ast.parse(file.read_text()))

@@ -9,7 +9,7 @@ from typing import Any
 from theta.conversation.messages import Conversation
 from theta.corpus import duplicates, shapes, splits
 from theta.corpus.items import Item
-from theta.corpus.readers.finding import File, find
+from theta.corpus.readers.finding import File, Found
 from theta.corpus.readers.reading import read
 from theta.corpus.report import DUPLICATE, report
 from theta.corpus.shapes import Reject
@@ -43,14 +43,14 @@ class _Gathered:
     unanswered_questions_cut: int = 0
 
 
-def build(path: Path, include: Sequence[str], validation_fraction: float, test_fraction: float) -> Corpus:
-    """Read, clean and divide the conversations at `path`.
+def build(path: str, found: Found, validation_fraction: float, test_fraction: float) -> Corpus:
+    """Read, clean and divide the conversations of the files that were found at `path`.
 
     Raises:
-        DataError: there is no file of conversations, or a file cannot be read.
+        DataError: a file cannot be read.
         UnusableCorpusError: no conversation was kept, or too few for three splits.
     """
-    files = find(path, include).files
+    files = found.files
     gathered = _gather(files)
     rejects = gathered.rejects
     if not gathered.kept:
@@ -104,7 +104,7 @@ def _shape(item: Item) -> shapes.Shaped | Reject:
     return shapes.read(item.value, item.source, item.domain)
 
 
-def _nothing_kept(path: Path, rejects: Sequence[Reject]) -> str:
+def _nothing_kept(path: str, rejects: Sequence[Reject]) -> str:
     if not rejects:
         return f"{path}: its files contain no conversations; add some."
     reason, count = Counter(reject.reason for reject in rejects).most_common(1)[0]

@@ -52,9 +52,9 @@ class File:
     """The domain of its items that name none."""
 
     @classmethod
-    def at(cls, path: Path) -> "File":
-        """Return the file of this path: its name is the path, its domain the name without endings."""
-        return cls(path, shown(path.as_posix()), shown(_stem(path.name)))
+    def at(cls, path: Path, root: Path = Path()) -> "File":
+        """Return a file whose name is the path, without `root`, and whose domain is its name without endings."""
+        return cls(root / path, shown(path.as_posix()), shown(_stem(path.name)))
 
 
 class PassedOver(NamedTuple):
@@ -74,7 +74,7 @@ class Found:
     """In the same order. Hidden files, and DVC's own records (.dvc), are not listed."""
 
 
-def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -> Found:
+def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *, root: Path = Path()) -> Found:
     """Find the files to read at `path`: the file itself, or those of a folder at any depth.
 
     Links are followed, but no folder and no file is read twice. Hidden files and folders are skipped.
@@ -83,22 +83,24 @@ def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = ()) -
         path: a file or a folder.
         include: glob patterns of names, or of paths below `path`; without one, all files are taken.
         exclude: glob patterns of files to leave out.
+        root: the folder that `path` is relative to; it stands in no name.
 
     Raises:
         DataError: `path` does not exist, cannot be listed or holds no file that can be read, or a pattern of `include`
             matches no file.
     """
-    if not os.path.lexists(path):
+    place = root / path
+    if not os.path.lexists(place):
         raise DataError(f"{shown(path)} does not exist; put conversations there, or correct data.path in params.yaml.")
-    if not path.is_dir():
-        _check_is_file(path)
-        return Found([File.at(path)], [])
+    if not place.is_dir():
+        _check_is_file(place)
+        return Found([File.at(path, root)], [])
     passed_over: list[PassedOver] = []
-    names = sorted(_names(path, passed_over), key=os.fsencode)
-    readable = [name for name in names if not (why := _unread(path / name)) or _pass(passed_over, name, why)]
+    names = sorted(_names(place, passed_over), key=os.fsencode)
+    readable = [name for name in names if not (why := _unread(place / name)) or _pass(passed_over, name, why)]
     _check_patterns(path, readable, include)
     chosen = [name for name in readable if _is_chosen(name, include, exclude) or _pass(passed_over, name, _LEFT_OUT)]
-    files = list(_once(path, chosen, passed_over))
+    files = [File.at(path / name, root) for name in _once(place, chosen, passed_over)]
     if not files:
         raise DataError(_nothing_found(path, passed_over))
     return Found(files, sorted(passed_over))
@@ -221,14 +223,14 @@ def _check_patterns(path: Path, names: Sequence[str], include: Sequence[str]) ->
             )
 
 
-def _once(root: Path, names: Sequence[str], passed_over: list[PassedOver]) -> Iterator[File]:
-    """Yield the files, but one that several links name only once: by its own name if it is among them."""
+def _once(root: Path, names: Sequence[str], passed_over: list[PassedOver]) -> Iterator[str]:
+    """Yield the names, but of a file that several links name only one: by its own name if it is among them."""
     places = {name: (root / name).resolve() for name in names}
     own = {place: name for name, place in places.items() if root.resolve() / name == place}
     for name, place in places.items():
         first = own.setdefault(place, name)
         if first == name:
-            yield File.at(root / name)
+            yield name
         else:
             _pass(passed_over, name, f"the same file as {shown(first)}")
 

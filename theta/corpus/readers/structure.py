@@ -85,7 +85,4 @@ class Structure:
         self.backslashes = length - int(first[-1]) if found[-1] == length - 1 else 0
         at = np.minimum(np.searchsorted(found, quotes - 1), len(found) - 1)
         follows = found[at] == quotes - 1
-        escaped: NDArray[np.bool_] = np.where(
-            follows, (quotes - first[at]) % 2 == 1, (quotes == 0) & (carried % 2 == 1)
-        )
-        return escaped
+        return np.asarray(np.where(follows, (quotes - first[at]) % 2 == 1, is_carried), np.bool_)
