@@ -11,7 +11,7 @@ from theta.corpus.items import Item, Number
 from theta.corpus.readers.blocks import IsMessage, Named, grouped
 from theta.corpus.readers.content import CHUNK_BYTES, Content
 from theta.corpus.readers.csv_files import check_columns
-from theta.corpus.readers.finding import File
+from theta.corpus.readers.finding import File, shown
 from theta.errors import DataError, reason
 
 ROWS_AT_MOST = 65_536
@@ -71,7 +71,7 @@ def read(content: Content, is_message: IsMessage) -> Iterator[ArrowBlock]:
             number += sum(batch.num_rows for batch in group)
     except (pa.ArrowException, OSError, ValueError) as fault:
         raise DataError(
-            f"{file.name} is damaged, or no {content.kind} file ({reason(fault)}); copy or download it again."
+            f"{file.name} is damaged, or no {content.kind} file ({shown(reason(fault))}); copy or download it again."
         ) from None
 
 
@@ -123,7 +123,7 @@ def _rows(batch: Any) -> Iterator[tuple[Any, str]]:
         yield from [(_plain(row), "") for row in batch.to_pylist()]
     except (ValueError, OverflowError) as fault:  # such as a date in the year 20,000
         if batch.num_rows == 1:
-            yield None, f"not_readable: {reason(fault)}"
+            yield None, f"not_readable: {shown(reason(fault))}"
         else:
             for at in range(batch.num_rows):
                 yield from _rows(batch.slice(at, 1))

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import IO, Any
 
-from theta.corpus.readers.finding import JSON_ENDINGS, TEXT_ENDINGS, File, ending
+from theta.corpus.readers.finding import JSON_ENDINGS, TEXT_ENDINGS, File, ending, shown
 from theta.errors import DataError, OutOfMemoryError, reason
 
 CHUNK_BYTES = 1 << 20
@@ -113,9 +113,9 @@ class Content:
         try:
             for chunk in raw:
                 # A lone half of a surrogate pair cannot come out of these decoders: they refuse it.
-                text = decoder.decode(chunk)
-                line += text.count("\n")
-                yield text.encode()
+                if text := decoder.decode(chunk):
+                    line += text.count("\n")
+                    yield text.encode()
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as fault:
             raise DataError(
@@ -156,7 +156,7 @@ def opened(file: File) -> Iterator[Content]:
 
 def _damaged(file: File, fault: Exception) -> DataError:
     return DataError(
-        f"{file.name} is compressed, and damaged or incomplete ({reason(fault)}); copy or download it again."
+        f"{file.name} is compressed, and damaged or incomplete ({shown(reason(fault))}); copy or download it again."
     )
 
 

@@ -26,7 +26,7 @@ class CsvBlock:
 
     file: File
     columns: tuple[str, ...]
-    """A column without a name, such as the row numbers that pandas writes, is left out."""
+    """Their names, which may be empty."""
     rows: list[list[str]]
     first: int
     """The number of the first row, counting from 1 below the names of the columns."""
@@ -52,7 +52,7 @@ def read(content: Content, is_message: IsMessage) -> Iterator[CsvBlock]:
     """Yield the blocks of a CSV or TSV file; the first record is the names of the columns.
 
     Raises:
-        DataError: it has no names of columns, a name stands twice, or a quote is not closed.
+        DataError: it has no names of columns or no rows, a name stands twice, or a quote is not closed.
     """
     csv.field_size_limit(CELL_CHARACTERS_AT_MOST)
     lines = _lines(content)
@@ -65,7 +65,10 @@ def read(content: Content, is_message: IsMessage) -> Iterator[CsvBlock]:
     columns = _columns(content.file, next(records, []))
     first = next(records, None)
     if first is None:
-        return
+        raise DataError(
+            f"{content.file.name} has a line with the names of columns and no rows below it; add some, or leave it out "
+            "with data.exclude."
+        )
     is_chat, number = is_message(_row(columns, first)), 1
     for rows in grouped(chain([first], records), lambda cells: sum(map(len, cells)), together=is_chat):
         yield CsvBlock(content.file, columns, rows, number, is_chat)
@@ -88,7 +91,8 @@ class _Chunks(io.RawIOBase):
         return True
 
     def readinto(self, buffer: Any) -> int:
-        self._left = self._left or next(self._chunks, b"")
+        while not self._left and (chunk := next(self._chunks, None)) is not None:
+            self._left = chunk
         count = min(len(buffer), len(self._left))
         buffer[:count], self._left = self._left[:count], self._left[count:]
         return count
@@ -128,8 +132,8 @@ def _records(file: File, lines: Iterable[str], delimiter: str) -> Iterator[list[
                 yield cells
     except csv.Error as fault:
         raise DataError(
-            f"{file.name}, line {last_line + 1}: {reason(fault)}; close the quote of this record, or double a quote "
-            "that is part of a text."
+            f"{file.name}, line {last_line + 1}: {shown(reason(fault))}; close the quote of this record, or double a "
+            "quote that is part of a text."
         ) from None
 
 
@@ -166,4 +170,10 @@ def _why_broken(cells: list[str], columns: int) -> str:
 
 
 def _row(columns: tuple[str, ...], cells: list[str]) -> dict[str, str]:
-    return {column: cell for column, cell in zip_longest(columns, cells[: len(columns)], fillvalue="") if column}
+    row = {}
+    for at, (column, cell) in enumerate(zip_longest(columns, cells[: len(columns)], fillvalue=""), start=1):
+        if column:
+            row[column] = cell
+        elif cell and not cell.isdigit():  # not the row numbers that pandas writes
+            row[f"column {at}"] = cell
+    return row

@@ -3,7 +3,8 @@
 JSON Lines are cut at line ends, all others where structure.py finds the end of a value.
 """
 
-from collections.abc import Iterator
+import re
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any
@@ -20,6 +21,8 @@ from theta.errors import DataError
 VALUE_BYTES_AT_MOST = 256 << 20
 """A single value that is larger is refused: decoded, it would need several times as much memory."""
 LINES_TRIED = 20
+RESUMPTIONS_AT_MOST = 20
+_LINE_OF_A_VALUE = re.compile(rb"\n[ \t]*[\[{]")
 _SEPARATORS = json_values.SEPARATORS.encode()
 _FILLERS = (b"", b"[", b"]")
 """What is left of a piece without a value: separators, or the brackets of an outermost list."""
@@ -175,7 +178,9 @@ def _first_value(text: bytes) -> Any:
 
 def _no_json(file: File, head: bytes) -> DataError:
     text = head.decode("utf-8", "replace")
-    fault = next(each for each in json_values.values(text) if isinstance(each, Fault))
+    fault = next((each for each in json_values.values(text) if isinstance(each, Fault)), None)
+    if fault is None:
+        return DataError(f"{file.name} holds no value; remove it, or leave it out with data.exclude.")
     before = text[: fault.offset]
     where = f"line {before.count(chr(10)) + 1}, column {len(before) - before.rfind(chr(10))}"
     what = "it looks like a web page" if text.lstrip()[:1] == "<" else fault.why.partition(": ")[2]
@@ -218,7 +223,25 @@ def _pieces(file: File, chunks: Iterator[bytes]) -> Iterator[bytes]:
     Raises:
         DataError: the content ends inside a value.
     """
-    structure, waiting = Structure(), bytearray()
+    structure = Structure()
+    rest = yield from _whole_pieces(file, structure, chunks)
+    for _ in range(RESUMPTIONS_AT_MOST):
+        # A quote too many or too few: all that follows seems to be part of this value, up to the end.
+        begin = _next_value(rest) if structure.depth or structure.in_text else 0
+        if not begin:
+            break
+        yield rest[:begin]
+        is_list = structure.in_list and structure.depth > 0
+        structure = Structure(depth=int(is_list), in_list=is_list)
+        rest = yield from _whole_pieces(file, structure, iter([rest[begin:]]))
+    if structure.depth or structure.in_text:
+        raise _CutOffError(rest)
+    yield rest
+
+
+def _whole_pieces(file: File, structure: Structure, chunks: Iterator[bytes]) -> Generator[bytes, None, bytes]:
+    """Yield the pieces that are complete, and return the rest."""
+    waiting = bytearray()
     for chunk in chunks:
         begin = 0
         for cut in structure.cuts(chunk):
@@ -227,9 +250,20 @@ def _pieces(file: File, chunks: Iterator[bytes]) -> Iterator[bytes]:
             begin = cut
         waiting += chunk[begin:]
         _check_size(file, waiting, False)
-    if structure.depth or structure.in_text:
-        raise _CutOffError(bytes(waiting))
-    yield bytes(waiting)
+    return bytes(waiting)
+
+
+def _next_value(rest: bytes) -> int:
+    """Where a line begins with a bracket, after a value that is broken before its last line; 0 if there is none."""
+    text = rest.decode("utf-8", "replace")
+    fault = next((each for each in json_values.values(text) if isinstance(each, Fault)), None)
+    if fault is None:
+        return 0
+    broken = len(text[: fault.offset].encode())
+    if b"\n" not in rest[broken:].strip(_SEPARATORS):  # cut off there
+        return 0
+    found = _LINE_OF_A_VALUE.search(rest, broken)
+    return found.start() + 1 if found else 0
 
 
 class _CutOffError(Exception):

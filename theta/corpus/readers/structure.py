@@ -27,7 +27,7 @@ class Structure:
     depth: int = 0
     """How many lists and objects are open."""
     in_list: bool = False
-    """Whether the outermost of them is a list."""
+    """Whether the outermost of them, or of those that were closed last, is a list."""
     in_text: bool = False
     """Whether a text is open."""
     backslashes: int = 0
@@ -47,7 +47,7 @@ class Structure:
         after = (closes & ~in_list) | ((codes == _COMMA) & (level == 1) & in_list)
         cuts = np.unique(np.concatenate((at[around], at[around] + 1, at[after] + 1)))
         if len(level):
-            self.depth, self.in_list = int(level[-1]), bool(in_list[-1]) and level[-1] > 0
+            self.depth, self.in_list = int(level[-1]), bool(in_list[-1])
         return list(map(int, cuts))
 
     def _in_list(self, codes: NDArray[np.uint8], opens: NDArray[np.bool_]) -> NDArray[np.bool_]:
@@ -75,7 +75,7 @@ class Structure:
         """Whether each quote follows an odd number of backslashes."""
         length, carried = len(content), self.backslashes
         found = np.flatnonzero(content == _BACKSLASH)
-        is_carried = (quotes == 0) & (carried % 2 == 1)
+        is_carried = np.asarray((quotes == 0) & (carried % 2 == 1))
         if not len(found):
             self.backslashes = 0 if length else carried
             return is_carried

@@ -27,7 +27,7 @@ class TextBlock:
         except UnicodeDecodeError as fault:
             line = self.content.count(b"\n", 0, fault.start) + 1
             why = f"not_utf8: line {line}: byte 0x{self.content[fault.start]:02x} is not UTF-8"
-            yield Named(self.file).broken(1, self.content[:1000].decode("utf-8", "replace"), why)
+            yield Named(self.file).broken(1, self.content.decode("utf-8", "replace"), why)
 
 
 def read(content: Content) -> Iterator[TextBlock]:
