@@ -1,5 +1,8 @@
 """fetch: model.base -> models/base/{weights,tokenizer}.json, which describe the base, and rehearsal.jsonl.
 
+data.path -> models/base/data.json, which describes the conversations: the files and their SHA-256, or the commit of a
+dataset of the hub.
+
 The conversations that a local base has for rehearsal are copied; rehearsal.jsonl is blank without them. Weights are
 never copied.
 """
@@ -13,8 +16,9 @@ from typing import Any
 import typer
 
 from theta.bases.descriptors import parameters, rehearsal, resolve
-from theta.bases.digests import recall, remember
-from theta.corpus.readers import find
+from theta.bases.digests import Digests, recall, remember
+from theta.corpus import sources
+from theta.corpus.settings import DataSettings
 from theta.errors import SettingsError
 from theta.files import digest, native, replacing_file, write_json
 from theta.machine.settings import MachineSettings
@@ -24,6 +28,9 @@ from theta.train.settings import check_options
 
 OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
 """Folders that the stages write; no base may be inside one."""
+
+WRITTEN_DATA = (Path("Datasets/prepared"), Path("Datasets/tokens"))
+"""Folders that the stages write from the data; data.path may hold none, and be in none."""
 
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 
@@ -40,20 +47,20 @@ def fetch(
     weights: Path = Path("models/base/weights.json"),
     tokenizer: Path = Path("models/base/tokenizer.json"),
     rehearsed: Path = Path("models/base/rehearsal.jsonl"),
+    data: Path = Path("models/base/data.json"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Find the base model, download it if necessary, and describe it in small files.
+    """Find the base model and the data, download them if necessary, and describe them in small files.
 
     Raises:
         SettingsError: a section of `params` is wrong. All sections are checked here because DVC removes the outs of a
             stage before it runs: a fault found by a later stage would cost the results of the last run.
-        DataError: data.path has no files of conversations.
+        DataError: data.path has no files of conversations, or a dataset cannot be fetched.
         BaseModelError: the base cannot be fetched or used.
     """
     sections = load_whole(params)
     model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
-    _check_data_path(sections.data.path)
-    find(native(sections.data.path), sections.data.include)
+    described = _describe_data(sections.data)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
         raise SettingsError(
@@ -67,6 +74,7 @@ def fetch(
     _check_in_full(base, vocabulary)
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
+    write_json(data, described)
     with replacing_file(rehearsed) as temporary:
         temporary.write_bytes(rehearsal(base) or b"\n")  # DVC warns about empty files
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
@@ -117,16 +125,40 @@ def _warn_of_small_disk(base: dict[str, Any]) -> None:
         )
 
 
-def _check_data_path(path: str) -> None:
+def _describe_data(settings: DataSettings) -> dict[str, Any]:
+    """Find the data, and download a dataset of the hub that is not cached."""
+    if not sources.is_hub(settings.path):
+        _check_local_path(settings.path)
+    digests, known = Digests("data_digests"), recall("data")
+    described = sources.describe(
+        settings.path,
+        settings.include,
+        settings.exclude,
+        digest=digests.of,
+        known=known if isinstance(known, dict) else None,
+    )
+    digests.save()
+    if described["kind"] == "hub":
+        remember("data", described)
+        others = f"; other splits: {', '.join(described['other_splits'])}" if described["other_splits"] else ""
+        typer.echo(f"Data {settings.path} at {described['revision'][:7]}: split {described['split']}{others}.")
+    return described
+
+
+def _check_local_path(path: str) -> None:
     if path.startswith("~"):
-        raise SettingsError(
-            f"data.path is '{path}'; DVC reads it too and does not expand '~': write {os.path.expanduser(path)}."  # noqa: PTH111
-        )
-    folder = Path(path).resolve()
-    if Path.cwd().resolve().is_relative_to(folder):
+        raise SettingsError(f"data.path is '{path}', and '~' is not expanded: write {os.path.expanduser(path)}.")  # noqa: PTH111
+    place = native(path).resolve()
+    if Path.cwd().resolve().is_relative_to(place):
         raise SettingsError(f"data.path is '{path}', which contains this project; give a folder of conversations.")
-    if any(folder.is_relative_to(system) for system in SYSTEM_FOLDERS):
+    if any(place.is_relative_to(system) for system in SYSTEM_FOLDERS):
         raise SettingsError(f"data.path is '{path}', a folder of the operating system; give a folder of conversations.")
+    for out in (*WRITTEN_DATA, *OUTS):
+        if out.resolve().is_relative_to(place) or place.is_relative_to(out.resolve()):
+            raise SettingsError(
+                f"data.path is '{path}', and the pipeline writes {out.as_posix()}: a cycle; give a folder of "
+                "conversations of its own, such as Datasets/mine."
+            )
 
 
 def _check_in_full(weights: dict[str, Any], tokenizer: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""prepare: data.path + models/base/rehearsal.jsonl -> Datasets/prepared, metrics/prepare.json.
+"""prepare: the data of models/base/data.json + models/base/rehearsal.jsonl -> Datasets/prepared, metrics/prepare.json.
 
 Datasets/prepared/{train,validation,test}.jsonl    the data
 Datasets/prepared/rehearsal.jsonl                  the base's own conversations
@@ -11,6 +11,7 @@ from pathlib import Path
 import typer
 
 from theta import files
+from theta.corpus import sources
 from theta.corpus.build import UnusableCorpusError, build, rehearsal
 from theta.corpus.report import summary
 from theta.corpus.settings import DataSettings
@@ -20,6 +21,7 @@ from theta.settings import load
 
 
 def prepare(
+    data: Path = Path("models/base/data.json"),
     base_rehearsal: Path = Path("models/base/rehearsal.jsonl"),
     prepared: Path = Path("Datasets/prepared"),
     metrics: Path = Path("metrics/prepare.json"),
@@ -27,11 +29,10 @@ def prepare(
 ) -> None:
     """Clean the raw conversations and divide them into train, validation and test."""
     settings = load(params, "data", DataSettings)
+    found = sources.locate(files.read_json(data, "kind", "files"), settings.include, settings.exclude)
     rejected = prepared / "rejected.jsonl"
     try:
-        corpus = build(
-            files.native(settings.path), settings.include, settings.validation_fraction, settings.test_fraction
-        )
+        corpus = build(settings.path, found, settings.validation_fraction, settings.test_fraction)
     except UnusableCorpusError as fault:
         _write_rejects(rejected, fault.rejects)
         see = f" The rejected items are in {rejected.as_posix()}." if fault.rejects else ""

@@ -2,15 +2,18 @@
 
 from pathlib import Path
 
-from theta.corpus import readers, shapes, splits
+from theta.corpus import shapes, splits
+from theta.corpus.readers.finding import find
+from theta.corpus.readers.reading import read
 
 
 def questions(path: Path) -> frozenset[str]:
     """Return the keys of all questions in a folder of conversations."""
     shaped = (
         shapes.read(item.value, item.source, item.domain)
-        for file in readers.find(path, [])
-        for item in readers.read(file)
+        for file in find(path).files
+        for block in read(file)
+        for item in block.items()
     )
     return frozenset(
         splits.key(message.content)

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ruamel.yaml import YAML
 
 from stages.prepare import prepare
 from theta import files
 from theta.conversation.messages import Conversation
+from theta.corpus import sources
 from theta.corpus.build import UnusableCorpusError, build
+from theta.corpus.readers.finding import find
 from theta.corpus.settings import DataSettings
 from theta.errors import DataError, SettingsError
 from theta.settings import load
@@ -25,7 +28,8 @@ def pairs(count: int, about: str = "thing") -> list[dict[str, str]]:
 
 
 def write_params(folder: Path, **values: Any) -> Path:
-    data = {"path": str(folder / "raw"), "include": [], "validation_fraction": 0.1, "test_fraction": 0.1, **values}
+    usual = YAML(typ="safe", pure=True).load(ROOT / "params.yaml")["data"]
+    data = {**usual, "path": str(folder / "raw"), "validation_fraction": 0.1, "test_fraction": 0.1, **values}
     files.write_json(folder / "params.yaml", {"data": data})  # JSON is YAML
     return folder / "params.yaml"
 
@@ -34,8 +38,17 @@ def run(folder: Path, out: str = "out", **values: Any) -> Path:
     base = folder / "base/rehearsal.jsonl"
     if not base.exists():
         files.write_text(base, "")
-    prepare(base, folder / out / "prepared", folder / out / "metrics.json", write_params(folder, **values))
+    params = write_params(folder, **values)
+    described = describe(folder, params)
+    prepare(described, base, folder / out / "prepared", folder / out / "metrics.json", params)
     return folder / out
+
+
+def describe(folder: Path, params: Path) -> Path:
+    data = load(params, "data", DataSettings)
+    described = sources.describe(data.path, data.include, data.exclude, digest=files.sha256, known=None)
+    files.write_json(folder / "base/data.json", described)
+    return folder / "base/data.json"
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -153,7 +166,8 @@ def test_without_rehearsal_its_file_holds_a_blank_line(raw: Path) -> None:
 
 def test_a_missing_file_of_rehearsal_names_the_stage_that_writes_it(raw: Path) -> None:
     with pytest.raises(DataError, match=r"none\.jsonl does not exist; run `dvc repro fetch` to create it"):
-        prepare(raw / "none.jsonl", raw / "out", raw / "metrics.json", write_params(raw))
+        params = write_params(raw)
+        prepare(describe(raw, params), raw / "none.jsonl", raw / "out", raw / "metrics.json", params)
 
 
 def test_include_chooses_files(raw: Path) -> None:
@@ -197,7 +211,7 @@ def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_p
 def test_files_without_items_are_an_error(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/none.json", [])
     with pytest.raises(UnusableCorpusError, match="its files contain no conversations; add some"):
-        build(tmp_path / "raw", [], 0.1, 0.1)
+        build("raw", find(tmp_path / "raw"), 0.1, 0.1)
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,14 @@ import pytest
 
 from theta.corpus import splits
 from theta.corpus.build import Corpus, build
+from theta.corpus.readers.finding import find
 
 FOLDER = Path(__file__).parents[2] / "Datasets/conversations"
 
 
 @pytest.fixture(scope="module")
 def corpus() -> Corpus:
-    return build(FOLDER, [], 0.1, 0.1)
+    return build(str(FOLDER), find(FOLDER), 0.1, 0.1)
 
 
 def test_nothing_is_rejected_or_cut(corpus: Corpus) -> None:

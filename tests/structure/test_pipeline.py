@@ -26,6 +26,7 @@ SKIPPED = [stage for stage, entry in PIPELINE.items() if not entry.get("always_c
 """The stages that DVC skips if nothing changed; the others need not list their code."""
 UNTRACKED = {"machine"}
 """Sections of params.yaml that no stage tracks, so that nothing runs again on another machine."""
+DATA = "models/base/data.json"
 PACKAGE_DATA = {"tokenize": {"theta/tokens/gpt2/vocab.json", "theta/tokens/gpt2/merges.txt"}}
 """Files of the package that a stage reads without importing them."""
 
@@ -104,7 +105,10 @@ def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
 
 @pytest.fixture(scope="module")
 def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A project with the real dvc.yaml, whose commands write params.yaml into their outs, after one run."""
+    """A project with the real dvc.yaml, whose commands copy files into their outs, after one run.
+
+    The stages write params.yaml; fetch describes the data by a copy of it, and a base that stays the same.
+    """
     folder = tmp_path_factory.mktemp("project")
     for name in ("theta", "stages"):
         shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
@@ -115,8 +119,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pipeline = read(ROOT / "dvc.yaml")
     every_dep = [dep for entry in pipeline["stages"].values() for dep in entry.get("deps", [])]
     for stage, entry in pipeline["stages"].items():
-        written = "params.yaml" if stage in SKIPPED else "dvc.yaml"  # the base stays the same
-        entry["cmd"] = [f"mkdir -p {Path(out).parent} && cp {written} {out}" for out in filled(outs(entry), every_dep)]
+        usual = "params.yaml" if stage in SKIPPED else "dvc.yaml"
+        entry["cmd"] = [
+            f"mkdir -p {Path(out).parent} && cp {data / 'a.json' if out == DATA else usual} {out}"
+            for out in filled(outs(entry), every_dep)
+        ]
     YAML().dump(pipeline, folder / "dvc.yaml")
     dvc(folder, "init", "--no-scm", "--quiet")
     assert ran(folder) == list(PIPELINE)

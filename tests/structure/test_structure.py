@@ -68,7 +68,7 @@ def test_theta_never_imports_stages_and_stages_never_import_each_other() -> None
 
 
 def test_package_files_contain_no_code() -> None:
-    for file in [*(ROOT / "theta").glob("*/__init__.py"), ROOT / "stages" / "__init__.py"]:
+    for file in [*(ROOT / "theta").rglob("*/__init__.py"), ROOT / "stages" / "__init__.py"]:
         body = ast.parse(file.read_text()).body
         assert len(body) == 1, f"{file} must hold a docstring only: its imports would cost every stage"
         assert isinstance(body[0], ast.Expr)

@@ -40,8 +40,10 @@ class Digests:
     Large files of the hub are not cached here: huggingface_hub's own cache names each by its SHA-256.
     """
 
-    def __init__(self) -> None:
-        known = recall("digests")
+    def __init__(self, name: str = "digests") -> None:
+        """Use the digests that were stored under this name."""
+        self._name = name
+        known = recall(name)
         self._known: dict[str, Any] = known if isinstance(known, dict) else {}
         self._used: dict[str, list[Any]] = {}
 
@@ -63,4 +65,4 @@ class Digests:
     def save(self) -> None:
         """Store the digests that this object returned, and delete all others."""
         if self._used != self._known:
-            remember("digests", self._used)
+            remember(self._name, self._used)

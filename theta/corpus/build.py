@@ -7,7 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from theta.conversation.messages import Conversation
-from theta.corpus import duplicates, readers, shapes, splits
+from theta.corpus import duplicates, shapes, splits
+from theta.corpus.items import Item
+from theta.corpus.readers.finding import File, Found
+from theta.corpus.readers.reading import read
 from theta.corpus.report import DUPLICATE, report
 from theta.corpus.shapes import Reject
 from theta.errors import DataError
@@ -40,14 +43,14 @@ class _Gathered:
     unanswered_questions_cut: int = 0
 
 
-def build(path: Path, include: Sequence[str], validation_fraction: float, test_fraction: float) -> Corpus:
-    """Read, clean and divide the conversations at `path`.
+def build(path: str, found: Found, validation_fraction: float, test_fraction: float) -> Corpus:
+    """Read, clean and divide the conversations of the files that were found at `path`.
 
     Raises:
-        DataError: there is no file of conversations, or a file cannot be read.
+        DataError: a file cannot be read.
         UnusableCorpusError: no conversation was kept, or too few for three splits.
     """
-    files = readers.find(path, include)
+    files = found.files
     gathered = _gather(files)
     rejects = gathered.rejects
     if not gathered.kept:
@@ -76,13 +79,13 @@ def rehearsal(path: Path, corpus: Corpus) -> list[Conversation]:
     if not path.read_bytes().strip():
         return []
     openings = {splits.key(each.opening) for conversations in corpus.splits.values() for each in conversations}
-    return [each for each in _gather([path]).kept if splits.key(each.opening) not in openings]
+    return [each for each in _gather([File.at(path)]).kept if splits.key(each.opening) not in openings]
 
 
-def _gather(files: Sequence[Path]) -> _Gathered:
+def _gather(files: Sequence[File]) -> _Gathered:
     """Read the items of all files, and keep or reject each."""
     gathered, seen = _Gathered([], []), duplicates.Seen()
-    for item in (item for file in files for item in readers.read(file)):
+    for item in (item for file in files for block in read(file) for item in block.items()):
         shaped = _shape(item)
         if isinstance(shaped, Reject):
             gathered.rejects.append(shaped)
@@ -94,13 +97,14 @@ def _gather(files: Sequence[Path]) -> _Gathered:
     return gathered
 
 
-def _shape(item: readers.Item) -> shapes.Shaped | Reject:
+def _shape(item: Item) -> shapes.Shaped | Reject:
     if item.broken:
-        return Reject(item.source, "broken_line", "not a JSON object", item.value)
+        reason, _, detail = item.broken.partition(": ")
+        return Reject(item.source, reason, detail, item.value)
     return shapes.read(item.value, item.source, item.domain)
 
 
-def _nothing_kept(path: Path, rejects: Sequence[Reject]) -> str:
+def _nothing_kept(path: str, rejects: Sequence[Reject]) -> str:
     if not rejects:
         return f"{path}: its files contain no conversations; add some."
     reason, count = Counter(reject.reason for reject in rejects).most_common(1)[0]

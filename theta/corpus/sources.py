@@ -1,0 +1,110 @@
+"""What data.path names, as a small descriptor of its content: models/base/data.json, which prepare depends on.
+
+    describe(path, ...) -> {"kind": "local", "path", "files": [{"name", "bytes", "sha256"}, ...], "passed_over"}
+                           {"kind": "hub", "path", "name", "revision", "config", "split", "files": [name, ...], ...}
+
+DVC itself cannot depend on data.path, because it refuses hf://datasets/.... So fetch, which always runs, writes the
+descriptor, and prepare runs again if it changed. It holds no machine's paths: `locate` finds the files.
+
+A local path is looked up in the current folder and then in $DVC_ROOT: `dvc exp run --temp` and `--queue` work in a copy
+of the project without the files that git ignores.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from theta.corpus.readers import hub
+from theta.corpus.readers.finding import Found, find, shown
+from theta.errors import DataError
+from theta.files import native
+
+Descriptor = dict[str, Any]
+
+
+def is_hub(path: str) -> bool:
+    """Whether data.path names a dataset of the hub."""
+    return path.startswith("hf://")
+
+
+def describe(
+    path: str,
+    include: Sequence[str],
+    exclude: Sequence[str],
+    *,
+    digest: Callable[[Path], str],
+    known: Descriptor | None,
+) -> Descriptor:
+    """Return the descriptor of the data, after downloading a dataset of the hub that is not cached.
+
+    Args:
+        path: data.path.
+        include: data.include.
+        exclude: data.exclude.
+        digest: returns the SHA-256 of a file.
+        known: the descriptor of an earlier call, with which a dataset of the hub needs no network.
+
+    Raises:
+        DataError: there is no data, or it cannot be fetched or read.
+    """
+    if is_hub(path):
+        return hub.resolve(path, known)
+    found = _local(path, include, exclude)
+    return {
+        "kind": "local",
+        "path": path,
+        "files": [{"name": each.name, "bytes": _size(each.path), "sha256": digest(each.path)} for each in found.files],
+        "passed_over": [list(each) for each in found.passed_over],
+    }
+
+
+def locate(descriptor: Mapping[str, Any], include: Sequence[str], exclude: Sequence[str]) -> Found:
+    """Return the files that a descriptor describes, and those that were passed over.
+
+    Raises:
+        DataError: they are not on this machine, or are not those that were described.
+    """
+    if descriptor["kind"] == "hub":
+        return hub.locate(descriptor)
+    found = _local(descriptor["path"], include, exclude)
+    now = [(each.name, _size(each.path)) for each in found.files]
+    if now != [(each["name"], each["bytes"]) for each in descriptor["files"]]:
+        raise DataError(f"The files of {descriptor['path']} changed after fetch described them; run `dvc repro` again.")
+    return found
+
+
+def _local(path: str, include: Sequence[str], exclude: Sequence[str]) -> Found:
+    place = native(path)
+    roots = [Path(), Path(os.environ.get("DVC_ROOT") or ".")]
+    root = next((each for each in roots if os.path.lexists(each / place)), None)
+    if root is None and (record := _dvc_record(place)):
+        root = _checked_out(place, record)
+    return find(place, include, exclude, root=root or Path())
+
+
+def _dvc_record(path: Path) -> Path | None:
+    """The .dvc file that tracks a path, or a folder that holds it; None if there is none."""
+    records = (each.with_name(f"{each.name}.dvc") for each in (path, *path.parents) if each.name)
+    return next((each for each in records if each.is_file()), None)
+
+
+def _checked_out(path: Path, record: Path) -> Path:
+    """Let DVC restore a path from its cache."""
+    command = [sys.executable, "-m", "dvc", "checkout", "--quiet", str(path)]
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
+    if not os.path.lexists(path):
+        why = (done.stderr.strip().splitlines() or ["it is not in DVC's cache"])[-1]
+        raise DataError(
+            f"{shown(path)} is not here, and DVC cannot restore it ({why}); run `dvc pull {shown(record)}`."
+        )
+    return Path()
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except OSError:
+        return 0
