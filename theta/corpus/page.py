@@ -1,6 +1,6 @@
 """Datasets/prepared/report.md: what became of the data, for a person to read in a minute."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from theta.corpus.report import Facts, FileFacts, distribution, summary, warnings
@@ -8,13 +8,6 @@ from theta.markdown import plain, table
 
 FILES_SHOWN = 200
 NAMES_SHOWN = 50
-
-MEANINGS = {
-    "kept": "kept, and divided into the splits",
-    "duplicate": "the same as an earlier conversation but for white space and case",
-    "rejected": "dropped; each is in `rejected.jsonl` with its reason",
-    "mended": "kept after a repair, such as a joined message",
-}
 
 
 def page(facts: Facts) -> str:
@@ -37,7 +30,7 @@ def _files(facts: Facts) -> Iterator[str]:
     # Those with something to see first; the order of the files otherwise.
     shown = sorted(facts.files, key=lambda file: not (file.fault or file.rejected or not file.kept))[:FILES_SHOWN]
     yield table(
-        ("file", "read as", "items", "kept", "duplicates", "rejected", "mended", "fault"), [_file(f) for f in shown]
+        ("file", "holds", "items", "kept", "duplicates", "rejected", "mended", "fault"), [_file(f) for f in shown]
     )
     if len(facts.files) > FILES_SHOWN:
         yield f"{len(facts.files) - FILES_SHOWN:,} more files had no rejects."
@@ -48,14 +41,22 @@ def _files(facts: Facts) -> Iterator[str]:
 
 def _file(file: FileFacts) -> tuple[Any, ...]:
     shapes = ", ".join(name for name, _ in file.shapes.most_common(3))
-    kind = f"{file.kind}: {shapes}" if shapes else file.kind
-    return (file.name, kind, file.items, file.kept, file.duplicates, file.rejected, file.mended, file.fault or "-")
+    return (
+        file.name,
+        shapes or "-",
+        file.items,
+        file.kept,
+        file.duplicates,
+        file.rejected,
+        file.mended,
+        file.fault or "-",
+    )
 
 
 def _reasons(facts: Facts) -> Iterator[str]:
     if facts.reasons:
         yield "## Rejected"
-        rows = [(name, count, facts.reject_examples.get(name, "-")) for name, count in facts.reasons.most_common()]
+        rows = [(name, count, facts.examples.get(name, "-")) for name, count in facts.reasons.most_common()]
         yield table(("reason", "items", "first"), rows)
     yield from _noted(facts, "mended", "Mended", "what")
     yield from _noted(facts, "unused_key", "Keys whose text is not used", "key")
@@ -74,15 +75,23 @@ def _content(facts: Facts) -> Iterator[str]:
 
 def _splits(facts: Facts) -> Iterator[str]:
     yield "## Splits"
-    total = max(facts.kept, 1)
-    yield table(
-        ("split", "conversations", "share"),
-        [(name, count, f"{count / total:.1%}") for name, count in facts.conversations.items()],
+    total = max(sum(facts.conversations.values()), 1)
+    columns = ("split", "conversations", "share", "questions in train", "replies in train", "near twins in train")
+    rows = []
+    for name, count in facts.conversations.items():
+        leaked = facts.leaks.get(name, {}).values() or ["-"] * 3
+        rows.append((name, count, f"{count / total:.1%}", *leaked))
+    yield table(columns, rows)
+    yield (
+        f"They consist of {facts.groups:,} groups, the largest of {facts.largest_group:,} conversations. A group holds "
+        "what shares a question, a reply or nearly a question."
     )
-    for name, value in facts.division.items():
-        rows = list(value.items()) if isinstance(value, Mapping) else [(name, value)]
-        if rows:
-            yield table((name.replace("_", " "), "value"), rows)
+    if facts.repeated.conflict_examples:
+        yield "## Questions with different answers"
+        yield table(("question", "one answer", "another"), facts.repeated.conflict_examples)
+    if facts.repeated.filler_examples:
+        yield "## Replies of many conversations"
+        yield table(("reply", "first", "conversations"), facts.repeated.filler_examples)
 
 
 def _noted(facts: Facts, kind: str, title: str, column: str) -> Iterator[str]:

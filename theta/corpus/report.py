@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from theta.conversation.messages import OTHER_DOMAINS, domains_shown
+from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
 
 NAMES_IN_METRICS = 20
+SHOWN_CHARACTERS = 60
 
 DUPLICATE = "duplicate"
 """The reason of a reject that repeats an earlier conversation; such rejects are counted separately."""
@@ -26,8 +28,6 @@ class FileFacts:
     """What one file came to."""
 
     name: str
-    kind: str = ""
-    """What it was read as, such as "JSON Lines"."""
     fault: str = ""
     """Why it could not be read, or not to its end; empty if it could."""
     items: int = 0
@@ -36,7 +36,31 @@ class FileFacts:
     duplicates: int = 0
     mended: int = 0
     shapes: Counter[str] = field(default_factory=Counter)
-    reasons: Counter[str] = field(default_factory=Counter)
+    """How many items it holds of each shape."""
+
+    def add(self, made: Gathered) -> None:
+        """Count what a block of the file came to."""
+        self.items += made.items
+        self.rejected += made.reasons.total()
+        self.mended += sum(count for _, count, _ in made.notes.of("mended"))
+        self.shapes.update({name: count for name, count, _ in made.notes.of("shape")})
+
+
+@dataclass(frozen=True)
+class RepeatedContent:
+    """Content that several conversations share, with examples.
+
+    Attributes:
+        conflicts: number of questions with several answers.
+        conflict_examples: a question and where two of its answers are.
+        fillers: number of replies that many conversations have.
+        filler_examples: the reply, where it is first, and how many conversations have it.
+    """
+
+    conflicts: int
+    conflict_examples: Sequence[tuple[str, str, str]]
+    fillers: int
+    filler_examples: Sequence[tuple[str, str, int]]
 
 
 @dataclass(frozen=True)
@@ -47,36 +71,46 @@ class Facts:
         files: the files that were read, in order.
         passed_over: names of files that were not read, with the reason.
         notes: what was noted while the items were read.
-        reasons: rejects by reason, duplicates apart.
-        reject_examples: the source and detail of the first reject of each reason.
-        duplicates: conversations that repeat an earlier one.
-        conversations: kept conversations by split.
+        reasons: rejects by reason, duplicates apart; `examples` describes the first of each.
+        duplicates: conversations that repeat another.
+        over_cap: conversations that data.caps leaves out.
+        conversations: conversations by split, as they are written: data.weights may repeat some.
+        rehearsal: conversations of the base.
         domains: kept conversations by domain.
         messages, texts, chats: of the kept conversations; a chat has several replies.
         reply_words: number of replies by length in words.
-        division: what the split found: groups, conflicts, repeated replies and leaks.
-        lines: sentences of the split that the user should read.
+        groups, largest_group: what the splits consist of.
+        loosened: what does not tie conversations, because it ties too many; empty as a rule.
+        leaks: by held-out split, how many conversations have content that train has too.
+        repeated: conflicts and fillers.
+        unknown_patterns: patterns of data.caps and data.weights that mean nothing.
     """
 
     files: Sequence[FileFacts]
     passed_over: Sequence[tuple[str, str]]
     notes: Notes
     reasons: Counter[str]
-    reject_examples: Mapping[str, str]
+    examples: Mapping[str, str]
     duplicates: int
+    over_cap: int
     conversations: Mapping[str, int]
+    rehearsal: int
     domains: Counter[str]
     messages: int
     texts: int
     chats: int
     reply_words: np.ndarray
-    division: Mapping[str, Any]
-    lines: Sequence[str]
+    groups: int
+    largest_group: int
+    loosened: str
+    leaks: Mapping[str, Mapping[str, int]]
+    repeated: RepeatedContent
+    unknown_patterns: Sequence[str] = ()
 
     @property
     def kept(self) -> int:
         """Number of kept conversations."""
-        return sum(self.conversations.values())
+        return self.domains.total()
 
     @property
     def unreadable(self) -> list[FileFacts]:
@@ -93,6 +127,7 @@ def figures(facts: Facts) -> dict[str, Any]:
         "items": sum(file.items for file in facts.files),
         "kept": facts.kept,
         "duplicates": facts.duplicates,
+        "over_cap": facts.over_cap,
         "rejected": facts.reasons.total(),
         "rejected_by_reason": dict(sorted(facts.reasons.items())),
         "mended": _counts(facts.notes, "mended"),
@@ -100,20 +135,26 @@ def figures(facts: Facts) -> dict[str, Any]:
         "unfilled_templates": _counts(facts.notes, "template"),
         "personal_data": _counts(facts.notes, "personal"),
         "redacted": _counts(facts.notes, "redacted"),
+        "conflicting_answers": facts.repeated.conflicts,
+        "replies_to_many_questions": facts.repeated.fillers,
         "conversations": dict(facts.conversations),
+        "rehearsal_conversations": facts.rehearsal,
+        "groups": facts.groups,
+        "largest_group": facts.largest_group,
+        "held_out_content": {name: dict(counts) for name, counts in facts.leaks.items()},
         "domains": _domains(facts.domains),
         "messages": facts.messages,
         "texts": facts.texts,
         "multi_turn_conversations": facts.chats,
         "reply_words": distribution(facts.reply_words),
-        **facts.division,
     }
 
 
 def summary(facts: Facts) -> str:
     """Return what was kept and dropped in one line."""
     splits = " / ".join(f"{count} {name}" for name, count in facts.conversations.items())
-    line = f"kept {facts.kept} of {facts.kept + facts.duplicates + facts.reasons.total()} conversations: {splits}"
+    read = facts.kept + facts.duplicates + facts.over_cap + facts.reasons.total()
+    line = f"kept {facts.kept} of {read} conversations: {splits}"
     dropped = {**dict(sorted(facts.reasons.items())), DUPLICATE: facts.duplicates}
     parts = [(_counted(dropped), "rejected"), (_counted(_counts(facts.notes, "mended")), "mended")]
     return "; ".join([line, *(f"{what}: {counted}" for counted, what in parts if counted)])
@@ -140,7 +181,34 @@ def warnings(facts: Facts) -> Iterator[str]:
     if personal:
         held = ", ".join(f"{kind} in {count}" for kind, count, _ in personal)
         yield f"conversations hold {held} (first {personal[0][2]}); data.redact replaces them"
-    yield from facts.lines
+    yield from _about_repeats(facts)
+    yield from _about_splits(facts)
+
+
+def _about_repeats(facts: Facts) -> Iterator[str]:
+    for question, one, other in facts.repeated.conflict_examples[:1]:
+        count = _number(facts.repeated.conflicts, "question")
+        yield f"{count} with different answers, such as '{_short(question)}' ({one} and {other})"
+    for reply, source, having in facts.repeated.filler_examples[:1]:
+        yield f"{having} conversations have the reply '{_short(reply)}' (first {source})"
+
+
+def _about_splits(facts: Facts) -> Iterator[str]:
+    if facts.unknown_patterns:
+        yield f"data.caps and data.weights: no file and no domain is meant by {', '.join(facts.unknown_patterns)}"
+    if facts.loosened:
+        yield f"to fill the held-out splits, conversations are not kept on one side for {facts.loosened}"
+    for name, counts in facts.leaks.items():
+        held = ", ".join(
+            f"{count} {what.removesuffix('_in_train').replace('_', ' ')}" for what, count in counts.items() if count
+        )
+        if held:
+            yield f"{name} has content that train has too: {held}"
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= SHOWN_CHARACTERS else words[: SHOWN_CHARACTERS - 1] + "…"
 
 
 def distribution(counts: np.ndarray) -> dict[str, float]:
