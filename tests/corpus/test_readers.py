@@ -388,7 +388,7 @@ def test_large_files_come_in_blocks_that_join_without_a_gap(tmp_path: Path, layo
         {"question": "".join(random_.choices(alphabet, k=random_.randrange(2000))), "answer": f"{n}"}
         for n in range(6000)
     ]
-    texts = {
+    texts: dict[str, Callable[[], str | bytes]] = {
         "lines": lambda: "\n".join(map(json.dumps, rows)),
         "list": lambda: json.dumps(rows, ensure_ascii=False),
         "pretty": lambda: json.dumps(rows, indent=2),
