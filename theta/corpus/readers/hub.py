@@ -169,7 +169,8 @@ def _reason(fault: Exception, path: str, reference: Reference) -> str:
          "tags or branches"),
         (errors.OfflineModeIsEnabled, f"is not complete in the cache {cache}, and HF_HUB_OFFLINE is set; unset it to "
          f"download from {hub}"),
-        (DataFilesNotFoundError | EmptyDatasetError, "holds no files that `datasets` can read; download it, and name its folder"),
+        (DataFilesNotFoundError | EmptyDatasetError, "holds no files that `datasets` can read; download it, and name "
+         "its folder"),
         (ValueError, f"cannot be used ({reason(fault)})"),
     ]  # fmt: skip
     text = next((text for kind, text in reasons if isinstance(fault, kind)), "")
