@@ -82,6 +82,8 @@ def until_the_fault(path: Path) -> tuple[list[Any], str]:
         (f"{json.dumps([PAIR], indent=1)}\n{json.dumps([OTHER], indent=1)}", ["1", "2"]),
         (f"{json.dumps([PAIR, OTHER])}\n\n[]\n", ["1.1", "1.2"]),
         (f"{json.dumps([PAIR, OTHER])}\n{{}}\n", ["1.1", "1.2", "2"]),
+        (f"{json.dumps(PAIR)}\n{json.dumps(OTHER, indent=1)}\n{{}}\n", ["1", "2", "6"]),
+        (f"{json.dumps(PAIR)}\n{json.dumps([OTHER], indent=1)}\n", ["1", "2"]),
     ],
 )
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.ndjson", "x.txt"])
@@ -163,6 +165,12 @@ def test_tables_of_arrow_are_told_by_their_content(
     path = write(tmp_path / name, write_table(TABLE))
     assert values(path) == [{"question": "What?", "answer": "That."}, {"question": "Why?", "answer": None}]
     assert numbers(path) == ["1", "2"]
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 8, 9])
+def test_a_stream_of_arrow_that_is_cut_off_is_an_error(tmp_path: Path, missing_bytes: int) -> None:
+    _, message = until_the_fault(write(tmp_path / "x.arrow", as_stream(TABLE)[:-missing_bytes]))
+    assert "is damaged, or no arrow stream file" in message
 
 
 def test_values_of_arrow_are_as_in_json(tmp_path: Path) -> None:

@@ -93,6 +93,26 @@ def test_data_that_dvc_tracks_is_restored_or_the_command_is_named(project: Path)
         describe("mine")
 
 
+@pytest.mark.slow
+def test_a_file_of_a_folder_that_dvc_tracks_is_restored(project: Path) -> None:
+    for arguments in (["init", "--no-scm", "-q"], ["add", "-q", "mine/a.json"]):
+        subprocess.run([sys.executable, "-m", "dvc", *arguments], check=True, capture_output=True)
+    described = describe("mine")
+    files.remove(Path("mine/a.json"))
+    assert describe("mine") == described
+    files.remove(Path("mine/a.json"))
+    files.remove(Path(".dvc/cache"))
+    assert ["a.json", "tracked by DVC, but not here; run `dvc pull`"] in describe("mine")["passed_over"]
+
+
+def test_a_file_that_cannot_be_read_has_no_digest(project: Path) -> None:
+    def digest(path: Path) -> str:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    described = sources.describe("mine", [], [], digest=digest, known=None)
+    assert [each["sha256"] for each in described["files"]] == [None, None]
+
+
 @pytest.mark.parametrize(
     ("path", "expected"),
     [
