@@ -353,6 +353,7 @@ def test_a_quote_too_many_or_too_few_costs_one_entry(
         ("x.csv", "a,b\n", "has a line with the names of columns and no rows below it"),
         ("x.csv", "a,A\n1,2\n", "the column 'a' stands twice"),
         ("x.csv", 'a,b\nc,d\n"e,f\ng,h\n', "line 3: a quote is opened and not closed"),
+        ("x.csv", '"a,b\nc",d\n', "line 1: the name of a column has a line end in it"),
         ("x.parquet", "words", "does not begin as a .parquet file does"),
         ("x.parquet", "PAR1words", "is damaged, or no parquet file"),
         ("x.json", "ARROW1\x00\x00words", "is damaged, or no arrow file"),

@@ -71,8 +71,8 @@ class Found:
     files: list[File]
     """In the order of the bytes of their names."""
     passed_over: list[PassedOver]
-    """In the same order. Hidden files and DVC's own records (.dvc) are not listed; what a record tracks is, if it is not
-    there."""
+    """In the same order. Hidden files and DVC's own records (.dvc) are not listed, but what such a record tracks is, if
+    it is not there."""
 
 
 def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *, root: Path = Path()) -> Found:
