@@ -98,6 +98,9 @@ class Evidence:
             kept, has_longer = owners[rank][begins].astype(np.int64)[run], (is_prefix[rank][begins] == 1)[run]
             repeats = (is_prefix == 0) & (kept != owners) & (has_longer | (owners > kept))
             of[owners[repeats]] = kept[repeats]
+        # Of a chain of ever longer chats, each repeats the longest.
+        while (further := (of >= 0) & (of[of] >= 0)).any():
+            of[further] = of[of[further]]
         return of
 
     def ties(self, members: np.ndarray) -> Ties:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from theta.conversation.messages import Conversation
-from theta.corpus.keys import key, point
+from theta.corpus.keys import key, point, question_key
 
 GRAM = 4
 SIGNATURE_SIZE = 60
@@ -129,7 +129,7 @@ class _Rows:
             normal = key(message.content)
             comparable = _code(message.content) or normal
             if message.role == "user":
-                self.questions.append(_hash(normal))
+                self.questions.append(_hash(question_key(message.content)))
                 self.question_owners.append(owner)
                 self.twin_texts.append(normal)
                 self.twin_owners.append(owner)

@@ -6,11 +6,17 @@ sorted.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+_ENUMERATION = re.compile(r"(?:\(?\d{1,3}[.):]|q(?:uestion)?(?: ?\d{1,3})?[.:])\s+")
+_IS = re.compile(r"\b(what|who|where|when|how|that|there|here)'?s\b")
+_WORD = re.compile(r"[\w+#]+")
+_ARTICLES = frozenset(("a", "an", "the"))
 
 PARTITIONS = 16
 _SHIFT = np.uint64(60)
@@ -30,6 +36,17 @@ def key(text: str) -> str:
     return words[start:end] or words
 
 
+def question_key(question: str) -> str:
+    """Return a key that equal questions in slightly other words share.
+
+    "What's DNS?", "1. what is the DNS" and "Q: What is DNS 🙂" have one key: numbers in front, articles and symbols are
+    left out, and contractions of "is" are written out.
+    """
+    words = _ENUMERATION.sub("", key(question)).replace("’", "'")
+    parts = [part for part in _WORD.findall(_IS.sub(r"\1 is", words)) if part not in _ARTICLES]
+    return " ".join(parts) or words
+
+
 def point(text: str) -> float:
     """Return a point in [0, 1) that depends on the text alone."""
     # A float holds 48 bits exactly, so the quotient never rounds up to 1.
@@ -37,7 +54,8 @@ def point(text: str) -> float:
 
 
 def _is_outer(character: str) -> bool:
-    return character == " " or unicodedata.category(character).startswith("P")
+    # C# is not C.
+    return character == " " or (character != "#" and unicodedata.category(character).startswith("P"))
 
 
 _ASCII_OUTER = "".join(filter(_is_outer, map(chr, range(128))))
