@@ -17,9 +17,9 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     """
     found: list[tuple[Message, ...]] = []
     faults: list[str] = []
-    for system, rest in _segments(turns, place):
-        exchanges = _exchanges(rest, faults, place)
-        for run in exchanges:
+    mended: list[str] = []
+    for system, rest in _segments(turns, mended):
+        for run in _exchanges(rest, faults, mended):
             found.append((*system, *(Message(turn.role, turn.content, turn.learned) for turn in run)))  # type: ignore[arg-type]
     learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
     if found and not learned:
@@ -27,8 +27,8 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     if not learned:
         reason, _, detail = (faults or [_nothing(turns)])[0].partition(": ")
         raise UnusableError(reason, detail)
-    for fault in faults:
-        place.note("mended", f"exchange left out ({fault.partition(':')[0]})")
+    for name in [*mended, *(f"exchange left out ({fault.partition(':')[0]})" for fault in faults)]:
+        place.note("mended", name)
     yield from learned
 
 
@@ -42,7 +42,7 @@ def _nothing(turns: Sequence[Turn]) -> str:
     return "no_reply_after_a_question"
 
 
-def _segments(turns: Sequence[Turn], place: Place) -> Iterator[tuple[list[Message], list[Turn]]]:
+def _segments(turns: Sequence[Turn], mended: list[str]) -> Iterator[tuple[list[Message], list[Turn]]]:
     """The parts that a system message opens, each with it."""
     system: list[str] = []
     rest: list[Turn] = []
@@ -53,11 +53,11 @@ def _segments(turns: Sequence[Turn], place: Place) -> Iterator[tuple[list[Messag
             rest.append(turn._replace(role="unknown"))
         elif turn.content:
             if any(each.role == "assistant" for each in rest):
-                place.note("mended", "later system message opens a conversation")
+                mended.append("later system message opens a conversation")
                 yield _system(system), rest
                 system, rest = [], []
             elif system:
-                place.note("mended", "system messages joined")
+                mended.append("system messages joined")
             if turn.content not in system:
                 system.append(turn.content)
     yield _system(system), rest
@@ -67,11 +67,11 @@ def _system(texts: Sequence[str]) -> list[Message]:
     return [Message("system", "\n\n".join(texts))] if texts else []
 
 
-def _exchanges(turns: Sequence[Turn], faults: list[str], place: Place) -> list[list[Turn]]:
+def _exchanges(turns: Sequence[Turn], faults: list[str], mended: list[str]) -> list[list[Turn]]:
     """The runs of exchanges that can be learned; `faults` gets the reasons why others cannot."""
     start = next((at for at, turn in enumerate(turns) if turn.role == "user"), len(turns))
     if start and any(turn.role == "user" for turn in turns):
-        place.note("mended", "opening reply left out")
+        mended.append("opening reply left out")
         faults.extend(turn.fault for turn in turns[:start] if turn.fault)
     elif start == len(turns):
         faults.extend(turn.fault for turn in turns if turn.fault)
@@ -79,13 +79,13 @@ def _exchanges(turns: Sequence[Turn], faults: list[str], place: Place) -> list[l
     parts = _parted(turns[start:])
     for at, part in enumerate(parts):
         fault = next((turn.fault for turn in part if turn.fault), "")
-        user, reply = _joined(part, "user", place), _joined(part, "assistant", place)
+        user, reply = _joined(part, "user", mended), _joined(part, "assistant", mended)
         if not fault and user is not None and user.content and reply is not None and reply.content:
             runs[-1] += [user, reply]
             continue
         if not fault and reply is None and at == len(parts) - 1:
             if any(runs):
-                place.note("mended", "unanswered question left out")
+                mended.append("unanswered question left out")
             continue
         faults.append(fault or ("empty_question" if user is None or not user.content else "empty_reply"))
         runs.append([])
@@ -104,13 +104,13 @@ def _parted(turns: Sequence[Turn]) -> list[list[Turn]]:
     return parts
 
 
-def _joined(part: Sequence[Turn], role: str, place: Place) -> Turn | None:
+def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
     """The messages of one side as one; None if there are none."""
     turns = [turn for turn in part if turn.role == role]
     filled = [turn for turn in turns if turn.content]
     if len(filled) < 2:
         return (filled or turns or [None])[0]
-    place.note("mended", "messages of one side joined")
+    mended.append("messages of one side joined")
     return filled[0]._replace(
         content="\n".join(turn.content for turn in filled), learned=all(turn.learned for turn in filled)
     )

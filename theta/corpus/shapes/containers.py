@@ -9,10 +9,14 @@ from theta.corpus.shapes.fields import (
 
 _WITH_CONTEXT = ("qas", "qapairs", "qapair", "questions", "instances", "paragraphs", "pairs", "faqs", "faq", "exchanges")
 """Lists whose entries are about what stands beside the list."""
-_INHERITED = frozenset((*CONTEXTS, *SYSTEMS, *DOMAINS, *INSTRUCTIONS, "text"))
+INHERITED = frozenset((*CONTEXTS, *SYSTEMS, *DOMAINS, *INSTRUCTIONS, "text"))
+"""What entries of such a list get from the object that holds it."""
 _COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *MESSAGE_LISTS, *SYSTEMS, *LABELS,
                       *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human", "bot"))  # fmt: skip
 _ROW = frozenset(("row", "rowidx", "truncatedcells"))
+
+
+_SPEAKING = frozenset(("role", "from", "speaker", "sender", "type"))
 
 
 class Entry(NamedTuple):
@@ -25,6 +29,8 @@ class Entry(NamedTuple):
 def rows_of(value: Mapping[str, Any]) -> Iterator[Entry] | None:
     """Yield the rows of a table that is kept by column, or row by row without names; None if it is none."""
     columns, cells = value.get("columns"), value.get("data")
+    if any(key for key in value if canonical(key) in ("questions", "patterns")) and any(canonical(key) in CONTEXTS for key in value):
+        return None  # questions in turn about one text
     if isinstance(columns, list) and isinstance(cells, list) and all(isinstance(row, list) for row in cells):
         names = [str(name) for name in columns]
         return (Entry(at, dict(zip(names, row, strict=False))) for at, row in enumerate(cells, start=1))
@@ -56,6 +62,8 @@ def _is_table_of_lists(value: Mapping[str, Any], known: Sequence[str], lists: Ma
     if not names.isdisjoint(MESSAGE_LISTS) and names.isdisjoint((*QUESTIONS, *REPLIES)):
         chats = [lists[key] for key in columns if canonical(key) in MESSAGE_LISTS]
         return len(lists) > 1 and all(isinstance(chat, list) and chat and isinstance(chat[0], dict) for column in chats for chat in column)
+    if any(isinstance(entry, dict) and not _SPEAKING.isdisjoint(entry) for column in lists.values() for entry in column):
+        return False
     plain = all(entry is None or isinstance(entry, str | int | float) for key in columns for entry in lists[key])
     asks = not names.isdisjoint((*QUESTIONS, *INSTRUCTIONS, *CONTEXTS, "user", "human", "text"))
     replies = not names.isdisjoint((*REPLIES, "chosen", "assistant", "bot", *SEVERAL_REPLIES, *LABELS))
@@ -67,6 +75,9 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
     if isinstance(fields.get("row"), dict) and _ROW.issuperset(fields):
         yield Entry("row", fields["row"])
         return
+    if isinstance(fields.get("rows"), list) and "features" in fields:
+        yield Entry("rows", fields["rows"])
+        return
     for key, held in value.items():
         if isinstance(held, dict | list) and held and canonical(key) not in DOMAINS:
             shared = _shared(value, key) if canonical(key) in _WITH_CONTEXT else {}
@@ -76,7 +87,7 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
 def _shared(value: Mapping[str, Any], but: str) -> dict[str, Any]:
     return {
         key: entry for key, entry in value.items()
-        if key != but and canonical(key) in _INHERITED and isinstance(entry, str)
+        if key != but and canonical(key) in INHERITED and isinstance(entry, str)
     }  # fmt: skip
 
 

@@ -17,6 +17,11 @@ _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("te
 """What asks where nothing is called a question, but something is called a reply."""
 _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
 _SCORES = ("isaccepted", "accepted", "isbest", "best", "score", "votes", "upvotes", "rating", "vote")
+_STEMS = ("response", "answer", "output", "completion", "conversation", "reply")
+_ENDS = ("a", "b", "0", "1", "2")
+_COMPARED = frozenset((*CHOSEN, *(f"{stem}{end}" for stem in _STEMS for end in _ENDS)))
+_LIST_NAMES = frozenset(MESSAGE_LISTS)
+_ANSWER_TEXTS = ("answer", "text", "body", "content", "value", "message", "answertext", "markdown", "response", "inputtext")
 _CHOICES = ("betterresponseid", "winner", "preferred", "preference", "chosenindex", "better", "choice", "label")
 
 
@@ -47,6 +52,25 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
     used.update((*asked, replied))
     turns = [*earlier_turns(fields, place, used), *_question(fields, asked, place)]
     return [*_after_prompt(turns, reply_turns(fields[replied], place, key=replied))]
+
+
+def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
+    """Return the turns of a list of questions and one of answers about a text beside them; None if there are none."""
+    if "questions" not in fields or "answers" not in fields:
+        return None
+    about = next((name for name in CONTEXTS if isinstance(fields.get(name), str) and fields[name]), None)
+    asked, replied = fields.get("questions"), fields.get("answers")
+    if isinstance(replied, dict):  # by column
+        replied = next((held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None)
+    if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
+        return None
+    used.update((about, "questions", "answers"))
+    turns = [Turn("system", "")]
+    for question, answer in zip(asked, replied, strict=True):
+        turns += [Turn("user", _answer(question, place)), Turn("assistant", _answer(answer, place))]
+    if len(turns) > 1:
+        turns[1] = turns[1]._replace(content=f"{turns[1].content}\n\n{text_of(fields[about], place)}")
+    return turns[1:]
 
 
 def system_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
@@ -117,7 +141,11 @@ def _marked(fields: Mapping[str, Any], turns: list[Turn], place: Place) -> list[
 
 def message_list(fields: Mapping[str, Any]) -> str | None:
     """Return the name of the first list that holds the messages or exchanges of one conversation."""
+    if _LIST_NAMES.isdisjoint(fields):
+        return None
     for name in MESSAGE_LISTS:
+        if name in HISTORIES and is_exchange(fields):
+            continue
         entries = fields.get(name)
         if isinstance(entries, str):
             entries = parsed(entries)
@@ -159,7 +187,7 @@ def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str,
             return len(filled) > 1 and name not in ("content", "contents", "history", "items")
         if name == "log":
             return all(isinstance(entry, dict) and "text" in entry for entry in filled)
-        beside = first(SYSTEMS, fields) or any(key in fields for key in ("id", "conversationid", "dialogid"))
+        beside = first(SYSTEMS, fields) or any(key in fields for key in ("id", "uuid", "conversationid", "dialogid"))
         return bool(beside) and name == "conversations" and all(isinstance(entry, dict) for entry in filled)
     if name == "promptmessages":
         return False
@@ -168,6 +196,8 @@ def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str,
 
 def chosen_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
     """Return the turns of a preference pair, with the chosen reply; None if it is none."""
+    if _COMPARED.isdisjoint(fields):
+        return None
     key = first(CHOSEN, fields)
     if key is None or isinstance(fields[key], bool) or _is_index(fields[key]):
         return _chosen_of_several(fields, place, used)
@@ -210,8 +240,8 @@ def _after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
 
 def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
     """The turns of a comparison of replies that are named by letters or numbers."""
-    for stem in ("response", "answer", "output", "completion", "conversation", "reply"):
-        options = {end: f"{stem}{end}" for end in ("a", "b", "0", "1", "2") if f"{stem}{end}" in fields}
+    for stem in _STEMS:
+        options = {end: f"{stem}{end}" for end in _ENDS if f"{stem}{end}" in fields}
         if len(options) < 2:
             continue
         choice = next((fields[name] for name in _CHOICES if name in fields), None)
@@ -237,7 +267,7 @@ def reply_turns(value: Any, place: Place, *, key: str) -> list[Turn]:
         if listed_messages := parsed(value):
             if messages.is_message(listed_messages[0]):
                 return messages.turns_of(listed_messages, place)
-        elif "\n" in value and (turns := transcripts.turns_of(value, place)) and turns[0].role == "user":
+        elif key in CHOSEN and (turns := transcripts.turns_of(value, place)) and turns[0].role == "user":
             return turns
         return [Turn("assistant", text_of(value, place))]
     if isinstance(value, dict):
@@ -295,7 +325,7 @@ def _answer(value: Any, place: Place) -> str:
     """The text of an answer that may be an object."""
     if isinstance(value, dict):
         fields = canonical_fields(value, place.rules)
-        key = first((*REPLIES, "text", "body", "content", "value", "message", "answertext", "markdown"), fields)
+        key = first(_ANSWER_TEXTS, fields)
         if key is not None and (len(value) == 1 or isinstance(fields[key], str | list)):
             inner = fields[key]
             if isinstance(inner, list) and all(isinstance(each, str) for each in inner):

@@ -10,11 +10,14 @@ from theta.corpus.shapes.content import text_of
 from theta.corpus.shapes.fields import PATTERNS, REPLIES, SEVERAL_REPLIES, UnusableError, canonical, canonical_fields
 from theta.corpus.shapes.turns import Place, Turn
 
+_ASKED = frozenset(PATTERNS)
 _REPLIES = ("responses", "response", "answers", "answer", "replies", "reply", "messages", "outputs", "output")
 
 
 def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Iterator[list[Turn]] | None:
     """Yield an exchange for each way to ask, with each reply at least once; None if it is no intent."""
+    if _ASKED.isdisjoint(fields):
+        return None
     asked = next((name for name in PATTERNS if name in fields and _phrases(fields[name], place)), None)
     replied = next((name for name in _REPLIES if name in fields), None)
     if asked is None or replied is None or _is_chat(fields[replied]):
@@ -33,6 +36,8 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
 
 def joined_by_name(fields: Mapping[str, Any], place: Place) -> Iterator[dict[str, Any]] | None:
     """Yield the intents of a file that keeps examples and replies apart, as Rasa does; None if it is none."""
+    if "nlu" not in fields:
+        return None
     nlu, responses = fields.get("nlu"), fields.get("responses")
     if isinstance(nlu, dict):
         nlu = nlu.get("common_examples", nlu.get("intents"))

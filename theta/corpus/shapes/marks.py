@@ -18,6 +18,7 @@ _WEIGHTS = ("weight", "weights", "lossweight", "train", "trainable", "loss", "lo
 _MASKED = ("mask", "masked", "notrain", "donottrain", "ignoreloss", "contextonly")
 _LISTS = ("lossmask", "lossweights", "lossweight", "weights", "weight", "trainmask", "train", "trainable", "mask", "learned",
           "turnweights", "messageweights", "assistantmask", "assistantmasks", "labels", "label")  # fmt: skip
+_LIST_NAMES = frozenset(_LISTS)
 _NO = {"false", "no", "off", "n", "f", "0"}
 _YES = {"true", "yes", "on", "y", "t", "1"}
 _BAD_WORDS = {
@@ -61,6 +62,8 @@ def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
     Raises:
         UnusableError: the list has neither an entry for each message nor one for each reply.
     """
+    if _LIST_NAMES.isdisjoint(fields):
+        return turns
     for name in _LISTS:
         marks = fields.get(name)
         if not isinstance(marks, list) or not marks or isinstance(marks[0], list | dict):

@@ -8,7 +8,7 @@ from theta.corpus.items import Number, Rules
 from theta.corpus.shapes import marks
 from theta.corpus.shapes.content import holds_tuple, text_of
 from theta.corpus.shapes.fields import (
-    CHOSEN, CONTENT_KEYS, QUESTIONS, REPLIES, ROLE_KEYS, TurnRole, UnusableError, canonical, canonical_fields, first,
+    ASSISTANTS, CHOSEN, CONTENT_KEYS, QUESTIONS, REPLIES, ROLE_KEYS, USERS, TurnRole, UnusableError, canonical, canonical_fields, first,
     role_of, unknown_shape,
 )  # fmt: skip
 from theta.corpus.shapes.turns import Place, Turn
@@ -19,7 +19,7 @@ _PLAIN_ROLE_KEYS = ("role", "from", "speaker", "sender", "sendername", "speakern
 _NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user", "application",
           "firstname")  # fmt: skip
 _CHAT_SIGNS = {"ts", "threadts", "timestamp", "timestampms", "senttime", "createdat", "createddatetime", "channel",
-               "messageid", "subtype", "date", "replyto"}  # fmt: skip
+               "messageid", "subtype", "date", "replyto", "time"}  # fmt: skip
 _TOOL_FIELDS = ("toolcalls", "functioncall", "toolcall", "toolcallid", "functioncalls")
 _THOUGHT_FIELDS = ("thinking", "reasoning", "reasoningcontent", "thought")
 _TIMES = ("timestampms", "timestamp", "ts", "createdat", "createddatetime", "senttime", "dateunixtime", "date", "time")
@@ -114,7 +114,8 @@ def _only_speaker(fields: Mapping[str, Any], rules: Rules) -> str:
     """The name in {"Human": "Hi"}, which is role and content in one."""
     if len(fields) == 1:
         name, content = next(iter(fields.items()))
-        if isinstance(content, str) and name not in CONTENT_KEYS and role_of(name, rules) in ("user", "assistant"):
+        is_name = name in USERS or name in ASSISTANTS or name in rules.roles or name in rules.speakers
+        if isinstance(content, str) and is_name and role_of(name, rules) in ("user", "assistant"):
             return name
     return ""
 
@@ -129,7 +130,10 @@ def _speaker(fields: Mapping[str, Any], rules: Rules) -> tuple[str, str]:
             if who in rules.speakers:
                 return who, key
     for who, key in found:
-        if key in _PLAIN_ROLE_KEYS or role_of(who, rules) != "unknown":
+        if role_of(who, rules) != "unknown":
+            return who, key
+    for who, key in found:
+        if key in _PLAIN_ROLE_KEYS:
             return who, key
     named = [(who, key) for who, key in found if key != "type"]
     return named[0] if named else ("", "")

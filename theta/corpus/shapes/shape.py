@@ -152,11 +152,11 @@ def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
             return _of_entries(rows, place, depth)
         fields = canonical_fields(value, place.rules)
         place = _with_domain(fields, place)
-        if mark := marks.marked_bad(fields, place) if not marks.ALL.isdisjoint(fields) else "":
-            if _is_learnable(fields):
+        if not marks.ALL.isdisjoint(fields) and _is_learnable(fields):
+            if mark := marks.marked_bad(fields, place):
                 raise UnusableError("marked_bad", mark)
-        if (mark := marks.not_to_learn(fields)) and _is_learnable(fields):
-            raise UnusableError("marked_not_to_learn", mark)
+            if mark := marks.not_to_learn(fields):
+                raise UnusableError("marked_not_to_learn", mark)
         return _of_fields(value, fields, place, depth)
     except UnusableError as fault:
         return iter((place.reject(fault, value),))
@@ -189,6 +189,8 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
         return _of_several(several, value, place, "tree of messages")
     if (joined := intents.joined_by_name(fields, place)) is not None:
         return _of_entries((containers.Entry(each["tag"], each) for each in joined), place, depth)
+    if (told := exchanges.asked_in_turn(fields, place, used)) is not None:
+        return _turns(told, value, fields, used, place, "questions in turn")
     if (several := intents.exchanges_of(fields, place, used)) is not None:
         note_unused(value, used, "", place)
         return _of_several(several, value, place, "intent")
@@ -240,7 +242,8 @@ def _of_container(
         else:
             without.append((entry, rejects))
     if anything:
-        note_unused({key: held for key, held in value.items() if isinstance(held, str)}, set(), "", place)
+        shared = containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
+        note_unused(value, shared, "", place)
         for entry, rejects in without:
             yield from _named(entry, rejects, place)
     elif any(reject.reason not in ("unknown_shape", "not_an_object") for _, rejects in without for reject in rejects):

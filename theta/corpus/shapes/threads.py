@@ -164,7 +164,7 @@ def _paths(roots: Sequence[_Node], place: Place) -> Iterator[list[Turn]]:
             yield turns
             continue
         yield [
-            turn._replace(learned=turn.learned and id(each) not in learned)
+            turn._replace(learned=turn.learned and not (turn.role == "assistant" and id(each) in learned))
             for turn, each in zip(turns, path, strict=True)
         ]
         learned.update(map(id, path))

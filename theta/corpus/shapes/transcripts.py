@@ -77,6 +77,24 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     return turns
 
 
+_BEGINS = re.compile(
+    rf"\u200e?\s*(?:\d|\[\u200e?\d|\[INST|<s>|(?:#{{1,4}}|\*\*|__|>|<|\[)?\s*(?:{_LABELS})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:)", re.IGNORECASE
+)
+_FIRST = frozenset("0123456789[<\u200e")
+_LABEL_CHARACTERS = 40
+_SIGNS = tuple(sign for sign, _, _ in _TOKENS)
+
+
+def may_be(text: str) -> bool:
+    """Whether a cleaned text could be a transcript; where this is false, `turns_of` finds none without data.speakers."""
+    head = text[:_LABEL_CHARACTERS]
+    if (":" in head or head[:1] in _FIRST) and _BEGINS.match(text):
+        return True
+    if "##" in text or "USER" in text or "HUMAN" in text:
+        return True
+    return "<" in text and any(sign in text for sign in _SIGNS)
+
+
 def _by_tokens(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
     if "[INST]" in text and "[/INST]" in text:
         return _by_instructions(text)
