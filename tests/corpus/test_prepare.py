@@ -165,9 +165,9 @@ def test_without_rehearsal_its_file_holds_a_blank_line(raw: Path) -> None:
 
 
 def test_a_missing_file_of_rehearsal_names_the_stage_that_writes_it(raw: Path) -> None:
+    described = describe(raw, write_params(raw))
     with pytest.raises(DataError, match=r"none\.jsonl does not exist; run `dvc repro fetch` to create it"):
-        params = write_params(raw)
-        prepare(describe(raw, params), raw / "none.jsonl", raw / "out", raw / "metrics.json", params)
+        prepare(described, raw / "none.jsonl", raw / "out", raw / "metrics.json", raw / "params.yaml")
 
 
 def test_include_chooses_files(raw: Path) -> None:
@@ -237,7 +237,7 @@ LOCALES = {
 
 
 @pytest.mark.slow
-def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> None:
+def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names in UTF-8, in Latin-1, and with characters that UTF-8 and UTF-16 sort differently; they are domains too."""
     folder = os.fsencode(tmp_path) + "/Gespräche".encode()
     os.mkdir(folder)  # noqa: PTH102
@@ -253,11 +253,13 @@ def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> No
         with open(folder + b"/" + name, "w") as out:  # noqa: PTH123
             json.dump(pairs(10, name.hex()), out)
     (tmp_path / "base.jsonl").write_text("\n")
-    data = {"path": "Gespräche", "include": ["é.json", "*"], "validation_fraction": 0.1, "test_fraction": 0.1}
-    (tmp_path / "params.yaml").write_text(json.dumps({"data": data}, ensure_ascii=False), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    describe(tmp_path, write_params(tmp_path, path="Gespräche", include=["é.json", "*"]))
     outs = []
     for number, environment in enumerate(LOCALES.values()):
         arguments = (
+            "--data",
+            "base/data.json",
             "--base-rehearsal",
             "base.jsonl",
             "--prepared",

@@ -82,6 +82,8 @@ def until_the_fault(path: Path) -> tuple[list[Any], str]:
         (f"{json.dumps([PAIR], indent=1)}\n{json.dumps([OTHER], indent=1)}", ["1", "2"]),
         (f"{json.dumps([PAIR, OTHER])}\n\n[]\n", ["1.1", "1.2"]),
         (f"{json.dumps([PAIR, OTHER])}\n{{}}\n", ["1.1", "1.2", "2"]),
+        (f"{json.dumps(PAIR)}\n{json.dumps(OTHER, indent=1)}\n{{}}\n", ["1", "2", "6"]),
+        (f"{json.dumps(PAIR)}\n{json.dumps([OTHER], indent=1)}\n", ["1", "2"]),
     ],
 )
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.ndjson", "x.txt"])
@@ -163,6 +165,12 @@ def test_tables_of_arrow_are_told_by_their_content(
     path = write(tmp_path / name, write_table(TABLE))
     assert values(path) == [{"question": "What?", "answer": "That."}, {"question": "Why?", "answer": None}]
     assert numbers(path) == ["1", "2"]
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 8, 9])
+def test_a_stream_of_arrow_that_is_cut_off_is_an_error(tmp_path: Path, missing_bytes: int) -> None:
+    _, message = until_the_fault(write(tmp_path / "x.arrow", as_stream(TABLE)[:-missing_bytes]))
+    assert "is damaged, or no arrow stream file" in message
 
 
 def test_values_of_arrow_are_as_in_json(tmp_path: Path) -> None:
@@ -345,6 +353,7 @@ def test_a_quote_too_many_or_too_few_costs_one_entry(
         ("x.csv", "a,b\n", "has a line with the names of columns and no rows below it"),
         ("x.csv", "a,A\n1,2\n", "the column 'a' stands twice"),
         ("x.csv", 'a,b\nc,d\n"e,f\ng,h\n', "line 3: a quote is opened and not closed"),
+        ("x.csv", '"a,b\nc",d\n', "line 1: the name of a column has a line end in it"),
         ("x.parquet", "words", "does not begin as a .parquet file does"),
         ("x.parquet", "PAR1words", "is damaged, or no parquet file"),
         ("x.json", "ARROW1\x00\x00words", "is damaged, or no arrow file"),
@@ -388,7 +397,7 @@ def test_large_files_come_in_blocks_that_join_without_a_gap(tmp_path: Path, layo
         {"question": "".join(random_.choices(alphabet, k=random_.randrange(2000))), "answer": f"{n}"}
         for n in range(6000)
     ]
-    texts = {
+    texts: dict[str, Callable[[], str | bytes]] = {
         "lines": lambda: "\n".join(map(json.dumps, rows)),
         "list": lambda: json.dumps(rows, ensure_ascii=False),
         "pretty": lambda: json.dumps(rows, indent=2),

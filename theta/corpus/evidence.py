@@ -73,8 +73,9 @@ class Evidence:
             self._twin_owners.append(twin_owners)
             self._twin_texts += made.twin_texts
         else:
+            sketches = twins.sketches(made.signatures)
             for band in twins.band_keys(made.signatures, twins.LARGE_ROWS).T:
-                self._bands.append(band, twin_owners)
+                self._bands.append(band, twin_owners, sketches)
         self.count += len(owners)
 
     def finish(self) -> None:
@@ -125,8 +126,14 @@ class Evidence:
             yield ones[differ], others[differ], kinds, np.full(count, 2, np.uint32)
 
     def _sharing_bands(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for owners, _, sizes in self._bands.runs(members):
-            yield np.repeat(owners[starts(sizes)], sizes), owners
+        for owners, sketches, sizes in self._bands.runs(members):
+            begins = starts(sizes)
+            is_first = np.zeros(len(owners), np.bool_)
+            is_first[begins] = True
+            previous = np.arange(len(owners)) - ~is_first
+            for other in (np.repeat(begins, sizes), previous):
+                similar = twins.are_similar(sketches, sketches[other])
+                yield owners[other[similar]], owners[similar]
 
     def _exact_pairs(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of owners of near twins; equal texts are tied by their question keys already."""

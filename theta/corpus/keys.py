@@ -18,7 +18,10 @@ _SHIFT = np.uint64(60)
 
 def key(text: str) -> str:
     """Return the text without differences of case, Unicode form, white space and outer punctuation."""
-    words = " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().split())
+    if text.isascii():
+        words = " ".join(text.lower().split())
+        return words.strip(_ASCII_OUTER) or words
+    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     start, end = 0, len(words)
     while start < end and _is_outer(words[start]):
         start += 1
@@ -35,6 +38,9 @@ def point(text: str) -> float:
 
 def _is_outer(character: str) -> bool:
     return character == " " or unicodedata.category(character).startswith("P")
+
+
+_ASCII_OUTER = "".join(filter(_is_outer, map(chr, range(128))))
 
 
 class Records:

@@ -141,6 +141,8 @@ def _columns(file: File, cells: list[str]) -> tuple[str, ...]:
     names = tuple(cell.encode("utf-8", "replace").decode().strip() for cell in cells)
     if not any(names):
         raise DataError(f"{file.name}: its first record names no columns; write their names in the first line.")
+    if any("\n" in name or "\r" in name for name in names):
+        raise DataError(f"{file.name}, line 1: the name of a column has a line end in it; close its quote.")
     check_columns(file, names)
     return names
 

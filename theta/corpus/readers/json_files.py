@@ -66,11 +66,7 @@ class JsonBlock:
     def _pieces(self) -> Iterator[tuple[int, int, bytes]]:
         """Yield the number, the offset and the bytes of each piece that holds a value."""
         if self.ends is None:
-            offset = 0
-            for number, line in enumerate(self.content.split(b"\n"), start=self.first):
-                if piece := line.strip(_SEPARATORS):
-                    yield number, offset, piece
-                offset += len(line) + 1
+            yield from self._lines()
             return
         begin, number = 0, self.first
         for end in self.ends:
@@ -79,6 +75,19 @@ class JsonBlock:
                 yield number, begin, piece
                 number += 1
             begin = end
+
+    def _lines(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield each line, and a value that is printed in several lines as one piece, under the number of its first."""
+        offset, tries, goes_on_till = 0, 0, 0
+        for number, line in enumerate(self.content.split(b"\n"), start=self.first):
+            piece = line.strip(_SEPARATORS)
+            if piece and offset >= goes_on_till:
+                if piece[:1] in b"[{" and piece[-1:] not in b"]}" and tries < LINES_TRIED:
+                    tries += 1
+                    piece = _value_of_lines(self.content[offset:]) or piece
+                    goes_on_till = offset + len(piece)
+                yield number, offset, piece
+            offset += len(line) + 1
 
     def _entries(self, piece: bytes, offset: int) -> Iterator[Any]:
         """Yield the values of a piece, and the entries of a list that is a line."""
@@ -110,6 +119,16 @@ class JsonBlock:
         line_break = head.rfind("\n")
         column = len(head) - line_break if line_break >= 0 else self.column + len(head) + 1
         return f"line {self.line + head.count(chr(10))}, column {column}"
+
+
+def _value_of_lines(content: bytes) -> bytes:
+    """The first value of a text, if it is followed by the end of a line; empty if it is broken."""
+    structure = Structure()
+    cuts = structure.cuts(content)
+    is_list = content.lstrip(_SEPARATORS).startswith(b"[")
+    end = next((cut for cut in cuts if content[cut - 1 : cut] == (b"]" if is_list else b"}")), 0)
+    value, following = content[:end].strip(_SEPARATORS), content[end : end + 1]
+    return value if following in (b"", b"\n", b"\r") and _is_whole_value(value) else b""
 
 
 def read(content: Content, is_message: IsMessage) -> Iterator[JsonBlock]:
@@ -195,7 +214,7 @@ def _lines(file: File, chunks: Iterator[bytes], is_message: IsMessage, first: An
     is_chat = is_message(first)
     line, waiting = 1, bytearray()
     for chunk in chunks:
-        end = -1 if is_chat else chunk.rfind(b"\n")
+        end = -1 if is_chat else _line_end(chunk)
         if end < 0:
             waiting += chunk
             _check_size(file, waiting, is_chat)
@@ -206,6 +225,12 @@ def _lines(file: File, chunks: Iterator[bytes], is_message: IsMessage, first: An
         waiting = bytearray(chunk[end + 1 :])
     if waiting:
         yield JsonBlock(file, bytes(waiting), None, line, line, 0, is_message, is_chat)
+
+
+def _line_end(chunk: bytes) -> int:
+    """The last line end after which a value begins; the last line end if there is none."""
+    before_a_value = max(chunk.rfind(b"\n{"), chunk.rfind(b"\n["))
+    return before_a_value if before_a_value >= 0 else chunk.rfind(b"\n")
 
 
 def _check_size(file: File, waiting: bytearray, is_chat: bool) -> None:
