@@ -4,7 +4,7 @@ import pytest
 
 from theta.conversation.messages import Conversation, Message
 from theta.conversation.template import END, PAD, USER, render, render_prompt
-from theta.tokens.encode import Encoding, documents
+from theta.tokens.encode import ConversationEncoder, Counts, Loss
 from theta.tokens.store import Document
 from theta.tokens.vocabulary import Vocabulary
 
@@ -21,9 +21,9 @@ def plain(content: str) -> Conversation:
 
 def encode(
     vocabulary: Vocabulary, *conversations: Conversation, max_length: int = 512
-) -> tuple[list[Document], Encoding]:
-    counts = Encoding()
-    return list(documents(conversations, vocabulary, max_length, counts)), counts
+) -> tuple[list[Document], Counts]:
+    encoded = ConversationEncoder(vocabulary).encode(conversations, max_length)
+    return list(encoded.documents), encoded.counts
 
 
 def text(vocabulary: Vocabulary, ids: list[int]) -> str:

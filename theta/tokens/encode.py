@@ -14,7 +14,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
@@ -57,6 +57,7 @@ class Counts:
         learned_tokens: tokens that the model is trained to produce.
         lengths: number of documents of each length in tokens.
         needed: of the conversations that lost a reply or a part of one, the number that needs each `max_length`.
+        fallbacks: number of batches that gigatoken did not encode, by the reason.
     """
 
     conversations: int = 0
@@ -66,6 +67,7 @@ class Counts:
     learned_tokens: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     needed: Counter[int] = field(default_factory=Counter)
+    fallbacks: Counter[str] = field(default_factory=Counter)
 
     def add(self, other: "Counts") -> None:
         """Add the figures of other conversations."""
@@ -98,7 +100,10 @@ class ConversationEncoder:
     def encode(self, conversations: Sequence[Conversation], max_length: int) -> Encoded:
         """Encode conversations in order."""
         batch = self._rendered([message for conversation in conversations for message in conversation.messages])
-        counts, losses = Counts(conversations=len(conversations)), []
+        counts = Counts(conversations=len(conversations))
+        if self.ids.fallback:
+            counts.fallbacks[self.ids.fallback] += 1
+        losses: list[Loss] = []
         documents: list[Pieces] = []
         owners: list[Conversation] = []
         first = 0
@@ -224,9 +229,7 @@ class _Exchange(NamedTuple):
         return self.end - self.begin
 
 
-def _chat_parts(
-    conversation: Conversation, borders: Sequence[int], max_length: int
-) -> tuple[list[Pieces], list[Loss]]:
+def _chat_parts(conversation: Conversation, borders: Sequence[int], max_length: int) -> tuple[list[Pieces], list[Loss]]:
     """Return the documents of a chat, and what is lost.
 
     Args:
@@ -236,7 +239,7 @@ def _chat_parts(
     has_system = messages[0].role == "system"
     system = borders[0], borders[has_system]
     exchanges = [
-        _Exchange(number, *borders[place : place + 3], messages[place + 1].learned)
+        _Exchange(number, borders[place], borders[place + 1], borders[place + 2], messages[place + 1].learned)
         for number, place in enumerate(range(has_system, len(messages), 2), start=1)
     ]
     system_tokens = system[1] - system[0]
@@ -268,14 +271,14 @@ def _groups(
             yield group
             group, room = [], max_length - system_tokens
         if exchange.tokens > room:
-            kept, reason = _fitting(exchange, room, max_length)
-            kept_tokens = system_tokens + kept.tokens if kept else 0
+            fitting, reason = _fitting(exchange, room, max_length)
+            kept_tokens = system_tokens + fitting.tokens if fitting else 0
             losses.append(Loss(source, exchange.number, reason, system_tokens + exchange.tokens, kept_tokens))
-            if not kept:
-                continue
-            exchange = kept
-        group.append(exchange)
-        room -= exchange.tokens
+        else:
+            fitting = exchange
+        if fitting:
+            group.append(fitting)
+            room -= fitting.tokens
     if group:
         yield group
 

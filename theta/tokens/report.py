@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 from theta.tokens.encode import Counts
@@ -32,39 +33,57 @@ def report(counts: Counts, max_length: int) -> dict[str, Any]:
     }
 
 
+def together(splits: Iterable[Counts]) -> Counts:
+    """Return the figures of several splits together."""
+    total = Counts()
+    for counts in splits:
+        total.add(counts)
+    return total
+
+
 def losses(counts: Counts, max_length: int, positions: int) -> str:
-    """Return how many conversations lost a reply or the end of one, and which `max_length` would keep more of them.
+    """Say how many conversations lost a reply or the end of one, and which `max_length` would keep more of them.
 
     Args:
         counts: of all splits together.
-        positions: the largest length that the base allows.
+        max_length: with which they were encoded.
+        positions: the largest `max_length` that the base allows.
     """
-    lost, total = counts.needed.total(), counts.conversations
+    total, lost = counts.conversations, counts.needed.total()
     words = f"{lost:,} of {total:,} conversations lost a reply, or the end of one, to tokenizer.max_length {max_length}"
-    kept = {length: total - sum(number for needed, number in counts.needed.items() if needed > length)
-            for length in _longer(max_length, positions)}  # fmt: skip
-    if not kept or max(kept.values()) == total - lost:
-        return f"{words}, and no length up to the base's {positions} positions would keep more"
-    # The shortest length that keeps nearly all of what the longest one would.
-    enough = next(length for length, number in kept.items() if number - (total - lost) >= ENOUGH * (max(kept.values()) - (total - lost)))
-    return f"{words}; {enough} would keep {kept[enough]:,}"
+    saved = {
+        length: sum(number for needed, number in counts.needed.items() if needed <= length)
+        for length in _longer(max_length, positions)
+    }
+    most = max(saved.values(), default=0)
+    if not most:
+        return f"{words}, and the base's {positions:,} positions are too few for them"
+    length = next(length for length, number in saved.items() if number >= ENOUGH * most)
+    return f"{words}; {length} would keep {total - lost + saved[length]:,}"
 
 
 def _longer(max_length: int, positions: int) -> list[int]:
-    """The powers of two above `max_length` and below `positions`, and `positions`."""
-    powers = (2**exponent for exponent in range(4, positions.bit_length()))
-    return [*(power for power in powers if max_length < power < positions), *([positions] if positions > max_length else [])]
+    """Return the powers of two between the two lengths, and `positions` if it is longer."""
+    powers = [2**exponent for exponent in range(positions.bit_length())]
+    return sorted({length for length in (*powers, positions) if max_length < length <= positions})
 
 
-def empty_split(split: str, counts: Counts, max_length: int, positions: int) -> str:
-    """Return the error about a split without documents."""
+def empty_split(path: Path, counts: Counts, max_length: int, positions: int) -> str:
+    """Say why a split has no documents.
+
+    Args:
+        path: its prepared conversations.
+        counts: of the split.
+        max_length, positions: see `losses`.
+    """
     if not counts.conversations:
-        return (
-            f"Datasets/prepared/{split}.jsonl holds no conversations; add conversations, or raise "
-            f"data.{split}_fraction." if split != "train" else
-            "Datasets/prepared/train.jsonl holds no conversations; add conversations, or lower data.validation_fraction."
-        )
-    return f"The {split} split would be empty: {losses(counts, max_length, positions)}. Raise it, or shorten the questions."
+        return f"{path} holds no conversations; add some to your data, or change the fractions of the section data."
+    if not counts.needed:
+        return f"{path} holds no reply that is to be learned; unmark some, or change the fractions of the section data."
+    return (
+        f"No conversation of {path} is left: {losses(counts, max_length, positions)}. Change tokenizer.max_length, or "
+        "shorten the questions and system messages of your data."
+    )
 
 
 def histogram(splits: Iterable[Counts]) -> str:

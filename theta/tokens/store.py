@@ -18,6 +18,7 @@ from typing import overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
 from theta.files import replacing_file
@@ -194,7 +195,7 @@ class Store:
         self._batches = [_Batch(ids, labels) for ids, labels in zip(*columns, strict=True)]
         # The place of each batch's first document among all documents.
         self._first = np.cumsum([0, *(len(batch.offsets) - 1 for batch in self._batches)])
-        self.lengths = np.concatenate([np.diff(batch.offsets) for batch in self._batches]).astype(np.int64)
+        self.lengths = pc.list_value_length(table.column("input_ids")).to_numpy().astype(np.int64)
         self.domains, self.sources = Strings(table.column("domain")), Strings(table.column("source"))
         self.learned_counts = table.column("learned").to_numpy().astype(np.int64)
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
