@@ -75,7 +75,7 @@ class Encoder:
     def encode(self, texts: Sequence[str]) -> list[np.ndarray]:
         """Return the ids of each text, int32 [tokens]."""
         if any(len(text) > PIECE_CHARACTERS for text in texts) and self._splits_as_gpt2:
-            return [np.concatenate(self._encode(list(pieces(text)) or [""])) for text in texts]
+            return [np.concatenate(self._encode(list(pieces(text, PIECE_CHARACTERS)) or [""])) for text in texts]
         return self._encode(texts)
 
     def _encode(self, texts: Sequence[str]) -> list[np.ndarray]:
@@ -88,7 +88,7 @@ class Encoder:
         return ids
 
 
-def pieces(text: str, characters: int = PIECE_CHARACTERS) -> Iterator[str]:
+def pieces(text: str, characters: int) -> Iterator[str]:
     """Yield consecutive pieces of at most so many characters, whose ids together are those of the whole text.
 
     A piece ends where GPT-2 splits the text anyway. Only where there is no such place in the last tenth of a piece, as
