@@ -108,16 +108,17 @@ def test_what_no_length_can_keep_is_said(project: Path, capsys: pytest.CaptureFi
     )
 
 
+UNLEARNED = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "learned": False}]
+
+
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
         ([], r"prepared/validation\.jsonl holds no conversations; add some"),
-        ([chat(300, n) for n in (1, 2)], r"No conversation of \S+validation\.jsonl is left: 2 of 2 .+ 64; 512 would keep 2\."),
-        ([{**CONVERSATION, "messages": [
-            {"role": "user", "content": "Why?"}, {"role": "assistant", "content": "So.", "learned": False}
-        ]}], "holds no reply that is to be learned"),
+        ([chat(300, 1), chat(300, 2)], r"No conversation of \S+n\.jsonl is left: 2 of 2 .+; 512 would keep 2\."),
+        ([{**CONVERSATION, "messages": UNLEARNED}], "holds no reply that is to be learned"),
     ],
-)  # fmt: skip
+)
 def test_an_empty_split_fails_here_and_the_last_tokens_stay(
     project: Path, rows: list[dict[str, Any]], message: str
 ) -> None:

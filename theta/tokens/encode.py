@@ -176,8 +176,7 @@ class ConversationEncoder:
     ) -> Documents:
         lengths = np.array([sum(end - begin for begin, end in pieces) for pieces in documents], dtype=np.int64)
         slices = _joined(piece for pieces in documents for piece in pieces)
-        ids = np.concatenate([batch.ids[begin:end] for begin, end in slices]) if slices else batch.ids[:0]
-        learned = np.concatenate([batch.learned[begin:end] for begin, end in slices]) if slices else batch.learned[:0]
+        ids, learned = _gathered(batch.ids, slices), _gathered(batch.learned, slices)
         begins = np.cumsum(lengths) - lengths
         # The first token of a text is not learned, because no token precedes it to predict it from; that of a chat is
         # the token of a role, which is never learned.
@@ -308,6 +307,12 @@ def _piece_length(is_break: np.ndarray, done: int, max_length: int) -> int:
     longest = min(equal + equal // 4, max_length)
     lengths = shortest + np.flatnonzero(is_break[done + shortest - 1 : done + longest])
     return int(lengths[np.argmin(np.abs(lengths - equal))]) if len(lengths) else equal
+
+
+def _gathered(array: np.ndarray, slices: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the slices of an array, laid end to end; a view if there is only one, for texts of many megabytes."""
+    parts = [array[begin:end] for begin, end in slices]
+    return parts[0] if len(parts) == 1 else np.concatenate([array[:0], *parts])
 
 
 def _joined(slices: Iterator[tuple[int, int]]) -> Pieces:

@@ -81,8 +81,8 @@ def empty_split(path: Path, counts: Counts, max_length: int, positions: int) -> 
     if not counts.needed:
         return f"{path} holds no reply that is to be learned; unmark some, or change the fractions of the section data."
     return (
-        f"No conversation of {path} is left: {losses(counts, max_length, positions)}. Change tokenizer.max_length, or "
-        "shorten the questions and system messages of your data."
+        f"No conversation of {path} is left: {losses(counts, max_length, positions)}. Raise tokenizer.max_length as "
+        "far as the base allows, or shorten the questions and system messages of your data."
     )
 
 

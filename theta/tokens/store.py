@@ -127,16 +127,28 @@ def write_batches(path: Path, batches: Iterable[Documents]) -> None:
 def _record_batch(documents: Documents) -> pa.RecordBatch:
     offsets = np.concatenate([[0], np.cumsum(documents.lengths)])
     assert offsets[-1] < 2**31, f"a batch of {offsets[-1]} tokens is too large for Arrow's lists"
-    ends = pa.array(offsets.astype(np.int32))
     columns = [
-        pa.ListArray.from_arrays(ends, pa.array(documents.ids)),
-        pa.ListArray.from_arrays(ends, pa.array(documents.labels)),
-        pa.array(documents.domains, pa.string()),
-        pa.array(documents.sources, pa.string()),
-        pa.array(documents.learned_counts.astype(np.int32)),
-        pa.array(documents.learned_bytes.astype(np.int32)),
+        pa.ListArray.from_arrays(_numbers(offsets), _numbers(documents.ids)),
+        pa.ListArray.from_arrays(_numbers(offsets), _numbers(documents.labels)),
+        _strings(documents.domains),
+        _strings(documents.sources),
+        _numbers(documents.learned_counts),
+        _numbers(documents.learned_bytes),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+
+
+# pa.array would import pandas, if it is installed, which takes half a second.
+def _numbers(values: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values.astype(np.int32, copy=False))])
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    encoded = [value.encode() for value in values]
+    offsets = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    return pa.Array.from_buffers(
+        pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
 
 
 class Strings(Sequence[str]):

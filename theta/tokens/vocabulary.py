@@ -81,14 +81,13 @@ class Vocabulary:
 
         None for a vocabulary whose tokens are not bytes spelled as characters, one for each.
         """
-        content = json.loads(self.tokenizer.to_str())
-        if (content["decoder"] or {}).get("type") != "ByteLevel" or self._adds_space:
+        if not isinstance(self.tokenizer.decoder, decoders.ByteLevel) or self._adds_space:
             return None
         counts = np.zeros(self.size, dtype=np.int32)
-        for token, place in self.tokenizer.get_vocab(with_added_tokens=True).items():
-            counts[place] = len(token)
-        for token in content["added_tokens"]:
-            counts[token["id"]] = 0 if token["special"] else len(token["content"].encode())
+        for text, token in self.tokenizer.get_vocab(with_added_tokens=True).items():
+            counts[token] = len(text)
+        for token, added in self.tokenizer.get_added_tokens_decoder().items():
+            counts[token] = 0 if added.special else len(added.content.encode())
         return counts
 
     def _id(self, token: str) -> int:
