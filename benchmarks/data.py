@@ -4,7 +4,7 @@
     python benchmarks/data.py --equality [--megabytes 100]
 
 The conversations are made from random words, whose frequencies fall off as those of a language do; a tenth of the words
-is met once. Each size is a file of prepared JSON Lines. The cases take turns, so that a machine whose speed drifts
+is met once. Files of more than 100 MB repeat those of 100 MB. Each size is a file of prepared JSON Lines. The cases take turns, so that a machine whose speed drifts
 treats them alike; the script prints medians over the rounds. Memory is the sum over all processes of a case, sampled 20
 times a second; pages of libraries and files that they share are counted for each.
 
@@ -45,6 +45,7 @@ from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 ROOT = Path(__file__).parents[1]
 MAX_LENGTH = 512
 HELD_OUT_BYTES = 100_000
+UNLIKE_BYTES = 100_000_000
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """How GPT-2 splits a text."""
 SCRIPTS = (range(0x61, 0x7B), range(0xE0, 0x180), range(0x391, 0x3CA), range(0x410, 0x450), range(0x4E00, 0x9FA0),
@@ -101,8 +102,12 @@ def lines_of(folder: Path, megabytes: int) -> None:
     (folder / "Datasets/prepared").mkdir(parents=True)
     for seed, (split, size) in enumerate(sizes.items()):
         with (folder / f"Datasets/prepared/{split}.jsonl").open("w", encoding="utf-8") as out:
-            for conversation in conversations(seed, size):
-                out.write(json.dumps(conversation.to_json(), ensure_ascii=False) + "\n")
+            lines = [
+                json.dumps(conversation.to_json(), ensure_ascii=False) + "\n"
+                for conversation in conversations(seed, min(size, UNLIKE_BYTES))
+            ]
+            for _ in range(-(-size // UNLIKE_BYTES)):
+                out.writelines(lines)
 
 
 def conversations(seed: int, size_bytes: int) -> Iterator[Conversation]:
@@ -247,18 +252,21 @@ def mixed(size_bytes: int) -> Iterator[list[str]]:
     rng = random.Random(0)
     odd = ["'s", "'ll", "’s", "\t", "\n\n", "  ", "   ", "\r\n", "\u00a0", "\u200b", "<|end|>", "e\u0301",
            "👩‍💻", "½", "==", "{}", "def f(x):\n    ", "https://a.b/c?d=1", "1,234.56", "\x00", "\ufeff"]  # fmt: skip
-    done = 0
+    done, batch = 0, []
     for conversation in conversations(1, size_bytes):
-        batch = [message.content for message in conversation.messages]
+        batch += [message.content for message in conversation.messages]
         script = rng.choice(SCRIPTS)
         for _ in range(8):
             words = ["".join(map(chr, rng.choices(script, k=rng.randrange(1, 9)))) for _ in range(rng.randrange(1, 60))]
             parts = [part for each in words for part in (each, rng.choice(odd) if rng.random() < 0.3 else " ")]
             batch.append("".join(parts))
+        if len(batch) < 500:
+            continue
         yield batch
         done += sum(len(text.encode()) for text in batch)
         if done > size_bytes:
             return
+        batch = []
 
 
 def unicode() -> Iterator[list[str]]:
