@@ -94,24 +94,24 @@ def test_compressed_files_that_are_cut_off_at_any_byte(tmp_path: Path, suffix: s
         b'"\\' * 1_000_000,
         b"," * 3_000_000,
         b"]" * 1_000_000,
-        b"{}" * 300_000,
-        b"[1," * 50_000 + b"\n" + b"[1,\n" * 50_000,
+        b"{}" * 50_000,
+        b"[1," * 10_000 + b"\n" + b"[1,\n" * 10_000,
         b"\n" * 3_000_000,
         b'{"a": ' + b"9" * 1_000_000 + b"}",
         b"\x00" * 1_000_000,
-        b'{"a": 1}\n' + b'{"a" "b"}\n' * 50_000,
-        b"[" + b'{"a" "b"},\n' * 50_000 + b"]",
-        b"[" + b'{"a" "b"},' * 50_000 + b"]",
-        b"[" + b'{"a": "b},\n' * 50_000 + b"]",
-        b'[{"a": ' + b"{\n" * 50_000 + b"]",
-        b'{"a": 1}\n' + b'{"a":\n' * 50_000,
+        b'{"a": 1}\n' + b'{"a" "b"}\n' * 10_000,
+        b"[" + b'{"a" "b"},\n' * 10_000 + b"]",
+        b"[" + b'{"a" "b"},' * 10_000 + b"]",
+        b"[" + b'{"a": "b},\n' * 10_000 + b"]",
+        b'[{"a": ' + b"{\n" * 10_000 + b"]",
+        b'{"a": 1}\n' + b'{"a":\n' * 10_000,
     ],
 )
 def test_large_files_of_one_thing_do_not_hang(tmp_path: Path, content: bytes) -> None:
     check(tmp_path / "file.json", content)
 
 
-@pytest.mark.parametrize("content", [b'"' * 1_000_001, b",\n" * 100_000, b'a,"\n' * 100_000, b"\x00" * 1_000_000])
+@pytest.mark.parametrize("content", [b'"' * 1_000_001, b",\n" * 30_000, b'a,"\n' * 30_000, b"\x00" * 1_000_000])
 @pytest.mark.parametrize("ending", ["csv", "tsv", "txt"])
 def test_large_tables_and_texts_of_one_thing_do_not_hang(tmp_path: Path, content: bytes, ending: str) -> None:
     check(tmp_path / f"file.{ending}", content)
