@@ -3,20 +3,24 @@
 Datasets/prepared/{train,validation,test}.jsonl    the data
 Datasets/prepared/rehearsal.jsonl                  the base's own conversations
 Datasets/prepared/rejected.jsonl                   the dropped items of the data
+Datasets/prepared/report.md                        what became of the data, for a person
 """
 
-from collections.abc import Sequence
 from pathlib import Path
 
 import typer
 
+from stages.progress import fraction
 from theta import files
+from theta.cli.text import visible
 from theta.corpus import sources
-from theta.corpus.build import UnusableCorpusError, build, rehearsal
-from theta.corpus.report import summary
+from theta.corpus.build import UnusableCorpusError, build
+from theta.corpus.page import page
+from theta.corpus.readers.finding import File
+from theta.corpus.report import figures, summary, warnings
 from theta.corpus.settings import DataSettings
-from theta.corpus.shapes import Reject
 from theta.errors import DataError
+from theta.machine.process import available_cores
 from theta.settings import load
 
 
@@ -29,24 +33,27 @@ def prepare(
 ) -> None:
     """Clean the raw conversations and divide them into train, validation and test."""
     settings = load(params, "data", DataSettings)
-    found = sources.locate(files.read_json(data, "kind", "files"), settings.include, settings.exclude)
-    rejected = prepared / "rejected.jsonl"
-    try:
-        corpus = build(settings.path, found, settings.validation_fraction, settings.test_fraction)
-    except UnusableCorpusError as fault:
-        _write_rejects(rejected, fault.rejects)
-        see = f" The rejected items are in {rejected.as_posix()}." if fault.rejects else ""
-        raise DataError(f"{fault}{see}") from None
-    rehearsed = rehearsal(base_rehearsal, corpus)
-    for name, conversations in {**corpus.splits, "rehearsal": rehearsed}.items():
-        files.write_json_lines(prepared / f"{name}.jsonl", (each.to_json() for each in conversations))
-    _write_rejects(rejected, corpus.rejects)
-    files.write_json(metrics, {**corpus.report, "rehearsal_conversations": len(rehearsed)})
-    see = f"; see {rejected.as_posix()}" if corpus.rejects else ""
-    typer.echo(summary(corpus.report) + see)
-    if rehearsed:
-        typer.echo(f"kept {len(rehearsed)} conversations of the base for rehearsal")
+    descriptor = files.read_json(data, "kind", "path", "files")
+    found = sources.locate(settings.path, descriptor, settings.include, settings.exclude)
+    rehearsal = File.at(base_rehearsal) if _has_content(base_rehearsal) else None
+    with files.replacing_folder(prepared) as folder:
+        folder.mkdir()
+        try:
+            with fraction("preparing") as progress:
+                facts = build(found, rehearsal, settings, folder, available_cores(), progress)
+        except UnusableCorpusError as fault:
+            rejected = prepared / "rejected.jsonl"
+            prepared.mkdir(parents=True, exist_ok=True)
+            (folder / "rejected.jsonl").replace(rejected)
+            raise DataError(f"{fault} The rejected items are in {rejected.as_posix()}.") from None
+        files.write_text(folder / "report.md", page(facts))
+    files.write_json(metrics, figures(facts))
+    typer.echo(visible(f"{summary(facts)}; see {(prepared / 'report.md').as_posix()}"))
+    for line in warnings(facts):
+        typer.echo(visible(f"Warning: {line}."))
 
 
-def _write_rejects(path: Path, rejects: Sequence[Reject]) -> None:
-    files.write_json_lines(path, (reject.to_json() for reject in rejects))
+def _has_content(rehearsal: Path) -> bool:
+    if not rehearsal.is_file():
+        raise DataError(f"{rehearsal} does not exist; run `dvc repro fetch` to create it.")
+    return bool(rehearsal.read_bytes().strip())

@@ -13,7 +13,7 @@ from recipes.starter.asking import AnswerSettings, Group
 from recipes.starter.figures import Item
 from recipes.starter.teacher import Teacher
 from recipes.starter.wording import raised
-from theta.corpus import splits
+from theta.corpus import keys
 
 
 class Talk(NamedTuple):
@@ -90,7 +90,7 @@ def write(settings: AnswerSettings, model: Teacher, shipped: frozenset[str]) -> 
     """
     chance, writer = random.Random(settings.seed), Writer(model, settings)
     questions = [*_from_wordings(settings), *_from_beginnings(settings, writer)]
-    new = [talk for talk in questions if splits.key(talk.messages[0][1]) not in shipped]
+    new = [talk for talk in questions if keys.key(talk.messages[0][1]) not in shipped]
     replied = _with_reply([_with_system_message(talk, settings, chance) for talk in new], writer)
     goes_on = [chance.random() < settings.followup_fraction for _ in replied]
     continued = [

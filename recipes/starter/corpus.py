@@ -15,7 +15,7 @@ from recipes.starter.extract import Conversation, Extract, extract
 from recipes.starter.figures import Item
 from recipes.starter.sources import Source
 from theta import files
-from theta.corpus import splits
+from theta.corpus import keys
 
 MIN_USES = 3
 """A dictionary's word must occur at least this often in the texts, because nobody asks about rare ones."""
@@ -103,8 +103,8 @@ def conversations(extracted: Extract, earlier: Earlier, shipped: frozenset[str],
     """
     found: list[Item] = []
     for conversation in extracted.conversations:
-        questions = [splits.key(exchange.question) for exchange in conversation.exchanges]
-        answers = tuple(splits.key(exchange.answer) for exchange in conversation.exchanges)
+        questions = [keys.key(exchange.question) for exchange in conversation.exchanges]
+        answers = tuple(keys.key(exchange.answer) for exchange in conversation.exchanges)
         rare = conversation.word and not _is_common(conversation.word, uses)
         if rare or answers in earlier.conversations or not shipped.isdisjoint(questions):
             continue

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable
 from heapq import nsmallest
 from typing import Any
 
-from theta.corpus import splits
+from theta.corpus import keys
 
 COUNT = 3000
 """Number of conversations that ship with the starter."""
@@ -21,4 +21,4 @@ def choose(rows: Iterable[Row], domains: Collection[str], count: int = COUNT) ->
 
 def _place(row: Row) -> float:
     """A place in the order that depends on the conversation alone."""
-    return splits.point("\n".join(message["content"] for message in row["messages"]))
+    return keys.point("\n".join(message["content"] for message in row["messages"]))

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from theta.corpus import shapes, splits
+from theta.corpus import keys, shapes
 from theta.corpus.readers.finding import find
 from theta.corpus.readers.reading import read
 
@@ -16,7 +16,7 @@ def questions(path: Path) -> frozenset[str]:
         for item in block.items()
     )
     return frozenset(
-        splits.key(message.content)
+        keys.key(message.content)
         for each in shaped
         if isinstance(each, shapes.Shaped)
         for message in each.conversation.messages

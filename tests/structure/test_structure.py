@@ -22,9 +22,9 @@ DIRECTION: dict[str, set[str]] = {
     "generate": {"conversation", "tokens", "bases", "machine", "model"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
-    "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
+    "cli": {"conversation", "corpus", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
 }
-IMPORTABLE_BY_ALL = {"settings", "errors", "files"}
+IMPORTABLE_BY_ALL = {"settings", "errors", "files", "markdown", "parallel"}
 WHOLE = {"params"}
 """The module that knows every section of params.yaml; for fetch, commands and benchmarks."""
 NO_TORCH = {"conversation", "corpus", "tokens", "bases"}

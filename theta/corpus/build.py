@@ -1,115 +1,199 @@
-"""A path -> a corpus: find the files, read the items, drop unusable ones, divide the rest into splits."""
+"""Files -> a corpus on disk: read the items, drop unusable ones, and divide the rest into splits.
 
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+    files ─ blocks ─ gather, in several processes ─ lines and rejects, on disk ─┐
+                                                  ─ fingerprints ─ outcome ─────┴─ train, validation, test, rejected
+
+Memory does not grow with the data, apart from some numbers for each conversation (about 100 bytes).
+"""
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
-from theta.conversation.messages import Conversation
-from theta.corpus import duplicates, shapes, splits
-from theta.corpus.items import Item
+import numpy as np
+
+from theta.corpus import leaks, mixing, outcome, splits
+from theta.corpus.evidence import Ties
+from theta.corpus.gather import Task, gather
+from theta.corpus.outcome import Outcome
+from theta.corpus.pile import Pile
+from theta.corpus.readers.blocks import Block
 from theta.corpus.readers.finding import File, Found
 from theta.corpus.readers.reading import read
-from theta.corpus.report import DUPLICATE, report
-from theta.corpus.shapes import Reject
+from theta.corpus.report import Facts, FileFacts, RepeatedContent
+from theta.corpus.settings import DataSettings
+from theta.corpus.shapes.shape import is_message
+from theta.corpus.splits import Division
 from theta.errors import DataError
+from theta.parallel import ordered_map
+
+EXACT_TWINS_BYTES = 32 << 20
+"""Up to as many bytes of files, near twins are compared exactly; their questions are then kept in memory."""
+
+BYTES_FOR_PROCESSES = 4 << 20
+"""With less to read, starting other processes takes longer than they save."""
 
 
-@dataclass(frozen=True)
-class Corpus:
-    """The conversations of the raw files, by split, and what was dropped."""
-
-    splits: dict[str, list[Conversation]]
-    """Conversations by split (train, validation, test), each in the order of files and items."""
-    rejects: list[Reject]
-    """The dropped items, in the same order."""
-    report: dict[str, Any]
-    """The figures of metrics/prepare.json."""
+Amount = TypeVar("Amount", int, float)
 
 
 class UnusableCorpusError(DataError):
-    """Too few conversations were kept; the rejects give the reasons."""
-
-    def __init__(self, message: str, rejects: list[Reject]) -> None:
-        super().__init__(message)
-        self.rejects = rejects
+    """Too few conversations were kept; `rejected.jsonl` gives the reasons."""
 
 
-@dataclass
-class _Gathered:
-    kept: list[Conversation]
-    rejects: list[Reject]
-    unanswered_questions_cut: int = 0
-
-
-def build(path: str, found: Found, validation_fraction: float, test_fraction: float) -> Corpus:
-    """Read, clean and divide the conversations of the files that were found at `path`.
-
-    Raises:
-        DataError: a file cannot be read.
-        UnusableCorpusError: no conversation was kept, or too few for three splits.
-    """
-    files = found.files
-    gathered = _gather(files)
-    rejects = gathered.rejects
-    if not gathered.kept:
-        raise UnusableCorpusError(_nothing_kept(path, rejects), rejects)
-    try:
-        divided = splits.divide(gathered.kept, validation_fraction, test_fraction)
-    except DataError as fault:
-        raise UnusableCorpusError(f"{path}: {fault}", rejects) from None
-    cut = gathered.unanswered_questions_cut
-    return Corpus(divided, rejects, report(divided, rejects, files=len(files), unanswered_questions_cut=cut))
-
-
-def rehearsal(path: Path, corpus: Corpus) -> list[Conversation]:
-    """Return the base's own conversations, without those that open with a question of the corpus.
-
-    Otherwise training could learn a question of the test split.
+def build(
+    found: Found,
+    rehearsal: File | None,
+    settings: DataSettings,
+    folder: Path,
+    processes: int,
+    progress: Callable[[float], None],
+) -> Facts:
+    """Read, clean and divide conversations, and write the files of `Datasets/prepared` into `folder`.
 
     Args:
-        path: a file of conversations; it may be blank.
+        found: the files to read, and those that are passed over.
+        rehearsal: the base's own conversations; those that ask what the data asks are left out.
+        settings: the section `data` of params.yaml.
+        folder: an empty folder. Until the end it also holds what is too large for the memory.
+        processes: number of processes that read blocks; the result does not depend on it.
+        progress: is told about which fraction of the data was read, after each block.
 
     Raises:
-        DataError: the file is missing, or cannot be read.
+        DataError: a file cannot be read, and `data.strict` is set.
+        UnusableCorpusError: no conversation was kept, or too few for three splits; `rejected.jsonl` is written.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; run `dvc repro fetch` to create it.")
-    if not path.read_bytes().strip():
-        return []
-    openings = {splits.key(each.opening) for conversations in corpus.splits.values() for each in conversations}
-    return [each for each in _gather([File.at(path)]).kept if splits.key(each.opening) not in openings]
-
-
-def _gather(files: Sequence[File]) -> _Gathered:
-    """Read the items of all files, and keep or reject each."""
-    gathered, seen = _Gathered([], []), duplicates.Seen()
-    for item in (item for file in files for block in read(file) for item in block.items()):
-        shaped = _shape(item)
-        if isinstance(shaped, Reject):
-            gathered.rejects.append(shaped)
-        elif earlier := seen.earlier(shaped.conversation):
-            gathered.rejects.append(Reject(item.source, DUPLICATE, f"of {earlier}", item.value))
-        else:
-            gathered.kept.append(shaped.conversation)
-            gathered.unanswered_questions_cut += shaped.unanswered_question_cut
-    return gathered
-
-
-def _shape(item: Item) -> shapes.Shaped | Reject:
-    if item.broken:
-        reason, _, detail = item.broken.partition(": ")
-        return Reject(item.source, reason, detail, item.value)
-    return shapes.read(item.value, item.source, item.domain)
-
-
-def _nothing_kept(path: str, rejects: Sequence[Reject]) -> str:
-    if not rejects:
-        return f"{path}: its files contain no conversations; add some."
-    reason, count = Counter(reject.reason for reject in rejects).most_common(1)[0]
-    example = next(reject for reject in rejects if reject.reason == reason)
-    return (
-        f"{path}: none of {len(rejects)} items is a usable conversation, most often because of {reason} ({count}), "
-        f"such as {example.source}" + (f" ({example.detail})." if example.detail else ".")
+    input_bytes = sum(each.path.stat().st_size for each in found.files)
+    exact_twins = input_bytes <= EXACT_TWINS_BYTES
+    files = [*found.files, *([rehearsal] if rehearsal else [])]
+    facts = [FileFacts(file.name) for file in files]
+    pile, read_from = Pile(folder, exact_twins=exact_twins), deque[int]()
+    tasks = (
+        Task(block, settings.rules, settings.redact, exact_twins)
+        for block in _blocks(files, facts, read_from, strict=settings.strict)
     )
+    bytes_made = 0
+    for made in ordered_map(gather, tasks, processes if input_bytes > BYTES_FOR_PROCESSES else 1):
+        file = read_from.popleft()
+        pile.add(made, file, is_data=file < len(found.files))
+        facts[file].add(made)
+        bytes_made += len(made.lines) + len(made.rejects)
+        progress(min(bytes_made / max(input_bytes, 1), 1.0))
+    pile.finish()
+    return _divide(found, facts[: len(found.files)], pile, settings)
+
+
+def _blocks(
+    files: Sequence[File], facts: Sequence[FileFacts], read_from: deque[int], *, strict: bool
+) -> Iterator[Block]:
+    """Yield the blocks of all files, and note which file each is from and which files have a fault."""
+    for number, (file, fact) in enumerate(zip(files, facts, strict=True)):
+        try:
+            for block in read(file, is_message):
+                read_from.append(number)
+                yield block
+        except DataError as fault:
+            if strict:
+                raise
+            fact.fault = str(fault)
+
+
+def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: DataSettings) -> Facts:
+    """Decide what becomes of each conversation, and write the files."""
+    evidence, is_data = pile.evidence, pile.files < len(files)
+    duplicate_of = evidence.duplicate_of(is_data)
+    unique = is_data & (duplicate_of < 0)
+    members = mixing.within_caps(unique, evidence.whole, _meant(settings.caps, pile, files))
+    ties = evidence.ties(members)
+    try:
+        division = splits.divide(evidence, ties, members, settings.validation_fraction, settings.test_fraction)
+    except DataError as fault:
+        outcome.write_rejects(pile, duplicate_of)
+        pile.remove_files()
+        raise UnusableCorpusError(_unusable(pile, fault, int(members.sum()))) from None
+    repeats = mixing.repeats(evidence.whole, _meant(settings.weights, pile, files))
+    output = division.split.copy()
+    output[outcome.rehearsed(evidence, members, is_data, division.split)] = outcome.REHEARSAL
+    decided = Outcome(output, duplicate_of, np.where(output == splits.TRAIN, repeats, 1))
+    outcome.write(pile, decided)
+    facts = _facts(found, files, pile, decided, division, ties, int((unique & ~members).sum()))
+    pile.remove_files()
+    unknown = mixing.without_meaning(
+        {**settings.caps, **settings.weights}, [*pile.domain_names, *(f.name for f in files)]
+    )
+    return replace(facts, unknown_patterns=unknown)
+
+
+def _facts(
+    found: Found,
+    files: Sequence[FileFacts],
+    pile: Pile,
+    decided: Outcome,
+    division: Division,
+    ties: Ties,
+    over_cap: int,
+) -> Facts:
+    """Count what became of the conversations."""
+    kept = division.split >= 0
+    for place, file in enumerate(files):
+        of_file = pile.files == place
+        file.kept, file.duplicates = int((of_file & kept).sum()), int((of_file & (decided.duplicate_of >= 0)).sum())
+    written = np.where(kept, decided.repeats, 0)
+    domains = np.bincount(pile.domains[kept], minlength=len(pile.domain_names))
+    return Facts(
+        files=files,
+        passed_over=found.passed_over,
+        notes=pile.notes,
+        reasons=pile.reasons,
+        examples=pile.examples,
+        duplicates=int((decided.duplicate_of >= 0).sum()),
+        over_cap=over_cap,
+        conversations={name: int(written[division.split == place].sum()) for place, name in enumerate(splits.SPLITS)},
+        rehearsal=int((decided.output == outcome.REHEARSAL).sum()),
+        domains=Counter({name: int(domains[place]) for name, place in pile.domain_names.items() if domains[place]}),
+        messages=int(pile.messages[kept].sum()),
+        texts=int((kept & (pile.replies == 0)).sum()),
+        chats=int((kept & (pile.replies > 1)).sum()),
+        reply_words=np.bincount(pile.reply_words[np.repeat(kept, pile.replies)]),
+        groups=division.groups,
+        largest_group=division.largest_group,
+        loosened=division.loosened.words,
+        leaks=leaks.leaks(pile.evidence, ties, division.split),
+        repeated=_shown(pile, leaks.repeated(pile.evidence, kept)),
+    )
+
+
+def _shown(pile: Pile, repeated: leaks.Repeated) -> RepeatedContent:
+    """The examples as text."""
+    conflicts = []
+    for one, other in repeated.conflict_examples:
+        first, second = pile.conversation(one), pile.conversation(other)
+        conflicts.append((first.opening, first.source, second.source))
+    fillers = [
+        (next(m.content for m in made.messages if m.role == "assistant"), made.source, count)
+        for made, count in ((pile.conversation(place), count) for place, count in repeated.filler_examples)
+    ]
+    return RepeatedContent(repeated.conflicts, conflicts, repeated.fillers, fillers)
+
+
+def _unusable(pile: Pile, fault: DataError, count: int) -> str:
+    """Why the corpus cannot be used."""
+    if count or not pile.reasons:
+        return f"data.path: {fault}" if count else "data.path: its files contain no conversations; add some."
+    reason, most = pile.reasons.most_common(1)[0]
+    return (
+        f"data.path: none of {pile.reasons.total()} items is a usable conversation, most often because of {reason} "
+        f"({most}), such as {pile.examples[reason]}."
+    )
+
+
+def _meant(amounts: Mapping[str, Amount], pile: Pile, files: Sequence[FileFacts]) -> list[tuple[np.ndarray, Amount]]:
+    """For each pattern of data.caps or data.weights, the conversations that it means, and its amount."""
+    names, domains = [file.name for file in files], list(pile.domain_names)
+    known = np.minimum(pile.files, len(names) - 1)  # those of the base are in no file of the data
+    return [
+        (mixing.chosen(names, known, pattern) | mixing.chosen(domains, pile.domains, pattern), amount)
+        for pattern, amount in amounts.items()
+    ]

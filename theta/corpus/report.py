@@ -1,74 +1,249 @@
-"""The figures of a corpus for metrics/prepare.json: the same conversations give the same bytes."""
+"""The facts about a corpus, as figures for metrics/prepare.json and as lines for the console.
 
-import math
+The same conversations give the same bytes. Names that come from the data (keys, files, speakers) can be any number, so
+only the most frequent are written; Datasets/prepared/report.md has more of them.
+"""
+
 import statistics
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
-from theta.conversation.messages import OTHER_DOMAINS, Conversation, domains_shown
-from theta.corpus.shapes import Reject
+import numpy as np
+
+from theta.conversation.messages import OTHER_DOMAINS, domains_shown
+from theta.corpus.gather import Gathered
+from theta.corpus.items import Notes
+from theta.corpus.readers.finding import ABOUT_DATA
+
+NAMES_IN_METRICS = 20
+FILES_SHOWN = 5
+SHOWN_CHARACTERS = 60
 
 DUPLICATE = "duplicate"
 """The reason of a reject that repeats an earlier conversation; such rejects are counted separately."""
 
 
-def report(
-    splits: Mapping[str, Sequence[Conversation]],
-    rejects: Sequence[Reject],
-    *,
-    files: int,
-    unanswered_questions_cut: int,
-) -> dict[str, Any]:
-    """Return counts of read, kept and dropped items, and sizes of the kept conversations."""
-    kept = [conversation for conversations in splits.values() for conversation in conversations]
-    reasons = Counter(reject.reason for reject in rejects)
-    duplicates = reasons.pop(DUPLICATE, 0)
+@dataclass(slots=True)
+class FileFacts:
+    """What one file came to."""
+
+    name: str
+    fault: str = ""
+    """Why it could not be read, or not to its end; empty if it could."""
+    items: int = 0
+    kept: int = 0
+    rejected: int = 0
+    duplicates: int = 0
+    mended: int = 0
+    shapes: Counter[str] = field(default_factory=Counter)
+    """How many items it holds of each shape."""
+
+    def add(self, made: Gathered) -> None:
+        """Count what a block of the file came to."""
+        self.items += made.items
+        self.rejected += made.reasons.total()
+        self.mended += sum(count for _, count, _ in made.notes.of("mended"))
+        self.shapes.update({name: count for name, count, _ in made.notes.of("shape")})
+
+
+@dataclass(frozen=True)
+class RepeatedContent:
+    """Content that several conversations share, with examples.
+
+    Attributes:
+        conflicts: number of questions with several answers.
+        conflict_examples: a question and where two of its answers are.
+        fillers: number of replies that many conversations have.
+        filler_examples: the reply, where it is first, and how many conversations have it.
+    """
+
+    conflicts: int
+    conflict_examples: Sequence[tuple[str, str, str]]
+    fillers: int
+    filler_examples: Sequence[tuple[str, str, int]]
+
+
+@dataclass(frozen=True)
+class Facts:
+    """Everything that is known about a corpus, apart from its conversations.
+
+    Attributes:
+        files: the files that were read, in order.
+        passed_over: names of files that were not read, with the reason.
+        notes: what was noted while the items were read.
+        reasons: rejects by reason, duplicates apart; `examples` describes the first of each.
+        duplicates: conversations that repeat another.
+        over_cap: conversations that data.caps leaves out.
+        conversations: conversations by split, as they are written: data.weights may repeat some.
+        rehearsal: conversations of the base.
+        domains: kept conversations by domain.
+        messages, texts, chats: of the kept conversations; a chat has several replies.
+        reply_words: number of replies by length in words.
+        groups, largest_group: what the splits consist of.
+        loosened: what does not tie conversations, because it ties too many; empty as a rule.
+        leaks: by held-out split, how many conversations have content that train has too.
+        repeated: conflicts and fillers.
+        unknown_patterns: patterns of data.caps and data.weights that mean nothing.
+    """
+
+    files: Sequence[FileFacts]
+    passed_over: Sequence[tuple[str, str]]
+    notes: Notes
+    reasons: Counter[str]
+    examples: Mapping[str, str]
+    duplicates: int
+    over_cap: int
+    conversations: Mapping[str, int]
+    rehearsal: int
+    domains: Counter[str]
+    messages: int
+    texts: int
+    chats: int
+    reply_words: np.ndarray
+    groups: int
+    largest_group: int
+    loosened: str
+    leaks: Mapping[str, Mapping[str, int]]
+    repeated: RepeatedContent
+    unknown_patterns: Sequence[str] = ()
+
+    @property
+    def kept(self) -> int:
+        """Number of kept conversations."""
+        return self.domains.total()
+
+    @property
+    def unreadable(self) -> list[FileFacts]:
+        """The files that could not be read, or not to their end."""
+        return [file for file in self.files if file.fault]
+
+
+def figures(facts: Facts) -> dict[str, Any]:
+    """Return the figures of metrics/prepare.json."""
     return {
-        "files": files,
-        "items": len(kept) + len(rejects),
-        "kept": len(kept),
-        "duplicates": duplicates,
-        "rejected": reasons.total(),
-        "rejected_by_reason": dict(sorted(reasons.items())),
-        "unanswered_questions_cut": unanswered_questions_cut,
-        "conversations": {name: len(conversations) for name, conversations in splits.items()},
-        "domains": _domains(kept),
-        "messages": sum(len(conversation.messages) for conversation in kept),
-        "texts": sum(conversation.is_text for conversation in kept),
-        "multi_turn_conversations": sum(len(_replies(conversation)) > 1 for conversation in kept),
-        "reply_words": _distribution([len(reply.split()) for each in kept for reply in _replies(each)]),
+        "files": len(facts.files),
+        "files_unreadable": {file.name: file.fault for file in facts.unreadable[:NAMES_IN_METRICS]},
+        "files_passed_over": dict(facts.passed_over[:NAMES_IN_METRICS]),
+        "items": sum(file.items for file in facts.files),
+        "kept": facts.kept,
+        "duplicates": facts.duplicates,
+        "over_cap": facts.over_cap,
+        "rejected": facts.reasons.total(),
+        "rejected_by_reason": dict(sorted(facts.reasons.items())),
+        "mended": _counts(facts.notes, "mended"),
+        "unused_keys": _counts(facts.notes, "unused_key"),
+        "unfilled_templates": _counts(facts.notes, "template"),
+        "personal_data": _counts(facts.notes, "personal"),
+        "redacted": _counts(facts.notes, "redacted"),
+        "conflicting_answers": facts.repeated.conflicts,
+        "replies_to_many_questions": facts.repeated.fillers,
+        "conversations": dict(facts.conversations),
+        "rehearsal_conversations": facts.rehearsal,
+        "groups": facts.groups,
+        "largest_group": facts.largest_group,
+        "held_out_content": {name: dict(counts) for name, counts in facts.leaks.items()},
+        "domains": _domains(facts.domains),
+        "messages": facts.messages,
+        "texts": facts.texts,
+        "multi_turn_conversations": facts.chats,
+        "reply_words": distribution(facts.reply_words),
     }
 
 
-def summary(figures: Mapping[str, Any]) -> str:
-    """Return the report in one line."""
-    splits = " / ".join(f"{count} {name}" for name, count in figures["conversations"].items())
-    dropped = {**figures["rejected_by_reason"], DUPLICATE: figures["duplicates"]}
-    reasons = ", ".join(f"{reason} x{count}" for reason, count in dropped.items() if count)
-    line = f"kept {figures['kept']} of {figures['items']} conversations: {splits}"
-    return f"{line}; rejected: {reasons}" if reasons else line
+def summary(facts: Facts) -> str:
+    """Return what was kept and dropped in one line."""
+    splits = " / ".join(f"{count} {name}" for name, count in facts.conversations.items())
+    read = facts.kept + facts.duplicates + facts.over_cap + facts.reasons.total()
+    line = f"kept {facts.kept} of {read} conversations: {splits}"
+    dropped = {**dict(sorted(facts.reasons.items())), DUPLICATE: facts.duplicates}
+    parts = [(_counted(dropped), "rejected"), (_counted(_counts(facts.notes, "mended")), "mended")]
+    return "; ".join([line, *(f"{what}: {counted}" for counted, what in parts if counted)])
 
 
-def _replies(conversation: Conversation) -> list[str]:
-    return [message.content for message in conversation.messages if message.role == "assistant"]
+def warnings(facts: Facts) -> Iterator[str]:
+    """Yield what a person should know about the data before training on it, a line each."""
+    for file in facts.unreadable[:NAMES_IN_METRICS]:
+        yield file.fault
+    passed_over = [(name, why) for name, why in facts.passed_over if why != ABOUT_DATA]
+    if passed_over:
+        shown = ", ".join(f"{name} ({why})" for name, why in passed_over[:FILES_SHOWN])
+        more = f" and {len(passed_over) - FILES_SHOWN} more" if len(passed_over) > FILES_SHOWN else ""
+        yield f"passed over {_number(len(passed_over), 'file')}: {shown}{more}"
+    for key, count, source in list(facts.notes.of("unused_key"))[:5]:
+        yield f"the text of '{key}' is not used ({_number(count, 'item')}, first {source}); data.fields can name it"
+    templates = list(facts.notes.of("template"))
+    if templates:
+        name, _, source = templates[0]
+        total = sum(count for _, count, _ in templates)
+        yield f"{_number(total, 'conversation')} hold what looks like an unfilled template, such as {name} ({source})"
+    personal = list(facts.notes.of("personal"))
+    if personal:
+        held = ", ".join(f"{kind} in {count}" for kind, count, _ in personal)
+        yield f"conversations hold {held} (first {personal[0][2]}); data.redact replaces them"
+    yield from _about_repeats(facts)
+    yield from _about_splits(facts)
 
 
-def _domains(conversations: Sequence[Conversation]) -> dict[str, int]:
+def _about_repeats(facts: Facts) -> Iterator[str]:
+    for question, one, other in facts.repeated.conflict_examples[:1]:
+        count = _number(facts.repeated.conflicts, "question")
+        yield f"{count} with different answers, such as '{_short(question)}' ({one} and {other})"
+    for reply, source, having in facts.repeated.filler_examples[:1]:
+        yield f"{having} conversations have the reply '{_short(reply)}' (first {source})"
+
+
+def _about_splits(facts: Facts) -> Iterator[str]:
+    if facts.unknown_patterns:
+        yield f"data.caps and data.weights: no file and no domain is meant by {', '.join(facts.unknown_patterns)}"
+    if facts.loosened:
+        yield f"to fill the held-out splits, conversations are not kept on one side for {facts.loosened}"
+    for name, counts in facts.leaks.items():
+        held = ", ".join(
+            f"{count} {what.removesuffix('_in_train').replace('_', ' ')}" for what, count in counts.items() if count
+        )
+        if held:
+            yield f"{name} has content that train has too: {held}"
+
+
+def _short(text: str) -> str:
+    words = " ".join(text.split())
+    return words if len(words) <= SHOWN_CHARACTERS else words[: SHOWN_CHARACTERS - 1] + "…"
+
+
+def distribution(counts: np.ndarray) -> dict[str, float]:
+    """Return mean, median and the value that 95 % of the values do not exceed; empty where there are no values.
+
+    Args:
+        counts: how often each value from 0 on occurs, int64 [largest value + 1].
+    """
+    total = int(counts.sum())
+    if not total:
+        return {}
+    upto = np.cumsum(counts)
+    middle = [int(np.searchsorted(upto, rank, side="right")) for rank in ((total - 1) // 2, total // 2)]
+    return {
+        "mean": round(float((counts * np.arange(len(counts))).sum() / total), 1),
+        "median": statistics.fmean(middle),
+        "p95": int(np.searchsorted(upto, -(-95 * total // 100))),
+    }
+
+
+def _counts(notes: Notes, kind: str) -> dict[str, int]:
+    return {name: count for name, count, _ in list(notes.of(kind))[:NAMES_IN_METRICS]}
+
+
+def _counted(counts: Mapping[str, int]) -> str:
+    return ", ".join(f"{name} x{count}" for name, count in counts.items() if count)
+
+
+def _number(count: int, noun: str) -> str:
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
+def _domains(counts: Counter[str]) -> dict[str, int]:
     """Conversations by domain: the largest domains by name, all others together."""
-    counts = Counter(conversation.domain for conversation in conversations)
     shown = {domain: counts[domain] for domain in sorted(domains_shown(counts))}
     others = counts.total() - sum(shown.values())
     return {**shown, OTHER_DOMAINS: others} if others else shown
-
-
-def _distribution(values: list[int]) -> dict[str, float]:
-    """Mean, median and the value that 95 % of the values do not exceed; empty where there are no values."""
-    if not values:
-        return {}
-    ordered = sorted(values)
-    return {
-        "mean": round(statistics.fmean(ordered), 1),
-        "median": statistics.median(ordered),
-        "p95": ordered[math.ceil(0.95 * len(ordered)) - 1],
-    }

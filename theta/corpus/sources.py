@@ -13,7 +13,7 @@ of the project without the files that git ignores.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,19 +63,23 @@ def describe(
     }
 
 
-def locate(descriptor: Mapping[str, Any], include: Sequence[str], exclude: Sequence[str]) -> Found:
-    """Return the files that a descriptor describes, and those that were passed over.
+def locate(path: str, descriptor: Descriptor, include: Sequence[str], exclude: Sequence[str]) -> Found:
+    """Return the files of data.path, and those that were passed over.
+
+    Args:
+        path: data.path.
+        descriptor: of a dataset of the hub, which it pins to a revision; a local path is looked up as it is now.
+        include: data.include.
+        exclude: data.exclude.
 
     Raises:
-        DataError: they are not on this machine, or are not those that were described.
+        DataError: they are not on this machine.
     """
-    if descriptor["kind"] == "hub":
-        return hub.locate(descriptor)
-    found = _local(descriptor["path"], include, exclude)
-    now = [(each.name, _size(each.path)) for each in found.files]
-    if now != [(each["name"], each["bytes"]) for each in descriptor["files"]]:
-        raise DataError(f"The files of {descriptor['path']} changed after fetch described them; run `dvc repro` again.")
-    return found
+    if not is_hub(path):
+        return _local(path, include, exclude)
+    if descriptor["path"] != path:
+        raise DataError(f"data.path is {path}, and fetch described {descriptor['path']}; run `dvc repro`.")
+    return hub.locate(descriptor)
 
 
 def _local(path: str, include: Sequence[str], exclude: Sequence[str]) -> Found:

@@ -1,84 +1,159 @@
-"""Conversations -> train, validation and test, by a hash of the first question, or of the opening of a text.
+"""Conversations -> train, validation and test, so that what is held back is not learned in another place.
 
-    0        validation_fraction            1 - test_fraction        1
+Conversations that share a question in any turn, or a reply, or that ask nearly the same, are *tied*: they form a group,
+and a group is in one split. Each group has a point between 0 and 1 that depends on one of its questions alone:
+
+    0                                                                1
     |-- validation --|------------ train ------------|---- test ----|
 
-A question's point on that line depends on the question alone. Adding a file therefore never moves the conversations of
-another file, changing one fraction moves conversations between train and that split only, and all conversations that
-open with the same question are in the same split.
+Validation takes groups from the low end until it has its share of the conversations, and test from the high end. A
+group that is too large for them is in train. Adding a file therefore moves few conversations of other files.
 
-With few conversations a split can be empty. It then gets the train question whose point is nearest to its boundary,
-with all its conversations. If train itself is empty, it gets the nearest question of test, or of validation if test has
-only one. This too depends on the questions alone, but such a question may move back when others are added.
+What ties too much, such as a greeting that opens most chats, cannot tie: then a held-out split could not have its share.
+Ties are loosened in steps until it can, and a line says so.
 """
 
-import hashlib
-import unicodedata
-from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
-from theta.conversation.messages import Conversation
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
+from theta.corpus.evidence import KINDS, Evidence, Ties
 from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
-QUESTIONS_NEEDED = 3
+TRAIN, VALIDATION, TEST = range(3)
+CONVERSATIONS_NEEDED = 3
 """One for each split."""
+
+TOLERANCE = 0.1
+"""How far the share of a split may be from the one that was asked for, as a fraction of it."""
+COMMON = 10
+"""What at most as many conversations share ties them in any case."""
+
+
+@dataclass(frozen=True, slots=True)
+class Loosened:
+    """Which ties do not hold."""
+
+    kinds: tuple[str, ...] = ()
+    above: int | None = None
+    """What more conversations share than this does not tie."""
+    words: str = ""
+
+
+@dataclass(frozen=True)
+class Division:
+    """The split of each conversation.
+
+    Attributes:
+        split: position in SPLITS, int8 [conversations]; -1 for those that take no part.
+        groups: number of groups.
+        largest_group: conversations of the largest one.
+        loosened: which ties do not hold.
+    """
+
+    split: np.ndarray
+    groups: int
+    largest_group: int
+    loosened: Loosened
 
 
 def divide(
-    conversations: Sequence[Conversation], validation_fraction: float, test_fraction: float
-) -> dict[str, list[Conversation]]:
-    """Return the conversations of each split in their order; no split is empty.
+    evidence: Evidence, ties: Ties, members: np.ndarray, validation_fraction: float, test_fraction: float
+) -> Division:
+    """Divide the conversations; no split is empty.
+
+    Args:
+        evidence: the fingerprints of all conversations.
+        ties: what ties the members.
+        members: whether a conversation is divided, bool [conversations].
+        validation_fraction, test_fraction: the shares of the conversations.
 
     Raises:
-        DataError: there are fewer than three distinct first questions.
+        DataError: there are fewer than three conversations.
     """
-    keys = [key(conversation.opening) for conversation in conversations]
-    ordered = sorted((point(each), each) for each in set(keys))
-    if len(ordered) < QUESTIONS_NEEDED:
+    places = np.flatnonzero(members)
+    if len(places) < CONVERSATIONS_NEEDED:
         raise DataError(
-            f"the number of distinct first questions is {len(ordered)}; at least {QUESTIONS_NEEDED} are needed, "
-            "one each for train, validation and test; add conversations."
+            f"the number of distinct conversations is {len(places)}; at least {CONVERSATIONS_NEEDED} are needed, one "
+            "each for train, validation and test; add conversations."
         )
-    low, high = _cuts([at for at, _ in ordered], validation_fraction, test_fraction)
-    split_of = {each: _split(rank, low, high) for rank, (_, each) in enumerate(ordered)}
-    splits: dict[str, list[Conversation]] = {name: [] for name in SPLITS}
-    for conversation, each in zip(conversations, keys, strict=True):
-        splits[split_of[each]].append(conversation)
-    return splits
+    fractions = (validation_fraction, test_fraction)
+    steps = _steps(len(places), min(fractions))
+    for number, loosened in enumerate(steps):
+        group_of = groups(ties, _holds(ties, loosened), len(members))[places]
+        group_of = np.unique(group_of, return_inverse=True)[1]
+        split_of_group, is_filled = _fill(group_of, evidence.points[places], evidence.whole[places], fractions)
+        if is_filled or number == len(steps) - 1:
+            break
+    split = np.full(len(members), -1, np.int8)
+    split[places] = split_of_group[group_of]
+    sizes = np.bincount(group_of)
+    return Division(split, len(sizes), int(sizes.max()), loosened)
 
 
-def key(question: str) -> str:
-    """Return the question without differences of case, Unicode form, white space and outer punctuation."""
-    words = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
-    start, end = 0, len(words)
-    while start < end and _is_outer(words[start]):
-        start += 1
-    while end > start and _is_outer(words[end - 1]):
-        end -= 1
-    return words[start:end] or words
+def _steps(count: int, smaller_fraction: float) -> list[Loosened]:
+    above = max(COMMON, int(count * smaller_fraction / 2))
+    common = f"what more than {above} conversations share"
+    return [
+        Loosened(),
+        Loosened(("short_reply",), None, "replies of fewer than five words"),
+        Loosened(("short_reply",), above, f"{common}, and short replies"),
+        Loosened(("short_reply", "twin"), above, f"{common}, short replies, and near twins"),
+        Loosened(KINDS, None, "nothing that conversations share"),
+    ]
 
 
-def point(text: str) -> float:
-    """Return a point in [0, 1) that depends on the text alone."""
-    # A float holds 48 bits exactly, so the quotient never rounds up to 1.
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:6]) / 2**48
+def _holds(ties: Ties, loosened: Loosened) -> np.ndarray:
+    holds = ~np.isin(ties.kinds, [KINDS.index(kind) for kind in loosened.kinds])
+    return holds if loosened.above is None else holds & (ties.shared_by <= loosened.above)
 
 
-def _is_outer(character: str) -> bool:
-    return character == " " or unicodedata.category(character).startswith("P")
+def groups(ties: Ties, holds: np.ndarray, count: int) -> np.ndarray:
+    """A number for each conversation that those of its group have too, int32 [conversations]."""
+    ones, others = ties.ones[holds], ties.others[holds]
+    graph = coo_array((np.ones(len(ones), np.bool_), (ones, others)), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1])
 
 
-def _cuts(points: Sequence[float], validation_fraction: float, test_fraction: float) -> tuple[int, int]:
-    """The ranks of the first train point and of the first test point; each split keeps at least one."""
-    low = bisect_left(points, validation_fraction)
-    high = bisect_left(points, 1 - test_fraction)
-    low = min(max(low, 1), len(points) - 2)
-    high = min(max(high, low + 1), len(points) - 1)
-    return low, high
+def _fill(
+    group_of: np.ndarray, points: np.ndarray, whole: np.ndarray, fractions: Sequence[float]
+) -> tuple[np.ndarray, bool]:
+    """The split of each group, and whether each split has its share.
+
+    Args:
+        group_of: the group of each conversation.
+        points, whole: a point and a key of each conversation. The point of a group is that of its smallest key.
+        fractions: of validation and of test.
+    """
+    sizes = np.bincount(group_of)
+    first = np.lexsort((whole, group_of))
+    begins = np.concatenate(([0], np.cumsum(sizes)[:-1]))
+    order = np.argsort(points[first][begins], kind="stable")
+    split = np.full(len(sizes), TRAIN, np.int8)
+    if len(sizes) < len(SPLITS):
+        return split, False
+    is_filled = True
+    for name, fraction, line in ((VALIDATION, fractions[0], order), (TEST, fractions[1], order[::-1])):
+        target = max(1, round(fraction * len(group_of)))
+        chosen = list(_chosen(line, sizes, split, target))
+        is_filled &= sizes[chosen].sum() >= (1 - TOLERANCE) * target
+        split[chosen] = name
+    return split, is_filled
 
 
-def _split(rank: int, low: int, high: int) -> str:
-    if rank < low:
-        return "validation"
-    return "train" if rank < high else "test"
+def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int) -> Iterator[int]:
+    """Yield groups of train along the line until they have about `target` conversations; at least one group."""
+    taken = 0
+    for group in line.tolist():
+        if taken >= target:
+            return
+        if split[group] == TRAIN and taken + sizes[group] <= (1 + TOLERANCE) * target:
+            taken += int(sizes[group])
+            yield group
+    if not taken:
+        free = [group for group in line.tolist() if split[group] == TRAIN]
+        yield min(free, key=lambda group: sizes[group])

@@ -1,8 +1,9 @@
 """Values as Markdown tables for the model card."""
 
-import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from theta.markdown import table
 
 Section = Mapping[str, Any] | None
 """The content of a JSON file of the pipeline, or None if the file does not exist."""
@@ -31,22 +32,3 @@ def _flat(facts: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
             yield from _flat(value, f"{prefix}{name}.")
         else:
             yield f"{prefix}{name}", value
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
-    """Return a Markdown table."""
-    lines = [header, ["---"] * len(header), *([plain(_words(cell)) for cell in row] for row in rows)]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
-
-
-def _words(value: Any) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:,}" if isinstance(value, int) else str(value)
-
-
-def plain(text: str) -> str:
-    """Escape text for a heading or a table cell of Markdown; `_` within a word needs no escape."""
-    return re.sub(r"([\\`*{}\[\]<>#|~$]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", " ".join(text.split()))

@@ -11,8 +11,9 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
-from theta.export.markdown import NOT_MEASURED, Section, facts_table, plain, splits_table, table
+from theta.export.markdown import NOT_MEASURED, Section, facts_table, splits_table
 from theta.generate.settings import GenerationSettings
+from theta.markdown import plain, table
 
 
 @dataclass(frozen=True, slots=True)

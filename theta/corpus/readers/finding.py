@@ -23,6 +23,9 @@ ABOUT_THE_DATA = re.compile(
 )
 """Names of texts that stand beside data. They are no texts to learn, unless data.path names one itself."""
 
+ABOUT_DATA = "a text about the data"
+"""Why such a text is passed over."""
+
 CONTAINERS = {
     ".zip": "a zip archive; unpack it",
     ".tar": "a tar archive; unpack it",
@@ -215,7 +218,7 @@ def _unread(path: Path) -> str:
     if not stat.S_ISREG(mode):
         return "neither a file nor a folder"
     if ABOUT_THE_DATA.fullmatch(_stem(name)) and ending(name) in (*TEXT_ENDINGS, "", ".rst"):
-        return "a text about the data"
+        return ABOUT_DATA
     if ending(name) in ENDINGS:
         return ""
     return CONTAINERS.get(Path(name).suffix.lower(), f"its ending is none of {', '.join(ENDINGS)}")

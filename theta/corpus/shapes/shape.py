@@ -9,7 +9,6 @@ These shapes are understood, with keys in any case; each may also have a `system
     {"text": ...}                                        a plain text, for continued pretraining
 """
 
-import json
 import re
 import unicodedata
 from collections.abc import Mapping
@@ -18,6 +17,7 @@ from itertools import pairwise
 from typing import Any
 
 from theta.conversation.messages import Conversation, Message, Role
+from theta.corpus.items import Item, Notes, Reject, Rules
 
 QUESTIONS = ("question", "instruction", "prompt", "query", "input")
 REPLIES = ("answer", "response", "completion", "output")
@@ -51,27 +51,6 @@ class Shaped:
     conversation: Conversation
     unanswered_question_cut: bool
     """Whether a last question without a reply was removed."""
-
-
-@dataclass(frozen=True, slots=True)
-class Reject:
-    """An item that was dropped."""
-
-    source: str
-    reason: str
-    """One of a few short names, such as "empty_reply"; metrics count them."""
-    detail: str
-    """The value that caused it, such as the name of a role; may be empty."""
-    item: Any
-    """The raw item."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the object that a line of `Datasets/prepared/rejected.jsonl` holds."""
-        reason = f"{self.reason}: {self.detail}" if self.detail else self.reason
-        row = {"source": self.source, "reason": reason, "item": self.item}
-        # The raw item may contain halves of surrogate pairs, which UTF-8 cannot encode: they are written as "?".
-        safe: dict[str, Any] = json.loads(json.dumps(row, ensure_ascii=False).encode("utf-8", "replace"))
-        return safe
 
 
 class _UnusableError(Exception):
@@ -218,3 +197,12 @@ def _domain(fields: Mapping[str, Any]) -> str:
     """The domain that the item itself names; empty if it names none."""
     named = (fields[key] for key in DOMAINS if isinstance(fields.get(key), str))
     return next((text for text in (" ".join(clean(name).split()) for name in named) if text), "")
+
+
+def shape(item: Item, rules: Rules, notes: Notes):
+    r = read(item.value, item.source, item.domain)
+    yield r if isinstance(r, Reject) else r.conversation
+
+
+def is_message(value: Any) -> bool:
+    return False

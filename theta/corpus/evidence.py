@@ -1,0 +1,155 @@
+"""The fingerprints of all conversations of a corpus, most of them on disk, and the ties that follow from them."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from theta.corpus import twins
+from theta.corpus.fingerprints import SIGNATURE_SIZE, Fingerprints
+from theta.corpus.keys import Records, starts
+
+Runs = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
+"""See Records.runs."""
+
+KINDS = ("question", "reply", "short_reply", "twin")
+"""What ties two conversations."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ties:
+    """Pairs of conversations that should be in the same split.
+
+    Attributes:
+        ones, others: uint32 [ties].
+        kinds: positions in KINDS, uint8 [ties].
+        shared_by: number of conversations that share what ties the two; 2 for near twins. uint32 [ties].
+    """
+
+    ones: np.ndarray
+    others: np.ndarray
+    kinds: np.ndarray
+    shared_by: np.ndarray
+
+
+class Evidence:
+    """Collects fingerprints in the order of the conversations.
+
+    Attributes:
+        count: number of conversations.
+        points: a point for each, float64 [conversations], once `finish` was called.
+        whole: the key of each, uint64 [conversations], likewise.
+    """
+
+    def __init__(self, folder: Path, *, exact_twins: bool) -> None:
+        self.count = 0
+        self._exact_twins = exact_twins
+        self._points: list[np.ndarray] = []
+        self._whole: list[np.ndarray] = []
+        self.chats = Records(folder, "chats")
+        self.questions = Records(folder, "questions")
+        self.replies = Records(folder, "replies")
+        self.openings = Records(folder, "openings")
+        self._bands = Records(folder, "bands")
+        self._signatures: list[np.ndarray] = []
+        self._twin_owners: list[np.ndarray] = []
+        self._twin_texts: list[str] = []
+
+    def append(self, made: Fingerprints) -> None:
+        """Add the fingerprints of the next conversations."""
+        first = np.uint32(self.count)
+        owners = np.arange(len(made.whole), dtype=np.uint32) + first
+        self._points.append(made.points)
+        self._whole.append(made.whole)
+        self.chats.append(made.whole, owners)
+        self.chats.append(made.prefixes, made.prefix_owners + first, 1)
+        self.questions.append(made.questions, made.question_owners + first)
+        self.replies.append(made.replies, made.reply_owners + first, made.reply_is_short.astype(np.uint64))
+        self.openings.append(made.openings, owners, made.opening_replies)
+        twin_owners = made.signature_owners + first
+        if self._exact_twins:
+            self._signatures.append(made.signatures)
+            self._twin_owners.append(twin_owners)
+            self._twin_texts += made.twin_texts
+        else:
+            sketches = twins.sketches(made.signatures)
+            for band in twins.band_keys(made.signatures, twins.LARGE_ROWS).T:
+                self._bands.append(band, twin_owners, sketches)
+        self.count += len(owners)
+
+    def finish(self) -> None:
+        """Write what is still in memory; nothing can be appended afterwards."""
+        for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
+            records.close()
+        self.points = np.concatenate([np.empty(0), *self._points])
+        self.whole = np.concatenate([np.empty(0, np.uint64), *self._whole])
+
+    def duplicate_of(self, members: np.ndarray) -> np.ndarray:
+        """Return the conversation that each member repeats, or -1: int64 [conversations].
+
+        A chat also repeats a longer one that begins with it.
+        """
+        of = np.full(self.count, -1, np.int64)
+        for owners, is_prefix, sizes in self.chats.runs(members):
+            begins, run = starts(sizes), np.repeat(np.arange(len(sizes)), sizes)
+            # The first longer chat of each run, or else its first chat.
+            rank = np.lexsort((owners, is_prefix == 0, run))
+            kept, has_longer = owners[rank][begins].astype(np.int64)[run], (is_prefix[rank][begins] == 1)[run]
+            repeats = (is_prefix == 0) & (kept != owners) & (has_longer | (owners > kept))
+            of[owners[repeats]] = kept[repeats]
+        # Of a chain of ever longer chats, each repeats the longest.
+        while (further := (of >= 0) & (of[of] >= 0)).any():
+            of[further] = of[of[further]]
+        return of
+
+    def ties(self, members: np.ndarray) -> Ties:
+        """Return the ties between members; those of one key are a star around its first conversation."""
+        parts = [
+            *self._equal(self.questions.runs(members), "question"),
+            *self._equal(self.replies.runs(members), "reply"),
+            *self._twins(members),
+            (np.empty(0, np.uint32), np.empty(0, np.uint32), np.empty(0, np.uint8), np.empty(0, np.uint32)),
+        ]
+        return Ties(*(np.concatenate(column) for column in zip(*parts, strict=True)))
+
+    def _equal(self, runs: Runs, kind: str) -> Iterator[tuple[np.ndarray, ...]]:
+        for owners, is_short, sizes in runs:
+            ones = np.repeat(owners[starts(sizes)], sizes)
+            differ = ones != owners
+            kinds = (KINDS.index(kind) + is_short[differ]).astype(np.uint8)
+            yield ones[differ], owners[differ], kinds, np.repeat(sizes, sizes)[differ].astype(np.uint32)
+
+    def _twins(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:
+        pairs = [self._exact_pairs(members)] if self._exact_twins else self._sharing_bands(members)
+        for ones, others in pairs:
+            differ = ones != others
+            count = int(differ.sum())
+            kinds = np.full(count, KINDS.index("twin"), np.uint8)
+            yield ones[differ], others[differ], kinds, np.full(count, 2, np.uint32)
+
+    def _sharing_bands(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        for owners, sketches, sizes in self._bands.runs(members):
+            begins = starts(sizes)
+            is_first = np.zeros(len(owners), np.bool_)
+            is_first[begins] = True
+            previous = np.arange(len(owners)) - ~is_first
+            for other in (np.repeat(begins, sizes), previous):
+                similar = twins.are_similar(sketches, sketches[other])
+                yield owners[other[similar]], owners[similar]
+
+    def _exact_pairs(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Pairs of owners of near twins; equal texts are tied by their question keys already."""
+        owners = np.concatenate([np.empty(0, np.uint32), *self._twin_owners])
+        first: dict[str, int] = {}
+        for place in np.flatnonzero(members[owners]).tolist():
+            first.setdefault(self._twin_texts[place], place)
+        places = np.fromiter(first.values(), np.int64)
+        signatures = np.concatenate([np.empty((0, SIGNATURE_SIZE), np.uint32), *self._signatures])[places]
+        found = owners[places[twins.pairs(signatures, list(first))]]
+        return found[:, 0], found[:, 1]
+
+    def remove_files(self) -> None:
+        """Remove the files of the keys."""
+        for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
+            records.remove()

@@ -1,0 +1,126 @@
+"""Keys: texts without the differences that do not matter, as points between 0 and 1, and as records on disk.
+
+Records are kept on disk, so that the memory for finding equal keys does not grow with the data. They are divided into
+PARTITIONS files by the key; all records of one key are in the same file, and one file after the other is read and
+sorted.
+"""
+
+import hashlib
+import re
+import unicodedata
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+_ENUMERATION = re.compile(r"(?:\(?\d{1,3}[.):]|q(?:uestion)?(?: ?\d{1,3})?[.:])\s+")
+_IS = re.compile(r"\b(what|who|where|when|how|that|there|here)'?s\b")
+_WORD = re.compile(r"[\w+#]+")
+_ARTICLES = frozenset(("a", "an", "the"))
+
+PARTITIONS = 16
+_SHIFT = np.uint64(60)
+
+
+def key(text: str) -> str:
+    """Return the text without differences of case, Unicode form, white space and outer punctuation."""
+    if text.isascii():
+        words = " ".join(text.lower().split())
+        return words.strip(_ASCII_OUTER) or words
+    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
+    start, end = 0, len(words)
+    while start < end and _is_outer(words[start]):
+        start += 1
+    while end > start and _is_outer(words[end - 1]):
+        end -= 1
+    return words[start:end] or words
+
+
+def question_key(question: str) -> str:
+    """Return a key that equal questions in slightly other words share.
+
+    "What's DNS?", "1. what is the DNS" and "Q: What is DNS 🙂" have one key: numbers in front, articles and symbols are
+    left out, and contractions of "is" are written out.
+    """
+    words = _ENUMERATION.sub("", key(question)).replace("’", "'")
+    parts = [part for part in _WORD.findall(_IS.sub(r"\1 is", words)) if part not in _ARTICLES]
+    return " ".join(parts) or words
+
+
+def point(text: str) -> float:
+    """Return a point in [0, 1) that depends on the text alone."""
+    # A float holds 48 bits exactly, so the quotient never rounds up to 1.
+    return int.from_bytes(hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest()[:6]) / 2**48
+
+
+def _is_outer(character: str) -> bool:
+    # C# is not C.
+    return character == " " or (character != "#" and unicodedata.category(character).startswith("P"))
+
+
+_ASCII_OUTER = "".join(filter(_is_outer, map(chr, range(128))))
+
+
+class Records:
+    """Keys with their owners on disk.
+
+    Attributes:
+        count: number of records.
+    """
+
+    def __init__(self, folder: Path, name: str) -> None:
+        self._dtype = np.dtype([("key", np.uint64), ("owner", np.uint32), ("extra", np.uint64)])
+        self._paths = [folder / f"{name}.{part}" for part in range(PARTITIONS)]
+        self._files = [path.open("wb") for path in self._paths]
+        self.count = 0
+
+    def append(self, keys: np.ndarray, owners: np.ndarray, extra: np.ndarray | int = 0) -> None:
+        """Add records: uint64 keys, uint32 owners, and another number."""
+        records = np.empty(len(keys), self._dtype)
+        records["key"], records["owner"], records["extra"] = keys, owners, extra
+        part = keys >> _SHIFT
+        order = np.argsort(part, kind="stable")
+        ends = np.searchsorted(part[order], np.arange(1, PARTITIONS + 1, dtype=np.uint64))
+        begin = 0
+        for file, end in zip(self._files, ends, strict=True):
+            if end > begin:
+                file.write(records[order[begin:end]].tobytes())
+            begin = end
+        self.count += len(keys)
+
+    def close(self) -> None:
+        """Write what is still in memory."""
+        for file in self._files:
+            file.close()
+
+    def remove(self) -> None:
+        """Remove the files."""
+        for path in self._paths:
+            path.unlink()
+
+    def runs(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
+        """Yield, for each partition, the records of members whose key another record has too, by key and owner.
+
+        Args:
+            members: whether a conversation counts, bool [conversations].
+
+        Yields:
+            owners uint32 [records], extra uint64 [records], and sizes int64 [runs]: the number of records of each key,
+            one key after the other.
+        """
+        for path in self._paths:
+            records = np.fromfile(path, self._dtype)
+            records = records[members[records["owner"]]]
+            records = records[np.lexsort((records["owner"], records["key"]))]
+            keys = records["key"]
+            is_new = np.ones(len(keys), np.bool_)
+            is_new[1:] = keys[1:] != keys[:-1]
+            sizes = np.diff(np.append(np.flatnonzero(is_new), len(keys)))
+            shared = np.repeat(sizes > 1, sizes)
+            if shared.any():
+                yield records["owner"][shared], records["extra"][shared], sizes[sizes > 1]
+
+
+def starts(sizes: np.ndarray) -> np.ndarray:
+    """Return where each run of these sizes begins."""
+    return np.asarray(np.cumsum(sizes) - sizes)

@@ -1,0 +1,80 @@
+"""What becomes of each conversation, and the files of Datasets/prepared that hold it."""
+
+from contextlib import ExitStack
+from dataclasses import dataclass
+
+import numpy as np
+
+from theta.corpus import splits
+from theta.corpus.evidence import KINDS, Evidence
+from theta.corpus.gather import line
+from theta.corpus.items import Reject
+from theta.corpus.pile import Pile
+from theta.corpus.report import DUPLICATE
+
+REHEARSAL = len(splits.SPLITS)
+"""The position of the base's own conversations after those of the splits."""
+OUTPUTS = (*splits.SPLITS, "rehearsal")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What becomes of each conversation.
+
+    Attributes:
+        output: position in OUTPUTS, or -1 if it is in none; int8 [conversations].
+        duplicate_of: the conversation that it repeats, or -1; int64 [conversations].
+        repeats: how often it is written; int64 [conversations].
+    """
+
+    output: np.ndarray
+    duplicate_of: np.ndarray
+    repeats: np.ndarray
+
+
+def rehearsed(evidence: Evidence, members: np.ndarray, is_data: np.ndarray, split: np.ndarray) -> np.ndarray:
+    """Return which of the base's own conversations may be learned, bool [conversations].
+
+    Those are left out that share a question with the data, and those that are tied to what is held back: otherwise
+    training could learn it.
+    """
+    if is_data.all():
+        return np.zeros(len(is_data), np.bool_)
+    own = ~is_data & (evidence.duplicate_of(~is_data) < 0)
+    ties = evidence.ties(members | own)
+    asks = ties.kinds == KINDS.index("question")
+    # The data comes first, so it is the centre of the star of those that share a question.
+    ones, others = ties.ones[asks], ties.others[asks]
+    own[others[members[ones]]] = False
+    group_of = splits.groups(ties, ties.kinds != KINDS.index("short_reply"), len(members))
+    held_out = np.unique(group_of[(split == splits.VALIDATION) | (split == splits.TEST)])
+    return own & ~np.isin(group_of, held_out)
+
+
+def write(pile: Pile, outcome: Outcome) -> None:
+    """Write the conversations of each split, those for rehearsal, and the rejects."""
+    with ExitStack() as stack:
+        outs = [stack.enter_context((pile.folder / f"{name}.jsonl").open("wb")) for name in OUTPUTS]
+        decisions = zip(outcome.output.tolist(), outcome.repeats.tolist(), strict=True)
+        for text, (output, repeats) in zip(pile.lines(), decisions, strict=True):
+            if output >= 0:
+                outs[output].write(text * repeats)
+    write_rejects(pile, outcome.duplicate_of)
+
+
+def write_rejects(pile: Pile, duplicate_of: np.ndarray) -> None:
+    """Write the rejected items, then the duplicates."""
+    pile.rejects.flush()
+    with (pile.folder / "rejected.jsonl").open("wb") as out:
+        with (pile.folder / "rejects").open("rb") as rejects:
+            while part := rejects.read(1 << 20):
+                out.write(part)
+        for place in np.flatnonzero(duplicate_of >= 0).tolist():
+            out.write(_duplicate(pile, place, int(duplicate_of[place])))
+
+
+def _duplicate(pile: Pile, place: int, earlier: int) -> bytes:
+    repeated = pile.conversation(place).to_json()
+    source = repeated.pop("source")
+    detail = f"of {pile.conversation(earlier).source}"
+    return line(Reject(source, DUPLICATE, detail, repeated).to_json())
