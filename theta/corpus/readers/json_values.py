@@ -73,7 +73,7 @@ def _checked(value: Any, text: str, at: int, end: int) -> Any:
         return Fault(text[at:end], f"key_twice: {_twice(value)}")
     if _is_deep(value, text, at, end):
         return Fault(text[at:end], "nested_too_deeply")
-    if _LONE_SURROGATE.search(text, at, end):
+    if "\\u" in text and _LONE_SURROGATE.search(text, at, end):
         return _without_surrogates(value)
     return value
 
@@ -87,7 +87,7 @@ def _skipped(text: str, at: int) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     value = dict(pairs)
     keys = tuple(value)
-    if len(keys) == len(pairs) and keys in _known_keys:
+    if keys in _known_keys and len(keys) == len(pairs):
         return value
     if len({key.strip().lower() for key in keys}) != len(pairs):
         return tuple(pairs)
