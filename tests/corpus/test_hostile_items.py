@@ -15,7 +15,13 @@ from theta.corpus.shapes.shape import is_message, shape
 
 RULES = (
     Rules(),
-    Rules({"frage": "question", "wer": "role"}, {"bing": "assistant"}, {"Ann": "user", "Bob": "assistant"}, "assistant", True),
+    Rules(
+        {"frage": "question", "wer": "role"},
+        {"bing": "assistant"},
+        {"Ann": "user", "Bob": "assistant"},
+        "assistant",
+        True,
+    ),
 )
 NAMES = (
     *fields.INSTRUCTIONS, *fields.QUESTIONS, *fields.CONTEXTS, *fields.REPLIES, *fields.SEVERAL_REPLIES, *fields.SYSTEMS,
@@ -48,7 +54,11 @@ def value(chance: random.Random, depth: int) -> Any:
         return chance.choice(TEXTS) if chance.random() < 0.75 else chance.choice(SCALARS)
     if kind < 0.75:
         return {chance.choice(NAMES): value(chance, depth - 1) for _ in range(chance.randint(0, 5))}
-    return alike(chance, depth) if chance.random() < 0.5 else [value(chance, depth - 1) for _ in range(chance.randint(0, 4))]
+    return (
+        alike(chance, depth)
+        if chance.random() < 0.5
+        else [value(chance, depth - 1) for _ in range(chance.randint(0, 4))]
+    )
 
 
 def alike(chance: random.Random, depth: int) -> list[Any]:
@@ -148,11 +158,16 @@ def test_deep_and_long_values_end() -> None:
     for _ in range(95):
         deep = {"data": [deep]} if isinstance(deep, dict) else {"question": deep}
     check(deep, results(deep))
-    chain = [{"id": str(n), "parent_id": str(n - 1), "role": ("user", "assistant")[n % 2], "content": "x"} for n in range(3000)]
+    chain = [
+        {"id": str(n), "parent_id": str(n - 1), "role": ("user", "assistant")[n % 2], "content": "x"}
+        for n in range(3000)
+    ]
     check(chain, results(chain))
     circle = [{"id": str(n), "parent_id": str((n + 1) % 9), "role": "user", "content": "x"} for n in range(9)]
     check(circle, results(circle))
-    star = [{"id": str(n), "parent_id": "0", "role": "assistant" if n else "user", "content": str(n)} for n in range(3000)]
+    star = [
+        {"id": str(n), "parent_id": "0", "role": "assistant" if n else "user", "content": str(n)} for n in range(3000)
+    ]
     check(star, results(star))
     many = {"text": "User: a\nBot: b\n" * 20_000}
     check(many, results(many))

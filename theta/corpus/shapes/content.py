@@ -17,7 +17,19 @@ _MEDIA = {"image", "image_url", "input_image", "audio", "input_audio", "video", 
 _MEDIA_KEYS = ("image", "image_url", "audio", "video", "input_audio", "asset_pointer", "inline_data", "inlineData")
 _TOOL_KEYS = ("functionCall", "functionResponse", "function_call", "toolUse", "toolResult")
 _TEXT_KEYS = ("text", "value", "content", "parts", "input_text", "output_text", "body")
-_PART_KEYS = {"type", "text", "value", "content", "parts", "content_type", "annotations", "cache_control", "name", "role", "contentType"}
+_PART_KEYS = {
+    "type",
+    "text",
+    "value",
+    "content",
+    "parts",
+    "content_type",
+    "annotations",
+    "cache_control",
+    "name",
+    "role",
+    "contentType",
+}
 
 
 def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = False) -> str:

@@ -8,8 +8,24 @@ from theta.corpus.items import Number
 from theta.corpus.shapes import marks, messages, transcripts
 from theta.corpus.shapes.content import text_of
 from theta.corpus.shapes.fields import (
-    ASSISTANTS, CHOSEN, CONTEXTS, HISTORIES, INSTRUCTIONS, MEDIA, MESSAGE_LISTS, PAIRS, QUESTIONS, REJECTED, REPLIES,
-    SEVERAL, SEVERAL_REPLIES, SYSTEMS, USERS, UnusableError, canonical_fields, first,
+    ASSISTANTS,
+    CHOSEN,
+    CONTEXTS,
+    HISTORIES,
+    INSTRUCTIONS,
+    MEDIA,
+    MESSAGE_LISTS,
+    PAIRS,
+    QUESTIONS,
+    REJECTED,
+    REPLIES,
+    SEVERAL,
+    SEVERAL_REPLIES,
+    SYSTEMS,
+    USERS,
+    UnusableError,
+    canonical_fields,
+    first,
 )  # fmt: skip
 from theta.corpus.shapes.turns import Place, Turn
 
@@ -21,7 +37,18 @@ _STEMS = ("response", "answer", "output", "completion", "conversation", "reply")
 _ENDS = ("a", "b", "0", "1", "2")
 _COMPARED = frozenset((*CHOSEN, *(f"{stem}{end}" for stem in _STEMS for end in _ENDS)))
 _LIST_NAMES = frozenset(MESSAGE_LISTS)
-_ANSWER_TEXTS = ("answer", "text", "body", "content", "value", "message", "answertext", "markdown", "response", "inputtext")
+_ANSWER_TEXTS = (
+    "answer",
+    "text",
+    "body",
+    "content",
+    "value",
+    "message",
+    "answertext",
+    "markdown",
+    "response",
+    "inputtext",
+)
 _CHOICES = ("betterresponseid", "winner", "preferred", "preference", "chosenindex", "better", "choice", "label")
 
 
@@ -61,7 +88,9 @@ def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> li
     about = next((name for name in CONTEXTS if isinstance(fields.get(name), str) and fields[name]), None)
     asked, replied = fields.get("questions"), fields.get("answers")
     if isinstance(replied, dict):  # by column
-        replied = next((held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None)
+        replied = next(
+            (held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None
+        )
     if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
         return None
     used.update((about, "questions", "answers"))

@@ -17,7 +17,11 @@ _QUESTIONS = ("question", "instruction", "prompt", "query")
 _CONTEXTS = ("input", "context", "passage")
 _REPLIES = ("answer", "response", "completion", "output")
 _LISTS = ("messages", "conversations", "conversation")
-_BESIDE = (METADATA | frozenset(DOMAINS)) - marks.ALL - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
+_BESIDE = (
+    (METADATA | frozenset(DOMAINS))
+    - marks.ALL
+    - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
+)
 _MOST_KEYS = 12
 _ROLES: dict[str, Role] = {
     "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"

@@ -16,7 +16,14 @@ from theta.corpus.shapes import containers, exchanges, intents, marks, messages,
 from theta.corpus.shapes.arrange import arranged
 from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
-    DOMAINS, LABELS, QUESTIONS, REPLIES, TEXTS, UnusableError, canonical_fields, unknown_shape,
+    DOMAINS,
+    LABELS,
+    QUESTIONS,
+    REPLIES,
+    TEXTS,
+    UnusableError,
+    canonical_fields,
+    unknown_shape,
 )  # fmt: skip
 from theta.corpus.shapes.messages import is_message as is_message
 from theta.corpus.shapes.turns import Place, Turn
@@ -71,7 +78,10 @@ def _of_text(value: str, place: Place) -> Results:
     if entries is not None:
         return _of_list(entries, place, _MAX_DEPTH)
     return _kept(
-        lambda: _required(transcripts.turns_of(value, place), UnusableError("not_an_object", "str")), value, place, "transcript"
+        lambda: _required(transcripts.turns_of(value, place), UnusableError("not_an_object", "str")),
+        value,
+        place,
+        "transcript",
     )
 
 
@@ -110,7 +120,10 @@ def _of_chat(entries: Sequence[Any], place: Place, fields: Mapping[str, Any], sy
         return iter((place.reject(fault, list(entries)),))
     if several is None:
         return _kept(
-            lambda: marks.without_masked([*system, *messages.turns_of(entries, place)], fields), list(entries), place, "messages"
+            lambda: marks.without_masked([*system, *messages.turns_of(entries, place)], fields),
+            list(entries),
+            place,
+            "messages",
         )
     return _of_several(several, list(entries), place, "threads")
 
@@ -127,7 +140,9 @@ def _of_several(several: Iterator[list[Turn]], value: Any, place: Place, shown: 
             return
         if turns is None:
             return
-        if any(turn.learned for turn in turns if turn.role == "assistant") or not any(t.role == "assistant" for t in turns):
+        if any(turn.learned for turn in turns if turn.role == "assistant") or not any(
+            t.role == "assistant" for t in turns
+        ):
             yield from _kept(lambda turns=turns: turns, value, place.at(number), shown)  # type: ignore[misc]
 
 
@@ -222,9 +237,7 @@ def _of_rest(value: dict[str, Any], fields: dict[str, Any], used: set[str], plac
     return _of_container(value, entries, place, depth)
 
 
-def _of_container(
-    value: dict[str, Any], entries: Sequence[containers.Entry], place: Place, depth: int
-) -> Results:
+def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], place: Place, depth: int) -> Results:
     """The conversations that an object holds; what holds none is rejected as a whole and named."""
     anything = False
     without: list[tuple[containers.Entry, list[Reject]]] = []
@@ -242,13 +255,15 @@ def _of_container(
         else:
             without.append((entry, rejects))
     if anything:
-        shared = containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
+        shared = (
+            containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
+        )
         note_unused(value, shared, "", place)
         for entry, rejects in without:
             yield from _named(entry, rejects, place)
-    elif any(reject.reason not in ("unknown_shape", "not_an_object") for _, rejects in without for reject in rejects):
-        yield from chain.from_iterable(rejects for _, rejects in without)
-    elif any(isinstance(entry.value, list) and any(isinstance(e, dict) for e in entry.value) for entry, _ in without):
+    elif any(
+        reject.reason not in ("unknown_shape", "not_an_object") for _, rejects in without for reject in rejects
+    ) or any(isinstance(entry.value, list) and any(isinstance(e, dict) for e in entry.value) for entry, _ in without):
         yield from chain.from_iterable(rejects for _, rejects in without)
     else:
         yield place.reject(unknown_shape(value), value)
@@ -274,7 +289,9 @@ def _of_messages(
     turns = exchanges.turns_of_list(_with_replies(fields, name, entries, used), place)
     if turns and turns[-1].role == "user":
         turns += _reply_beside(fields, used, place)
-    context = next((fields[key] for key in ("context", "passage", "document", "story") if isinstance(fields.get(key), str)), "")
+    context = next(
+        (fields[key] for key in ("context", "passage", "document", "story") if isinstance(fields.get(key), str)), ""
+    )
     if context and not any(context.strip() in turn.content for turn in turns):
         used.update(("context", "passage", "document", "story"))
         turns = _with_context(text_of(context, place), turns)
@@ -320,7 +337,9 @@ def _turns(
     return _kept(lambda: masked, value, place, shown)
 
 
-_IMAGE = re.compile(r"\s*<(?:image|video|audio|img|image_placeholder|\|image\|)>|.*<(?:image|video|audio)>\s*\Z", re.DOTALL)
+_IMAGE = re.compile(
+    r"\s*<(?:image|video|audio|img|image_placeholder|\|image\|)>|.*<(?:image|video|audio)>\s*\Z", re.DOTALL
+)
 
 
 def _of_lone_message(value: dict[str, Any], fields: Mapping[str, Any], place: Place) -> Results:
@@ -331,7 +350,9 @@ def _of_lone_message(value: dict[str, Any], fields: Mapping[str, Any], place: Pl
     if turns[0].fault:
         reason, _, detail = turns[0].fault.partition(": ")
         raise UnusableError(reason, detail)
-    raise UnusableError("message_without_its_chat", f"one message of {turns[0].role}; give the messages of a chat as a list")
+    raise UnusableError(
+        "message_without_its_chat", f"one message of {turns[0].role}; give the messages of a chat as a list"
+    )
 
 
 def _is_plain_text(fields: Mapping[str, Any], text: str) -> bool:
@@ -367,4 +388,3 @@ def _with_domain(fields: Mapping[str, Any], place: Place) -> Place:
         if isinstance(named, str) and (words := " ".join(text_of(named, place).split())):
             return Place(place.source, words, place.rules, place.notes)
     return place
-
