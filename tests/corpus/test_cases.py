@@ -81,7 +81,11 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     ("context", {"context": "TABLE boats (id INT)", "question": Q, "answer": A}, [[f"{Q}\n\nTABLE boats (id INT)", A]]),
     ("context", {"question": Q, "input": "On foot.", "output": A}, [[f"{Q}\n\nOn foot.", A]]),
     ("context", {"prompt": Q, "passage": "The path is steep.", "response": A}, [[f"{Q}\n\nThe path is steep.", A]]),
-    ("context", {"instruction": "Answer.", "question": Q, "context": "C.", "answer": A}, [[f"Answer.\n\n{Q}\n\nC.", A]]),
+    (
+        "context",
+        {"instruction": "Answer.", "question": Q, "context": "C.", "answer": A},
+        [[f"Answer.\n\n{Q}\n\nC.", A]],
+    ),
     ("context", {"document": "D.", "query": Q, "answer": A}, [[f"{Q}\n\nD.", A]]),
     ("context", {"context": "C.", "messages": [u(Q), a(A)]}, [[f"{Q}\n\nC.", A]]),
     ("context", {"prompt": f"C.\n\n{Q}", "question": Q, "context": "C.", "answer": A}, [[f"C.\n\n{Q}", A]]),
@@ -94,38 +98,128 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     # A transcript in a text becomes turns.
     ("transcript", {"text": f"### Human: {Q}### Assistant: {A}"}, [ONE]),
     ("transcript", {"text": f"### Human:\n{Q}\n\n### Assistant:\n{A}\n### Human: {Q2}\n### Assistant: {A2}"}, [TWO]),
-    ("transcript", {"text": f"<|im_start|>system\nBe kind.<|im_end|>\n<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n{A}<|im_end|>"},
-     [["S: Be kind.", *ONE]]),
+    (
+        "transcript",
+        {
+            "text": "<|im_start|>system\nBe kind.<|im_end|>\n"
+            f"<|im_start|>user\n{Q}<|im_end|>\n<|im_start|>assistant\n{A}<|im_end|>"
+        },
+        [["S: Be kind.", *ONE]],
+    ),
     ("transcript", {"text": f"<s>[INST] {Q} [/INST] {A} </s><s>[INST] {Q2} [/INST] {A2} </s>"}, [TWO]),
     ("transcript", {"text": f"[INST] <<SYS>>\nBe kind.\n<</SYS>>\n\n{Q} [/INST] {A}"}, [["S: Be kind.", *ONE]]),
-    ("transcript", {"text": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{Q}<|eot_id|><|start_header_id|>assistant<|end_header_id|>\n\n{A}<|eot_id|>"},
-     [ONE]),
+    (
+        "transcript",
+        {
+            "text": f"<|begin_of_text|><|start_header_id|>user<|end_header_id|>\n\n{Q}<|eot_id|>"
+            f"<|start_header_id|>assistant<|end_header_id|>\n\n{A}<|eot_id|>"
+        },
+        [ONE],
+    ),
     ("transcript", {"text": f"User: {Q}\nBot: {A}\nUser: {Q2}\nBot: {A2}"}, [TWO]),
     ("transcript", {"text": f"**User:** {Q}\n\n**Assistant:** {A}"}, [ONE]),
-    ("transcript", {"text": f"<bos><start_of_turn>user\n{Q}<end_of_turn>\n<start_of_turn>model\n{A}<end_of_turn>"}, [ONE]),
+    (
+        "transcript",
+        {"text": f"<bos><start_of_turn>user\n{Q}<end_of_turn>\n<start_of_turn>model\n{A}<end_of_turn>"},
+        [ONE],
+    ),
     ("transcript", {"text": f"<|user|>\n{Q}</s>\n<|assistant|>\n{A}</s>"}, [ONE]),
-    ("transcript", {"text": f"A chat with an assistant. USER: {Q} ASSISTANT: {A}</s>"}, [["S: A chat with an assistant.", *ONE]]),
+    (
+        "transcript",
+        {"text": f"A chat with an assistant. USER: {Q} ASSISTANT: {A}</s>"},
+        [["S: A chat with an assistant.", *ONE]],
+    ),
     ("transcript", {"text": f"\n\nHuman: {Q}\n\nAssistant: {A}"}, [ONE]),
     ("transcript", {"text": f"Q: {Q}\nA: {A}"}, [ONE]),
-    ("transcript", {"text": f"Below is an instruction that describes a task.\n\n### Instruction:\nTranslate.\n\n### Input:\nchat\n\n### Response:\n{A}"},
-     [["Translate.\n\nchat", A]]),
+    (
+        "transcript",
+        {
+            "text": "Below is an instruction that describes a task.\n\n### Instruction:\nTranslate."
+            f"\n\n### Input:\nchat\n\n### Response:\n{A}"
+        },
+        [["Translate.\n\nchat", A]],
+    ),
     ("transcript", {"text": f"GPT4 Correct User: {Q}<|end_of_turn|>GPT4 Correct Assistant: {A}<|end_of_turn|>"}, [ONE]),
     ("transcript", [f"Human: {Q}\nAI: {A}"], [ONE]),
     ("transcript", {"prompt": f"Human: {Q}\n\nAssistant:", "completion": f" {A}"}, [ONE]),
-    ("not a transcript", {"text": "We asked User: a friend.\nIt went well."}, [["T: We asked User: a friend.\nIt went well."]]),
-    ("not a transcript", {"text": "Note: the road is closed.\nSee: the map."}, [["T: Note: the road is closed.\nSee: the map."]]),
-    ("not a transcript", {"text": "# Guide\n\nHow to write `### Human:` marks."}, [["T: # Guide\n\nHow to write `### Human:` marks."]]),
+    (
+        "not a transcript",
+        {"text": "We asked User: a friend.\nIt went well."},
+        [["T: We asked User: a friend.\nIt went well."]],
+    ),
+    (
+        "not a transcript",
+        {"text": "Note: the road is closed.\nSee: the map."},
+        [["T: Note: the road is closed.\nSee: the map."]],
+    ),
+    (
+        "not a transcript",
+        {"text": "# Guide\n\nHow to write `### Human:` marks."},
+        [["T: # Guide\n\nHow to write `### Human:` marks."]],
+    ),
     # Messages that name what they reply to.
-    ("threads", [{"message_id": "1", "parent_id": None, "text": Q, "role": "prompter"},
-                 {"message_id": "2", "parent_id": "1", "text": A, "role": "assistant"}], [ONE]),
-    ("threads", {"message_tree_id": "1", "prompt": {"text": Q, "role": "prompter", "replies": [
-        {"text": "Worse.", "role": "assistant", "rank": 1, "replies": []}, {"text": A, "role": "assistant", "rank": 0, "replies": [
-            {"text": Q2, "role": "prompter", "replies": [{"text": A2, "role": "assistant", "replies": []}]}]}]}}, [TWO, [Q, "Worse."]]),
-    ("threads", {"messages": [{"id": 1, "role": "user", "content": Q}, {"id": 2, "parent": 1, "role": "assistant", "content": A}]}, [ONE]),
-    ("threads", [{"conversation_id": 1, **u(Q)}, {"conversation_id": 2, **u(Q2)}, {"conversation_id": 1, **a(A)},
-                 {"conversation_id": 2, **a(A2)}], [ONE, [Q2, A2]]),
-    ("threads", [{"type": "user", "uuid": "1", "parentUuid": None, "message": u(Q)},
-                 {"type": "assistant", "uuid": "2", "parentUuid": "1", "message": a([{"type": "text", "text": A}])}], [ONE]),
+    (
+        "threads",
+        [
+            {"message_id": "1", "parent_id": None, "text": Q, "role": "prompter"},
+            {"message_id": "2", "parent_id": "1", "text": A, "role": "assistant"},
+        ],
+        [ONE],
+    ),
+    (
+        "threads",
+        {
+            "message_tree_id": "1",
+            "prompt": {
+                "text": Q,
+                "role": "prompter",
+                "replies": [
+                    {"text": "Worse.", "role": "assistant", "rank": 1, "replies": []},
+                    {
+                        "text": A,
+                        "role": "assistant",
+                        "rank": 0,
+                        "replies": [
+                            {
+                                "text": Q2,
+                                "role": "prompter",
+                                "replies": [{"text": A2, "role": "assistant", "replies": []}],
+                            }
+                        ],
+                    },
+                ],
+            },
+        },
+        [TWO, [Q, "Worse."]],
+    ),
+    (
+        "threads",
+        {
+            "messages": [
+                {"id": 1, "role": "user", "content": Q},
+                {"id": 2, "parent": 1, "role": "assistant", "content": A},
+            ]
+        },
+        [ONE],
+    ),
+    (
+        "threads",
+        [
+            {"conversation_id": 1, **u(Q)},
+            {"conversation_id": 2, **u(Q2)},
+            {"conversation_id": 1, **a(A)},
+            {"conversation_id": 2, **a(A2)},
+        ],
+        [ONE, [Q2, A2]],
+    ),
+    (
+        "threads",
+        [
+            {"type": "user", "uuid": "1", "parentUuid": None, "message": u(Q)},
+            {"type": "assistant", "uuid": "2", "parentUuid": "1", "message": a([{"type": "text", "text": A}])},
+        ],
+        [ONE],
+    ),
     # The chosen one of two replies is learned.
     ("preference", {"prompt": Q, "chosen": A, "rejected": "No."}, [ONE]),
     ("preference", {"conversations": [h(Q)], "chosen": g(A), "rejected": g("No.")}, [ONE]),
@@ -133,8 +227,16 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     ("preference", {"chosen": [u(Q), a(A)], "rejected": [u(Q), a("No.")]}, [ONE]),
     ("preference", {"prompt": [S, u(Q)], "chosen": [a(A)], "rejected": [a("No.")]}, [["S: Be kind.", *ONE]]),
     ("preference", {"prompt": Q, "chosen": [u(Q), a(A)], "rejected": [u(Q), a("No.")]}, [ONE]),
-    ("preference", {"chosen": f"\n\nHuman: {Q}\n\nAssistant: {A}", "rejected": f"\n\nHuman: {Q}\n\nAssistant: No."}, [ONE]),
-    ("preference", {"input": {"messages": [u(Q)]}, "preferred_output": [a(A)], "non_preferred_output": [a("No.")]}, [ONE]),
+    (
+        "preference",
+        {"chosen": f"\n\nHuman: {Q}\n\nAssistant: {A}", "rejected": f"\n\nHuman: {Q}\n\nAssistant: No."},
+        [ONE],
+    ),
+    (
+        "preference",
+        {"input": {"messages": [u(Q)]}, "preferred_output": [a(A)], "non_preferred_output": [a("No.")]},
+        [ONE],
+    ),
     ("preference", {"conversation_a": [u(Q), a("No.")], "conversation_b": [u(Q), a(A)], "winner": "model_b"}, [ONE]),
     ("preference", {"question": Q, "response_a": A, "response_b": "No.", "winner": "a"}, [ONE]),
     # A list of messages is a chat wherever it stands.
@@ -148,10 +250,18 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     ("lists of messages", {"messages": [], "conversations": [h(Q), g(A)]}, [ONE]),
     ("lists of messages", [{"items": [h(Q), g(A)]}], [ONE]),
     ("lists of messages", {"id": 1, "thread": [{"User": Q}, {"Bot": A}]}, [ONE]),
-    ("lists of messages", {"contents": [{"role": "user", "parts": [{"text": Q}]}, {"role": "model", "parts": [{"text": A}]}]}, [ONE]),
+    (
+        "lists of messages",
+        {"contents": [{"role": "user", "parts": [{"text": Q}]}, {"role": "model", "parts": [{"text": A}]}]},
+        [ONE],
+    ),
     ("lists of messages", {"messages": [u(Q)], "choices": [{"index": 0, "message": a(A)}]}, [ONE]),
     ("lists of messages", {"prompt": [u(Q)], "completion": [a(A)]}, [ONE]),
-    ("lists of messages", {"messages": [u(Q), a(A)], "tools": [{"type": "function"}], "parallel_tool_calls": False}, [ONE]),
+    (
+        "lists of messages",
+        {"messages": [u(Q), a(A)], "tools": [{"type": "function"}], "parallel_tool_calls": False},
+        [ONE],
+    ),
     # Exchanges of one conversation.
     ("exchanges", {"exchanges": [u(Q), a(A), u(Q2), a(A2)]}, [TWO]),
     ("exchanges", {"exchanges": [{"question": Q, "answer": A}, {"question": Q2, "answer": A2}]}, [TWO]),
@@ -162,7 +272,11 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     ("exchanges", {"dialog": TWO, "act": [1, 2, 1, 2]}, [TWO]),
     ("exchanges", {"id": "7", "data": ONE}, [ONE]),
     ("exchanges", {"question_id": 8, "turns": [Q, Q2], "reference": [A, A2]}, [TWO]),
-    ("exchanges", {"dialogue_id": "1", "turns": [{"speaker": "USER", "utterance": Q}, {"speaker": "SYSTEM", "utterance": A}]}, [ONE]),
+    (
+        "exchanges",
+        {"dialogue_id": "1", "turns": [{"speaker": "USER", "utterance": Q}, {"speaker": "SYSTEM", "utterance": A}]},
+        [ONE],
+    ),
     ("exchanges", {"PMUL1.json": {"log": [{"text": Q, "metadata": {}}, {"text": A, "metadata": {}}]}}, [ONE]),
     # Files that are arranged otherwise.
     ("by id", {"1": {"question": Q, "answer": A}, "2": {"question": Q2, "answer": A2}}, [ONE, [Q2, A2]]),
@@ -172,47 +286,132 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     ("columns", {"question": [Q, Q2], "answer": [A, A2]}, [ONE, [Q2, A2]]),
     ("columns", {"question": {"0": Q, "1": Q2}, "answer": {"0": A, "1": A2}}, [ONE, [Q2, A2]]),
     ("columns", {"columns": ["question", "answer"], "index": [0, 1], "data": [[Q, A], [Q2, A2]]}, [ONE, [Q2, A2]]),
-    ("columns", {"instruction": ["Sum up.", Q2], "input": ["All.", ""], "output": [A, A2]}, [["Sum up.\n\nAll.", A], [Q2, A2]]),
+    (
+        "columns",
+        {"instruction": ["Sum up.", Q2], "input": ["All.", ""], "output": [A, A2]},
+        [["Sum up.\n\nAll.", A], [Q2, A2]],
+    ),
     ("columns", {"id": [1, 2], "messages": [[u(Q), a(A)], [u(Q2), a(A2)]]}, [ONE, [Q2, A2]]),
-    ("columns", {"features": [{"name": "question"}], "rows": [{"row_idx": 0, "row": {"question": Q, "answer": A}, "truncated_cells": []}]}, [ONE]),
+    (
+        "columns",
+        {
+            "features": [{"name": "question"}],
+            "rows": [{"row_idx": 0, "row": {"question": Q, "answer": A}, "truncated_cells": []}],
+        },
+        [ONE],
+    ),
     ("several lists", {"meta": [{"n": 1}], "data": {"1": {"question": Q, "answer": A}}}, [ONE]),
     ("several lists", {"domains": [{"question": Q, "answer": A}], "relations": [{"from": "a", "to": "b"}]}, [ONE]),
-    ("several lists", {"train": [{"question": Q, "answer": A}], "test": [{"question": Q2, "answer": A2}]}, [ONE, [Q2, A2]]),
+    (
+        "several lists",
+        {"train": [{"question": Q, "answer": A}], "test": [{"question": Q2, "answer": A2}]},
+        [ONE, [Q2, A2]],
+    ),
     ("several lists", {"version": "1", "faq": [{"q": Q, "a": A}], "chats": [[u(Q2), a(A2)]]}, [ONE, [Q2, A2]]),
-    ("several lists", {"conversations": [{"question": Q, "answer": A}, {"question": Q2, "answer": A2}]}, [ONE, [Q2, A2]]),
+    (
+        "several lists",
+        {"conversations": [{"question": Q, "answer": A}, {"question": Q2, "answer": A2}]},
+        [ONE, [Q2, A2]],
+    ),
     # Questions with several wordings or answers.
     ("intents", {"intents": [{"tag": "far", "patterns": [Q, "How far?"], "responses": [A]}]}, [ONE, ["How far?", A]]),
-    ("intents", {"nlu": [{"intent": "far", "examples": f"- {Q}\n- How far?"}], "responses": {"utter_far": [{"text": A}]}},
-     [ONE, ["How far?", A]]),
-    ("intents", {"displayName": "far", "trainingPhrases": [{"parts": [{"text": "Is it "}, {"text": "far?"}]}],
-                 "messages": [{"text": {"text": [A]}}]}, [ONE]),
+    (
+        "intents",
+        {"nlu": [{"intent": "far", "examples": f"- {Q}\n- How far?"}], "responses": {"utter_far": [{"text": A}]}},
+        [ONE, ["How far?", A]],
+    ),
+    (
+        "intents",
+        {
+            "displayName": "far",
+            "trainingPhrases": [{"parts": [{"text": "Is it "}, {"text": "far?"}]}],
+            "messages": [{"text": {"text": [A]}}],
+        },
+        [ONE],
+    ),
     ("intents", {"questions": [Q, "How far?"], "answer": A}, [ONE, ["How far?", A]]),
     ("answers", {"question": Q, "answers": [{"text": "No."}, {"text": A, "is_accepted": True}]}, [ONE]),
     ("answers", {"question": Q, "answers": [{"body": "No.", "score": 1}, {"body": A, "score": 12}]}, [ONE]),
     ("answers", {"title": "Distance", "body": Q, "accepted_answer": {"body": A}}, [[f"Distance\n\n{Q}", A]]),
-    ("answers", {"question": Q, "answers": {"text": [A, A], "answer_start": [3, 3]}, "context": "C."}, [[f"{Q}\n\nC.", A]]),
-    ("answers", {"data": [{"paragraphs": [{"context": "C.", "qas": [{"question": Q, "answers": [{"text": A}]}]}]}]}, [[f"{Q}\n\nC.", A]]),
-    ("answers", {"story": "A tale.", "questions": [{"input_text": Q}, {"input_text": Q2}], "answers": [{"input_text": A}, {"input_text": A2}]},
-     [[f"{Q}\n\nA tale.", A, Q2, A2]]),
-    ("answers", {"instruction": "Translate.", "instances": [{"input": "cat", "output": "chat"}, {"input": "dog", "output": "chien"}]},
-     [["Translate.\n\ncat", "chat"], ["Translate.\n\ndog", "chien"]]),
+    (
+        "answers",
+        {"question": Q, "answers": {"text": [A, A], "answer_start": [3, 3]}, "context": "C."},
+        [[f"{Q}\n\nC.", A]],
+    ),
+    (
+        "answers",
+        {"data": [{"paragraphs": [{"context": "C.", "qas": [{"question": Q, "answers": [{"text": A}]}]}]}]},
+        [[f"{Q}\n\nC.", A]],
+    ),
+    (
+        "answers",
+        {
+            "story": "A tale.",
+            "questions": [{"input_text": Q}, {"input_text": Q2}],
+            "answers": [{"input_text": A}, {"input_text": A2}],
+        },
+        [[f"{Q}\n\nA tale.", A, Q2, A2]],
+    ),
+    (
+        "answers",
+        {
+            "instruction": "Translate.",
+            "instances": [{"input": "cat", "output": "chat"}, {"input": "dog", "output": "chien"}],
+        },
+        [["Translate.\n\ncat", "chat"], ["Translate.\n\ndog", "chien"]],
+    ),
     # Names of roles and keys.
     ("names", {"conversation": [{"role": "human", "content": Q}, {"role": "ai", "content": A}]}, [ONE]),
     ("names", {"conversations": [{"from": "user", "value": Q}, {"from": "chatgpt", "value": A}]}, [ONE]),
     ("names", {"messages": [{"role": "Human:", "content": Q}, {"role": "Assistant:", "content": A}]}, [ONE]),
     ("names", {"messages": [{"type": "human", "data": {"content": Q}}, {"type": "ai", "data": {"content": A}}]}, [ONE]),
-    ("names", {"messages": [{"lc": 1, "id": ["langchain", "schema", "messages", "HumanMessage"], "type": "constructor", "kwargs": {"content": Q}},
-                            {"lc": 1, "id": ["langchain", "schema", "messages", "AIMessage"], "type": "constructor", "kwargs": {"content": A}}]}, [ONE]),
+    (
+        "names",
+        {
+            "messages": [
+                {
+                    "lc": 1,
+                    "id": ["langchain", "schema", "messages", "HumanMessage"],
+                    "type": "constructor",
+                    "kwargs": {"content": Q},
+                },
+                {
+                    "lc": 1,
+                    "id": ["langchain", "schema", "messages", "AIMessage"],
+                    "type": "constructor",
+                    "kwargs": {"content": A},
+                },
+            ]
+        },
+        [ONE],
+    ),
     ("names", {"q": Q, "a": A}, [ONE]),
     ("names", {"human": Q, "bot": A}, [ONE]),
     ("names", {"User": Q, "Assistant": A, "System": "Be kind."}, [["S: Be kind.", *ONE]]),
     ("names", {"input_text": Q, "output_text": A}, [ONE]),
     ("names", {"systemPrompt": "Be kind.", "userMessage": Q, "assistantMessage": A}, [["S: Be kind.", *ONE]]),
-    ("names", {"dialog": [{"sender": "p1", "sender_class": "Human", "text": Q}, {"sender": "p2", "sender_class": "Bot", "text": A}]}, [ONE]),
+    (
+        "names",
+        {
+            "dialog": [
+                {"sender": "p1", "sender_class": "Human", "text": Q},
+                {"sender": "p2", "sender_class": "Bot", "text": A},
+            ]
+        },
+        [ONE],
+    ),
     # Content in parts.
-    ("parts", {"messages": [u(["Is it", "far?"]), a([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": A}])]}, [["Is it\nfar?", A]]),
+    (
+        "parts",
+        {"messages": [u(["Is it", "far?"]), a([{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": A}])]},
+        [["Is it\nfar?", A]],
+    ),
     ("parts", {"messages": [u([{"type": "text", "value": Q}]), a([{"type": "text", "value": A}])]}, [ONE]),
-    ("parts", {"system": [{"text": "Be kind."}], "messages": [u([{"text": Q}]), a([{"text": A}])]}, [["S: Be kind.", *ONE]]),
+    (
+        "parts",
+        {"system": [{"text": "Be kind."}], "messages": [u([{"text": Q}]), a([{"text": A}])]},
+        [["S: Be kind.", *ONE]],
+    ),
     ("parts", {"messages": [u({"content_type": "text", "parts": [Q]}), a({"text": A})]}, [ONE]),
     ("parts", {"messages": [u([{"type": "input_text", "text": Q}]), a([{"type": "output_text", "text": A}])]}, [ONE]),
     ("not text", {"question": Q, "answer": True}, [[Q, "true"]]),
@@ -227,30 +426,125 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
     ("empty turn", {"messages": [u(Q), a(A), u(Q2), a("")]}, [ONE]),
     ("empty turn", {"messages": [u(Q), a(A), u("B?"), a(None), u(Q2), a(A2)]}, [ONE, [Q2, A2]]),
     ("empty turn", {"messages": [u(""), a("Hi"), u(Q2), a(A2)]}, [[Q2, A2]]),
-    ("empty turn", {"messages": [S, u(Q), a(A), u("x"), a("\u200b"), u(Q2), a(A2)]}, [["S: Be kind.", *ONE], ["S: Be kind.", Q2, A2]]),
+    (
+        "empty turn",
+        {"messages": [S, u(Q), a(A), u("x"), a("\u200b"), u(Q2), a(A2)]},
+        [["S: Be kind.", *ONE], ["S: Be kind.", Q2, A2]],
+    ),
     ("unanswered", {"messages": [u(Q), a(A), u("And?")]}, [ONE]),
-    ("later system", {"messages": [S, u(Q), a(A), {"role": "system", "content": "Be brief."}, u(Q2), a(A2)]},
-     [["S: Be kind.", *ONE], ["S: Be brief.", Q2, A2]]),
+    (
+        "later system",
+        {"messages": [S, u(Q), a(A), {"role": "system", "content": "Be brief."}, u(Q2), a(A2)]},
+        [["S: Be kind.", *ONE], ["S: Be brief.", Q2, A2]],
+    ),
     ("later system", {"system": "Be kind.", "messages": [S, u(Q), a(A)]}, [["S: Be kind.", *ONE]]),
     ("later system", {"system": "Be brief.", "messages": [S, u(Q), a(A)]}, [["S: Be brief.\n\nBe kind.", *ONE]]),
-    ("tools", {"messages": [u("How warm?"), a(None, tool_calls=[{"id": "1"}]), {"role": "tool", "content": "21"}, a("21."), u(Q), a(A)]}, [ONE]),
-    ("tools", {"messages": [u(Q), a(A), u("How warm?"), a("", function_call={"name": "t"}), {"role": "function", "content": "21"}]}, [ONE]),
-    ("tools", {"conversations": [h(Q), g(A), h("x"), {"from": "function_call", "value": "{}"}, {"from": "observation", "value": "1"}, g("y")]}, [ONE]),
+    (
+        "tools",
+        {
+            "messages": [
+                u("How warm?"),
+                a(None, tool_calls=[{"id": "1"}]),
+                {"role": "tool", "content": "21"},
+                a("21."),
+                u(Q),
+                a(A),
+            ]
+        },
+        [ONE],
+    ),
+    (
+        "tools",
+        {
+            "messages": [
+                u(Q),
+                a(A),
+                u("How warm?"),
+                a("", function_call={"name": "t"}),
+                {"role": "function", "content": "21"},
+            ]
+        },
+        [ONE],
+    ),
+    (
+        "tools",
+        {
+            "conversations": [
+                h(Q),
+                g(A),
+                h("x"),
+                {"from": "function_call", "value": "{}"},
+                {"from": "observation", "value": "1"},
+                g("y"),
+            ]
+        },
+        [ONE],
+    ),
     ("tools", {"messages": [u(Q), a(A, tool_calls=[])]}, [ONE]),
-    ("tools", {"messages": [u("x"), a([{"type": "tool_use", "name": "t"}]), u([{"type": "tool_result", "content": "1"}]), a("y"), u(Q), a(A)]}, [ONE]),
+    (
+        "tools",
+        {
+            "messages": [
+                u("x"),
+                a([{"type": "tool_use", "name": "t"}]),
+                u([{"type": "tool_result", "content": "1"}]),
+                a("y"),
+                u(Q),
+                a(A),
+            ]
+        },
+        [ONE],
+    ),
     # Exports that name the assistant.
-    ("export", {"title": "t", "current_node": "c", "mapping": {
-        "r": {"message": None, "parent": None, "children": ["a"]},
-        "a": {"message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": [Q]}}, "parent": "r", "children": ["b", "c"]},
-        "b": {"message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["No."]}}, "parent": "a", "children": []},
-        "c": {"message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": [A]}}, "parent": "a", "children": []}}}, [ONE]),
-    ("export", {"uuid": "1", "name": "n", "chat_messages": [{"sender": "human", "text": Q}, {"sender": "assistant", "text": A}]}, [ONE]),
-    ("export", {"chat_messages": [{"sender": "human", "text": "", "content": [{"type": "text", "text": Q}], "created_at": "2024-01-01"},
-                                  {"sender": "assistant", "text": A, "content": [], "created_at": "2024-01-02"}]}, [ONE]),
+    (
+        "export",
+        {
+            "title": "t",
+            "current_node": "c",
+            "mapping": {
+                "r": {"message": None, "parent": None, "children": ["a"]},
+                "a": {
+                    "message": {"author": {"role": "user"}, "content": {"content_type": "text", "parts": [Q]}},
+                    "parent": "r",
+                    "children": ["b", "c"],
+                },
+                "b": {
+                    "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": ["No."]}},
+                    "parent": "a",
+                    "children": [],
+                },
+                "c": {
+                    "message": {"author": {"role": "assistant"}, "content": {"content_type": "text", "parts": [A]}},
+                    "parent": "a",
+                    "children": [],
+                },
+            },
+        },
+        [ONE],
+    ),
+    (
+        "export",
+        {
+            "uuid": "1",
+            "name": "n",
+            "chat_messages": [{"sender": "human", "text": Q}, {"sender": "assistant", "text": A}],
+        },
+        [ONE],
+    ),
+    (
+        "export",
+        {
+            "chat_messages": [
+                {"sender": "human", "text": "", "content": [{"type": "text", "text": Q}], "created_at": "2024-01-01"},
+                {"sender": "assistant", "text": A, "content": [], "created_at": "2024-01-02"},
+            ]
+        },
+        [ONE],
+    ),
     # Texts.
     ("text", {"text": "One whole book.", "entities": [{"start": 0}]}, [["T: One whole book."]]),
     ("text", {"text": "page1\fpage2", "url": "a"}, [["T: page1\npage2"]]),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(
@@ -398,24 +692,45 @@ def test_what_is_done_is_noted(tmp_path: Path, value: Any, kind: str, expected: 
 
 
 CHATS: list[Any] = [
-    {"name": "Bob", "type": "personal_chat", "messages": [
-        {"id": 1, "type": "service", "actor": "Ann", "action": "joined", "text": ""},
-        {"id": 2, "type": "message", "from": "Ann", "text": ["Is it ", {"type": "bold", "text": "far?"}]},
-        {"id": 3, "type": "message", "from": "Bob", "text": A}]},
-    {"guild": {"name": "g"}, "messages": [
-        {"id": "1", "type": "Default", "content": Q, "author": {"name": "Ann", "isBot": False}},
-        {"id": "2", "type": "Default", "content": A, "author": {"name": "Bob", "isBot": False}}]},
-    [{"type": "message", "user": "Ann", "text": Q, "ts": "1.1"}, {"type": "message", "user": "Bob", "text": A, "ts": "1.2"},
-     {"type": "message", "subtype": "channel_join", "user": "Eve", "text": "Eve has joined", "ts": "1.3"}],
-    {"participants": [{"name": "Ann"}, {"name": "Bob"}], "messages": [
-        {"sender_name": "Bob", "timestamp_ms": 200, "content": A}, {"sender_name": "Ann", "timestamp_ms": 100, "content": Q}]},
+    {
+        "name": "Bob",
+        "type": "personal_chat",
+        "messages": [
+            {"id": 1, "type": "service", "actor": "Ann", "action": "joined", "text": ""},
+            {"id": 2, "type": "message", "from": "Ann", "text": ["Is it ", {"type": "bold", "text": "far?"}]},
+            {"id": 3, "type": "message", "from": "Bob", "text": A},
+        ],
+    },
+    {
+        "guild": {"name": "g"},
+        "messages": [
+            {"id": "1", "type": "Default", "content": Q, "author": {"name": "Ann", "isBot": False}},
+            {"id": "2", "type": "Default", "content": A, "author": {"name": "Bob", "isBot": False}},
+        ],
+    },
+    [
+        {"type": "message", "user": "Ann", "text": Q, "ts": "1.1"},
+        {"type": "message", "user": "Bob", "text": A, "ts": "1.2"},
+        {"type": "message", "subtype": "channel_join", "user": "Eve", "text": "Eve has joined", "ts": "1.3"},
+    ],
+    {
+        "participants": [{"name": "Ann"}, {"name": "Bob"}],
+        "messages": [
+            {"sender_name": "Bob", "timestamp_ms": 200, "content": A},
+            {"sender_name": "Ann", "timestamp_ms": 100, "content": Q},
+        ],
+    },
     [{"text": f"[12/31/23, 10:00:00] Ann: {Q}\n[12/31/23, 10:01:00] Bob: {A}"}],
     [{"text": f"31.12.23, 10:00 - Messages are encrypted.\n31.12.23, 10:00 - Ann: {Q}\n31.12.23, 10:01 - Bob: {A}"}],
-    {"value": [{"from": {"user": {"displayName": "Ann"}}, "body": {"contentType": "text", "content": Q}},
-               {"from": {"user": {"displayName": "Bob"}}, "body": {"contentType": "text", "content": A}}]},
+    {
+        "value": [
+            {"from": {"user": {"displayName": "Ann"}}, "body": {"contentType": "text", "content": Q}},
+            {"from": {"user": {"displayName": "Bob"}}, "body": {"contentType": "text", "content": A}},
+        ]
+    },
     {"chats": {"list": [{"name": "x", "messages": [{"from": "Ann", "text": Q}, {"from": "Bob", "text": A}]}]}},
     {"dialogue": [{"speaker": "Ann", "text": Q}, {"speaker": "Bob", "text": A}]},
-]  # fmt: skip
+]
 SPEAKERS = Rules(speakers={"Ann": "user", "Bob": "assistant"})
 
 
@@ -500,9 +815,24 @@ def test_every_part_of_a_file_has_a_source_of_its_own(tmp_path: Path) -> None:
 
 
 def test_a_reply_that_branches_share_is_learned_once(tmp_path: Path) -> None:
-    tree = {"role": "user", "text": Q, "replies": [{"role": "assistant", "text": A, "replies": [
-        {"role": "user", "text": Q2, "replies": [{"role": "assistant", "text": A2, "replies": []}]},
-        {"role": "user", "text": "Downhill?", "replies": [{"role": "assistant", "text": "No.", "replies": []}]}]}]}  # fmt: skip
+    tree = {
+        "role": "user",
+        "text": Q,
+        "replies": [
+            {
+                "role": "assistant",
+                "text": A,
+                "replies": [
+                    {"role": "user", "text": Q2, "replies": [{"role": "assistant", "text": A2, "replies": []}]},
+                    {
+                        "role": "user",
+                        "text": "Downhill?",
+                        "replies": [{"role": "assistant", "text": "No.", "replies": []}],
+                    },
+                ],
+            }
+        ],
+    }
     made = read_value(tmp_path, [{"prompt": tree}])
     learned = [m.content for each in made.kept for m in each.messages if m.role == "assistant" and m.learned]
     assert learned == [A, A2, "No."]

@@ -86,10 +86,33 @@ def test_the_domain_is_the_items_own_or_the_files(item: Any, domain: str) -> Non
 
 
 TEXTS = (
-    "Why?", "", " ", "é", "a\r\nb", "User: a\nBot: b", "Human: x", "# Title: x", "## Heading\ntext", "<b>x</b>", "<image>x",
-    "<|user|>", "1. One: two", "12/31/23, 10:00 - A: b", "A:", "x:", "[1]", "Q: a\nA: b", "\u200b", "    x\n    y",
-    "Answer: yes", "USER: a ASSISTANT: b", "Note: this", "### Human: a### Assistant: b", '[{"role": "user"}]', "</s>",
-)  # fmt: skip
+    "Why?",
+    "",
+    " ",
+    "é",
+    "a\r\nb",
+    "User: a\nBot: b",
+    "Human: x",
+    "# Title: x",
+    "## Heading\ntext",
+    "<b>x</b>",
+    "<image>x",
+    "<|user|>",
+    "1. One: two",
+    "12/31/23, 10:00 - A: b",
+    "A:",
+    "x:",
+    "[1]",
+    "Q: a\nA: b",
+    "\u200b",
+    "    x\n    y",
+    "Answer: yes",
+    "USER: a ASSISTANT: b",
+    "Note: this",
+    "### Human: a### Assistant: b",
+    '[{"role": "user"}]',
+    "</s>",
+)
 
 
 def common(chance: random.Random) -> dict[str, Any]:

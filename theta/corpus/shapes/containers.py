@@ -32,8 +32,9 @@ _WITH_CONTEXT = (
 """Lists whose entries are about what stands beside the list."""
 INHERITED = frozenset((*CONTEXTS, *SYSTEMS, *DOMAINS, *INSTRUCTIONS, "text"))
 """What entries of such a list get from the object that holds it."""
-_COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *MESSAGE_LISTS, *SYSTEMS, *LABELS,
-                      *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human", "bot"))  # fmt: skip
+_COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *MESSAGE_LISTS, *SYSTEMS,
+                      *LABELS, *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human",
+                      "bot"))  # fmt: skip
 _ROW = frozenset(("row", "rowidx", "truncatedcells"))
 
 

@@ -32,7 +32,7 @@ _PART_KEYS = {
 }
 
 
-def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = False) -> str:
+def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = False) -> str:  # noqa: PLR0911
     """Return the text of a value, cleaned; a missing value is empty text.
 
     Args:
@@ -85,7 +85,7 @@ def _number(written: str) -> str:
     return written
 
 
-def _parts(value: Any, place: Place) -> list[str] | None:
+def _parts(value: Any, place: Place) -> list[str] | None:  # noqa: PLR0911
     """The texts of the parts of a message; None if they are none."""
     if isinstance(value, list):
         found = [_parts(part, place) for part in value]

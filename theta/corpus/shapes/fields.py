@@ -212,18 +212,26 @@ METADATA = frozenset(
 )
 """Names of facts about an item; their text is not content that was overlooked."""
 
+_USER_NAMES = (
+    *USERS, "question", "usr", "humanmessage", "usermessage", "humanmessagechunk", "asker", "questioner", "caller", "q",
+    "input", "me", "instruction", "seeker", "guest",
+)  # fmt: skip
+_ASSISTANT_NAMES = (
+    *ASSISTANTS, "answer", "bing", "bard", "claude", "gemini", "llama", "copilot", "gpt3", "gpt35", "gpt4", "gpt4o",
+    "aimessage", "aimessagechunk", "assistantmessage", "response", "a", "output", "reply", "robot", "helper", "expert",
+    "operator", "advisor", "answerer", "deepseek", "mistral", "qwen", "chatassistant", "recommender", "wizard",
+)  # fmt: skip
+_TOOL_NAMES = (
+    "tool", "tools", "function", "functioncall", "functionresponse", "observation", "ipython", "toolcall",
+    "toolresponse", "toolresult", "tooloutput", "functionoutput", "functioncalloutput", "functionresult",
+    "toolmessage", "functionmessage", "environment",
+)  # fmt: skip
 ROLE_NAMES: dict[TurnRole, tuple[str, ...]] = {
     "system": ("system", "developer", "sys"),
-    "user": (*USERS, "question", "usr", "humanmessage", "usermessage", "humanmessagechunk", "asker", "questioner",
-             "caller", "q", "input", "me", "instruction", "seeker", "guest"),  # fmt: skip
-    "assistant": (*ASSISTANTS, "answer", "bing", "bard", "claude", "gemini", "llama", "copilot", "gpt3", "gpt35",
-                  "gpt4", "gpt4o", "aimessage", "aimessagechunk", "assistantmessage", "response", "a", "output", "reply",
-                  "robot", "helper", "expert", "operator", "advisor", "answerer", "deepseek", "mistral", "qwen",
-                  "chatassistant", "recommender", "wizard"),  # fmt: skip
-    "tool": ("tool", "function", "functioncall", "functionresponse", "observation", "ipython", "toolcall",
-             "toolresponse", "toolresult", "tooloutput", "functionoutput", "functioncalloutput", "functionresult",
-             "toolmessage", "functionmessage", "environment", "tools"),  # fmt: skip
-}  # fmt: skip
+    "user": _USER_NAMES,
+    "assistant": _ASSISTANT_NAMES,
+    "tool": _TOOL_NAMES,
+}
 _ROLES: dict[str, TurnRole] = {name: role for role, names in ROLE_NAMES.items() for name in names}
 
 _SEPARATORS = str.maketrans("", "", " \t\n_-.:<>|#*[]/\ufeff")
@@ -273,7 +281,7 @@ def role_of(name: str, rules: Rules) -> TurnRole:
     known = _ROLES.get(name)  # most are written plainly
     if known is None or rules.roles or rules.speakers:
         settings = (*rules.roles.items(), *rules.speakers.items())
-        return _named_role(name, settings)  # type: ignore[arg-type]
+        return _named_role(name, settings)
     return known
 
 

@@ -7,17 +7,25 @@ from theta.corpus.items import Number
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
 
-_GOOD = ("label", "kto_tag", "rating", "feedback", "vote", "votes", "thumbs", "thumbsup", "reaction", "quality", "isgood", "good",
-         "correct", "iscorrect", "accepted", "approved", "isapproved", "valid", "isvalid", "reviewresult", "preference",
-         "upvoted", "liked", "desirable", "ishelpful", "helpful", "use", "keep", "include", "verdict", "ktotag",
-         "status", "safe", "issafe", "userfeedback", "userrating", "humanrating", "helpfulness")  # fmt: skip
-_BAD = ("isbad", "bad", "deleted", "isdeleted", "hidden", "thumbsdown", "flagged", "toxic", "istoxic", "ignore", "skip", "skipped",
-        "exclude", "spam", "isspam", "unsafe", "isunsafe", "disliked", "downvoted", "undesirable", "invalid")  # fmt: skip
-_WEIGHTS = ("weight", "weights", "lossweight", "train", "trainable", "loss", "lossmask", "learn", "trainonthis", "sampleweight",
-            "istrained", "learnable", "learned", "training", "trainmask", "trainonturn", "computeloss")  # fmt: skip
+_GOOD = (
+    "label", "ktotag", "rating", "feedback", "vote", "votes", "thumbs", "thumbsup", "reaction", "quality", "isgood",
+    "good", "correct", "iscorrect", "accepted", "approved", "isapproved", "valid", "isvalid", "reviewresult",
+    "preference", "upvoted", "liked", "desirable", "ishelpful", "helpful", "use", "keep", "include", "verdict",
+    "status", "safe", "issafe", "userfeedback", "userrating", "humanrating", "helpfulness",
+)  # fmt: skip
+_BAD = (
+    "isbad", "bad", "deleted", "isdeleted", "hidden", "thumbsdown", "flagged", "toxic", "istoxic", "ignore", "skip",
+    "skipped", "exclude", "spam", "isspam", "unsafe", "isunsafe", "disliked", "downvoted", "undesirable", "invalid",
+)  # fmt: skip
+_WEIGHTS = (
+    "weight", "weights", "lossweight", "train", "trainable", "loss", "lossmask", "learn", "trainonthis",
+    "sampleweight", "istrained", "learnable", "learned", "training", "trainmask", "trainonturn", "computeloss",
+)  # fmt: skip
 _MASKED = ("mask", "masked", "notrain", "donottrain", "ignoreloss", "contextonly")
-_LISTS = ("lossmask", "lossweights", "lossweight", "weights", "weight", "trainmask", "train", "trainable", "mask", "learned",
-          "turnweights", "messageweights", "assistantmask", "assistantmasks", "labels", "label")  # fmt: skip
+_LISTS = (
+    "lossmask", "lossweights", "lossweight", "weights", "weight", "trainmask", "train", "trainable", "mask", "learned",
+    "turnweights", "messageweights", "assistantmask", "assistantmasks", "labels", "label",
+)  # fmt: skip
 _LIST_NAMES = frozenset(_LISTS)
 _NO = {"false", "no", "off", "n", "f", "0"}
 _YES = {"true", "yes", "on", "y", "t", "1"}

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from theta.corpus.items import Number, Rules
@@ -28,8 +29,8 @@ from theta.corpus.shapes.turns import Place, Turn
 _PLAIN_ROLE_KEYS = ("role", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
                     "speakerrole")  # fmt: skip
 """Keys that only messages have; the others need a known role or a sign of a chat beside them."""
-_NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user", "application",
-          "firstname")  # fmt: skip
+_NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
+          "application", "firstname")  # fmt: skip
 _CHAT_SIGNS = {"ts", "threadts", "timestamp", "timestampms", "senttime", "createdat", "createddatetime", "channel",
                "messageid", "subtype", "date", "replyto", "time"}  # fmt: skip
 _TOOL_FIELDS = ("toolcalls", "functioncall", "toolcall", "toolcallid", "functioncalls")
@@ -42,7 +43,7 @@ _FEW = 5
 _SPEAKERS_SHOWN = 6
 
 
-def is_message(value: Any, rules: Rules | None = None) -> bool:
+def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
     """Whether a value is one message of a chat: it names who speaks and what is said."""
     if not isinstance(value, dict):
         return False
@@ -187,7 +188,7 @@ def _roles(names: Sequence[str], keys: Sequence[str], place: Place) -> list[Turn
     # In task dialogues the system is the one who answers: it speaks in turn with the user.
     if "assistant" not in roles and "user" in roles and "system" in roles[1:]:
         return ["assistant" if role == "system" else role for role in roles]
-    return [role for role in roles]
+    return list(roles)
 
 
 def unknown_speakers(counts: Counter[str]) -> UnusableError:
@@ -282,8 +283,6 @@ def _is_reversed(fields: Sequence[Mapping[str, Any]]) -> bool:
             except (TypeError, ValueError):
                 if not all(isinstance(time, str) for time in times) or any(isinstance(time, Number) for time in times):
                     return False
-                return times[0] > times[-1] and all(one >= other for one, other in zip(times, times[1:], strict=False))
-            return moments[0] > moments[-1] and all(
-                one >= other for one, other in zip(moments, moments[1:], strict=False)
-            )
+                return times[0] > times[-1] and all(one >= other for one, other in pairwise(times))
+            return moments[0] > moments[-1] and all(one >= other for one, other in pairwise(moments))
     return False

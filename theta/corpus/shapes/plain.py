@@ -107,7 +107,7 @@ def _text(text: Any) -> tuple[Message, ...] | None:
     return (Message("text", content),) if content and not transcripts.may_be(content) else None
 
 
-def _messages(entries: Any) -> tuple[Message, ...] | None:
+def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
     if type(entries) is not list or not entries or type(entries[0]) is not dict:
         return None
     names = _MESSAGE_KEYS.get(tuple(entries[0]))

@@ -12,7 +12,18 @@ from typing import Any
 
 from theta.conversation.messages import Conversation, Message
 from theta.corpus.items import Item, Notes, Number, Reject, Rules
-from theta.corpus.shapes import containers, exchanges, intents, marks, messages, plain, threads, transcripts
+from theta.corpus.shapes import (
+    containers,
+    exchanges,
+    intents,
+    marks,
+    messages,
+    plain,
+    preferences,
+    replies,
+    threads,
+    transcripts,
+)
 from theta.corpus.shapes.arrange import arranged
 from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
@@ -25,9 +36,11 @@ from theta.corpus.shapes.fields import (
     canonical_fields,
     unknown_shape,
 )  # fmt: skip
-from theta.corpus.shapes.messages import is_message as is_message
+from theta.corpus.shapes.messages import is_message
 from theta.corpus.shapes.turns import Place, Turn
 from theta.corpus.shapes.unused import note_unused
+
+__all__ = ["is_message", "shape"]
 
 Results = Iterator[Conversation | Reject]
 
@@ -74,7 +87,7 @@ def _of_value(value: Any, place: Place, depth: int) -> Results:
 
 def _of_text(value: str, place: Place) -> Results:
     """A bare text is read only where it is a chat: lists of words are in files of every kind."""
-    entries = exchanges.parsed(value)
+    entries = replies.parsed(value)
     if entries is not None:
         return _of_list(entries, place, _MAX_DEPTH)
     return _kept(
@@ -195,7 +208,7 @@ def _of_entries(entries: Iterator[containers.Entry], place: Place, depth: int) -
     return chain.from_iterable(_of_value(entry.value, place.at(entry.name), depth + 1) for entry in entries)
 
 
-def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results:
+def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results:  # noqa: PLR0911
     """What an object means, the surest signs first."""
     used: set[str] = set()
     if (turns := threads.export_of(fields, place)) is not None:
@@ -212,12 +225,12 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
     if exchanges.needs_media(fields) and _is_learnable(fields):
         raise UnusableError("needs_image")
     system = exchanges.system_turns(fields, place, used)
-    if (chosen := exchanges.chosen_turns(fields, place, used)) is not None:
+    if (chosen := preferences.chosen_turns(fields, place, used)) is not None:
         return _turns([*system, *chosen], value, fields, used, place, "preference")
     if (name := exchanges.message_list(fields)) is not None:
         return _of_messages(value, fields, name, system, used, place)
     if is_message(value, place.rules) and not containers.has_context_list(fields):
-        return _of_lone_message(value, fields, place)
+        return _of_lone_message(value, place)
     if not containers.has_context_list(fields) and (found := exchanges.turns_of(fields, place, used)) is not None:
         return _turns([*system, *found], value, fields, used, place, "question and reply")
     return _of_rest(value, fields, used, place, depth)
@@ -315,7 +328,7 @@ def _reply_beside(fields: Mapping[str, Any], used: set[str], place: Place) -> li
     for key in (*REPLIES, "responses", "choices", "completions", "responsemessage", "target"):
         if key in fields and fields[key] not in (None, "", []):
             used.add(key)
-            return exchanges.reply_turns(fields[key], place, key=key)
+            return replies.reply_turns(fields[key], place, key=key)
     return []
 
 
@@ -342,7 +355,7 @@ _IMAGE = re.compile(
 )
 
 
-def _of_lone_message(value: dict[str, Any], fields: Mapping[str, Any], place: Place) -> Results:
+def _of_lone_message(value: dict[str, Any], place: Place) -> Results:
     """A message without its chat is neither a conversation nor a text to learn."""
     turns = messages.turns_of([value], place)  # says who speaks, if nobody knows
     if not turns:

@@ -157,7 +157,7 @@ def _paths(roots: Sequence[_Node], place: Place) -> Iterator[list[Turn]]:
     """The conversation that leads to each last message, the best first."""
     learned: set[int] = set()
     left = _MAX_MESSAGES
-    waiting = [(root, (root,)) for root in reversed(roots)]
+    waiting: list[tuple[_Node, tuple[_Node, ...]]] = [(root, (root,)) for root in reversed(roots)]
     while waiting:
         node, path = waiting.pop()
         if node.children:

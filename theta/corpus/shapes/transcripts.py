@@ -33,7 +33,8 @@ _TOKENS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
     ("<|", re.compile(r"<\|(system|user|assistant|human|bot|prompter|model)\|>", re.IGNORECASE),
      re.compile(r"<\|end\|>|</s>|<s>|<\|endoftext\|>|<\|end_of_turn\|>|<\|end_of_text\|>")),
     ("<｜", re.compile(r"<｜(User|Assistant|System)｜>"), re.compile(r"<｜(?:begin|end)▁of▁sentence｜>")),
-    ("<|end_of_turn|>", re.compile(r"(?:^|(?<=<\|end_of_turn\|>))\s*(?:GPT4 Correct |GPT4 |Code )?(User|Assistant|Human|System):"),
+    ("<|end_of_turn|>",
+     re.compile(r"(?:^|(?<=<\|end_of_turn\|>))\s*(?:GPT4 Correct |GPT4 |Code )?(User|Assistant|Human|System):"),
      re.compile(r"<\|end_of_turn\|>|</?s>")),
 )  # fmt: skip
 
@@ -54,11 +55,13 @@ _ROLE_OF_LABEL: dict[str, TurnRole] = {
 _ALPACA_OPENING = re.compile(r"\s*Below is an instruction that describes a task", re.IGNORECASE)
 
 _WHATSAPP = re.compile(
-    r"(?m)^\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \u200e?\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
+    r"(?m)^\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \u200e?\d{1,2}[:.]\d{2}(?:[:.]\d{2})?"
+    r"(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
     r"(?: -)? (?:\u200e?([^:\n]{1,60}): )?"
 )
 _LEFT_OUT = re.compile(
-    r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|(?:image|video|audio|sticker|GIF|document) omitted)"
+    r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|"
+    r"(?:image|video|audio|sticker|GIF|document) omitted)"
 )
 _MIN_WHATSAPP = 2
 
@@ -89,7 +92,7 @@ _SIGNS = tuple(sign for sign, _, _ in _TOKENS)
 
 
 def may_be(text: str) -> bool:
-    """Whether a cleaned text could be a transcript; where this is false, `turns_of` finds none without data.speakers."""
+    """Whether a cleaned text could be a transcript; if not, only names of data.speakers make it one."""
     head = text[:_LABEL_CHARACTERS]
     if (":" in head or head[:1] in _FIRST) and _BEGINS.match(text):
         return True
