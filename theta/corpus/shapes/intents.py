@@ -1,6 +1,6 @@
 """An intent -> exchanges: ways to ask, and replies to all of them.
 
-    {"patterns": ["When are you open?", "opening hours"], "responses": ["From nine to five."]}
+{"patterns": ["When are you open?", "opening hours"], "responses": ["From nine to five."]}
 """
 
 from collections.abc import Iterator, Mapping
@@ -60,7 +60,9 @@ def joined_by_name(fields: Mapping[str, Any], place: Place) -> Iterator[dict[str
 
 def _is_chat(value: Any) -> bool:
     """Whether what should be replies is a list of messages with roles."""
-    return isinstance(value, list) and any(isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value)
+    return isinstance(value, list) and any(
+        isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value
+    )
 
 
 def _has_own_replies(value: Any) -> bool:
@@ -100,4 +102,3 @@ def _texts(value: Any, place: Place) -> list[str]:
 def _raw(part: Any) -> str:
     text = part.get("text") if isinstance(part, dict) else part
     return text if isinstance(text, str) else ""
-

@@ -17,7 +17,11 @@ _QUESTIONS = ("question", "instruction", "prompt", "query")
 _CONTEXTS = ("input", "context", "passage")
 _REPLIES = ("answer", "response", "completion", "output")
 _LISTS = ("messages", "conversations", "conversation")
-_BESIDE = (METADATA | frozenset(DOMAINS)) - marks.ALL - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
+_BESIDE = (
+    (METADATA | frozenset(DOMAINS))
+    - marks.ALL
+    - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
+)
 _MOST_KEYS = 12
 _ROLES: dict[str, Role] = {
     "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"
@@ -103,7 +107,7 @@ def _text(text: Any) -> tuple[Message, ...] | None:
     return (Message("text", content),) if content and not transcripts.may_be(content) else None
 
 
-def _messages(entries: Any) -> tuple[Message, ...] | None:
+def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
     if type(entries) is not list or not entries or type(entries[0]) is not dict:
         return None
     names = _MESSAGE_KEYS.get(tuple(entries[0]))
