@@ -70,14 +70,17 @@ class Notes:
 
     def add(self, kind: str, name: str, source: str, count: int = 1) -> None:
         """Count a note."""
-        note = Note(kind, name)
+        self.add_note(Note(kind, name), source, count)
+
+    def add_note(self, note: Note, source: str, count: int = 1) -> None:
+        """Count a note that exists already."""
         self.counts[note] = self.counts.get(note, 0) + count
         self.first.setdefault(note, source)
 
     def merge(self, later: "Notes") -> None:
         """Add the notes of later items."""
         for note, count in later.counts.items():
-            self.add(note.kind, note.name, later.first[note], count)
+            self.add_note(note, later.first[note], count)
 
     def of(self, kind: str) -> Iterator[tuple[str, int, str]]:
         """Yield name, count and first source of the notes of one kind, the most frequent first."""

@@ -1,208 +1,403 @@
-"""One raw item -> a conversation, or the reason why it was rejected.
+"""One raw item -> its conversations, or the reason why it was rejected. docs/data.md shows every shape.
 
-These shapes are understood, with keys in any case; each may also have a `system` text:
-
-    {"question": ..., "answer": ...}                     and the other names of QUESTIONS and REPLIES
-    {"instruction": ..., "input": ..., "output": ...}    the input, if any, follows the instruction
-    {"messages": [{"role": ..., "content": ...}, ...]}   and the other names of MESSAGE_LISTS, ROLE_KEYS, CONTENT_KEYS
-    {"exchanges": [{"question": ..., "answer": ...}, ...]}
-    {"text": ...}                                        a plain text, for continued pretraining
+An item may hold many conversations, as an exported file does; each then has a source of its own, such as
+"chats.json#1.data.3".
 """
 
 import re
-import unicodedata
-from collections.abc import Mapping
-from dataclasses import dataclass
-from itertools import pairwise
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
-from theta.conversation.messages import Conversation, Message, Role
-from theta.corpus.items import Item, Notes, Reject, Rules
+from theta.conversation.messages import Conversation, Message
+from theta.corpus.items import Item, Notes, Number, Reject, Rules
+from theta.corpus.shapes import (
+    containers,
+    exchanges,
+    intents,
+    marks,
+    messages,
+    plain,
+    preferences,
+    replies,
+    threads,
+    transcripts,
+)
+from theta.corpus.shapes.arrange import arranged
+from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
+from theta.corpus.shapes.fields import (
+    DOMAINS,
+    LABELS,
+    QUESTIONS,
+    REPLIES,
+    TEXTS,
+    UnusableError,
+    canonical_fields,
+    unknown_shape,
+)  # fmt: skip
+from theta.corpus.shapes.messages import is_message
+from theta.corpus.shapes.turns import Place, Turn
+from theta.corpus.shapes.unused import note_unused
 
-QUESTIONS = ("question", "instruction", "prompt", "query", "input")
-REPLIES = ("answer", "response", "completion", "output")
-INSTRUCTION_INPUTS = ("input", "context")
-SYSTEMS = ("system", "system_prompt")
-MESSAGE_LISTS = ("messages", "conversation", "conversations", "dialogue", "dialog", "turns")
-EXCHANGES = "exchanges"
-TEXT = "text"
-LABELS = ("label", "labels")
-"""A text with one of these keys is an example for a classifier, not a text to learn."""
-ROLE_KEYS = ("role", "from", "speaker")
-CONTENT_KEYS = ("content", "value", "text")
-DOMAINS = ("domain", "category", "topic")
+__all__ = ["is_message", "shape"]
 
-ROLE_NAMES: dict[Role, tuple[str, ...]] = {
-    "system": ("system", "developer"),
-    "user": ("user", "human", "prompter", "question"),
-    "assistant": ("assistant", "gpt", "bot", "model", "chatbot", "theta", "answer"),
-}
-_ROLES: dict[str, Role] = {name: role for role, names in ROLE_NAMES.items() for name in names}
+Results = Iterator[Conversation | Reject]
 
-# Control characters other than \n and \t, and halves of surrogate pairs, which UTF-8 cannot encode.
-_UNWANTED = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")
-_DETAIL_CHARACTERS = 120
-
-
-@dataclass(frozen=True, slots=True)
-class Shaped:
-    """An item that is a conversation."""
-
-    conversation: Conversation
-    unanswered_question_cut: bool
-    """Whether a last question without a reply was removed."""
-
-
-class _UnusableError(Exception):
-    """The item is not a usable conversation, for a reason and with the value that caused it."""
-
-    def __init__(self, reason: str, detail: str = "") -> None:
-        self.reason, self.detail = reason, detail[:_DETAIL_CHARACTERS]
+_MAX_DEPTH = 40
+_CLASSIFIED = frozenset((*LABELS, *QUESTIONS, *REPLIES))
 
 
-def read(value: Any, source: str, domain: str) -> Shaped | Reject:
-    """Return the conversation that a raw item holds; `domain` is used if the item names none."""
-    try:
-        if not isinstance(value, dict):
-            raise _UnusableError("not_an_object", type(value).__name__)
-        fields = _lowered(value)
-        messages, cut = (_text(fields), False) if _is_text(fields) else _arranged(_system(fields) + _turns(fields))
-    except _UnusableError as fault:
-        return Reject(source, fault.reason, fault.detail, value)
-    return Shaped(Conversation(messages, _domain(fields) or domain, source), cut)
+def shape(item: Item, rules: Rules, notes: Notes) -> Results:
+    """Yield the conversations of an item, or rejects: at least one result.
+
+    Args:
+        item: a value that was read.
+        rules: the settings that say how items are to be understood.
+        notes: gets what was mended, left out or not understood.
+    """
+    quick = plain.read(item, rules, notes)
+    if quick is not None:
+        return iter((quick,))
+    return _filled(item, _of_value(item.value, Place(item.source, item.domain, rules, notes), 0))
 
 
-def is_conversation(value: Mapping[str, Any]) -> bool:
-    """Whether the only object of a file is one conversation rather than a container of a list of them."""
-    fields = _lowered(value)
-    lists = [fields[key] for key in MESSAGE_LISTS if isinstance(fields.get(key), list)]
-    entries = [_lowered(entry) for entries in lists for entry in entries if isinstance(entry, dict)]
-    return bool(
-        isinstance(fields.get(EXCHANGES), list)
-        or (_first(QUESTIONS, fields) and _first(REPLIES, fields))
-        or any(_first(ROLE_KEYS, entry) and _first(CONTENT_KEYS, entry) for entry in entries)
+def _filled(item: Item, results: Results) -> Results:
+    """The results, or a reject if there are none."""
+    found = False
+    for result in results:
+        found = True
+        yield result
+    if not found:
+        yield Reject(item.source, "empty_item", "", item.value)
+
+
+def _of_value(value: Any, place: Place, depth: int) -> Results:
+    if depth > _MAX_DEPTH:
+        return iter((place.reject(UnusableError("nested_too_deeply"), value),))
+    if isinstance(value, dict):
+        return _of_object(value, place, depth)
+    if isinstance(value, list):
+        return _of_list(value, place, depth)
+    if isinstance(value, str) and not isinstance(value, Number):
+        return _of_text(value, place)
+    fault = unlearnable(value) if holds_tuple(value) else UnusableError("not_an_object", type(value).__name__)
+    return iter((place.reject(fault, value),))
+
+
+def _of_text(value: str, place: Place) -> Results:
+    """A bare text is read only where it is a chat: lists of words are in files of every kind."""
+    entries = replies.parsed(value)
+    if entries is not None:
+        return _of_list(entries, place, _MAX_DEPTH)
+    return _kept(
+        lambda: _required(transcripts.turns_of(value, place), UnusableError("not_an_object", "str")),
+        value,
+        place,
+        "transcript",
     )
 
 
-def clean(text: str) -> str:
-    """Return the text in NFC, with "\\n" line endings, without control characters and outer white space."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n")
-    return unicodedata.normalize("NFC", _UNWANTED.sub("", text)).strip()
+def _required(turns: list[Turn] | None, otherwise: UnusableError) -> list[Turn]:
+    if turns is None:
+        raise otherwise
+    return turns
 
 
-def _lowered(value: Mapping[str, Any]) -> dict[str, Any]:
-    return {key.strip().lower(): entry for key, entry in value.items()}
+def _of_list(value: list[Any], place: Place, depth: int) -> Results:
+    if not value:
+        return iter((place.reject(UnusableError("empty_item"), value),))
+    if is_message(value[0], place.rules):
+        return _of_chat(value, place, {})
+    if all(isinstance(entry, str) and not isinstance(entry, Number) for entry in value):
+        is_chat = len(value) > 1
+        return _kept(
+            lambda: exchanges.turns_of_list(value, place) if is_chat else _required(None, unknown_of(value)),
+            value, place, "texts in turn",
+        )  # fmt: skip
+    if all(isinstance(entry, list) and exchanges.is_pair(entry) for entry in value):
+        return _kept(lambda: exchanges.turns_of_list(value, place), value, place, "pairs")
+    return chain.from_iterable(_of_value(entry, place.at(at), depth + 1) for at, entry in enumerate(value, start=1))
 
 
-def _first(names: tuple[str, ...], fields: Mapping[str, Any]) -> str | None:
-    return next((name for name in names if name in fields), None)
+def unknown_of(value: Any) -> UnusableError:
+    """Return the error about a value that is no object."""
+    return UnusableError("not_an_object", type(value).__name__)
 
 
-def _is_text(fields: Mapping[str, Any]) -> bool:
-    """Whether an item is a plain text: it has no question, reply or list of messages."""
-    others = (*QUESTIONS, *REPLIES, *MESSAGE_LISTS, *SYSTEMS, EXCHANGES, *LABELS)
-    return TEXT in fields and _first(others, fields) is None
+def _of_chat(entries: Sequence[Any], place: Place, fields: Mapping[str, Any], system: Sequence[Turn] = ()) -> Results:
+    """The conversations of a list of messages."""
+    try:
+        several = threads.threads_of(entries, place)
+    except UnusableError as fault:
+        return iter((place.reject(fault, list(entries)),))
+    if several is None:
+        return _kept(
+            lambda: marks.without_masked([*system, *messages.turns_of(entries, place)], fields),
+            list(entries),
+            place,
+            "messages",
+        )
+    return _of_several(several, list(entries), place, "threads")
 
 
-def _text(fields: Mapping[str, Any]) -> tuple[Message, ...]:
-    content = _content(fields[TEXT])
+def _of_several(several: Iterator[list[Turn]], value: Any, place: Place, shown: str) -> Results:
+    """The conversations of a value that holds several, each with a source of its own."""
+    number = 0
+    while True:
+        number += 1
+        try:
+            turns = next(several, None)
+        except UnusableError as fault:
+            yield place.reject(fault, value)
+            return
+        if turns is None:
+            return
+        if any(turn.learned for turn in turns if turn.role == "assistant") or not any(
+            t.role == "assistant" for t in turns
+        ):
+            yield from _kept(lambda turns=turns: turns, value, place.at(number), shown)  # type: ignore[misc]
+
+
+def _kept(turns: Callable[[], list[Turn]], value: Any, place: Place, shown: str) -> Results:
+    """The conversations that turns come to, or the reject."""
+    try:
+        found = list(arranged(turns(), place))
+    except UnusableError as fault:
+        yield place.reject(fault, value)
+        return
+    place.note("shape", shown)
+    for number, made in enumerate(found, start=1):
+        source = place.source if len(found) == 1 else place.at(number).source
+        yield Conversation(made, place.domain, source)
+
+
+def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
+    try:
+        if any(isinstance(entry, tuple) for entry in value.values()):
+            raise UnusableError("key_twice")
+        if rows := containers.rows_of(value) if _may_be_table(value) else None:
+            return _of_entries(rows, place, depth)
+        fields = canonical_fields(value, place.rules)
+        place = _with_domain(fields, place)
+        if not marks.ALL.isdisjoint(fields) and _is_learnable(fields):
+            if mark := marks.marked_bad(fields, place):
+                raise UnusableError("marked_bad", mark)
+            if mark := marks.not_to_learn(fields):
+                raise UnusableError("marked_not_to_learn", mark)
+        return _of_fields(value, fields, place, depth)
+    except UnusableError as fault:
+        return iter((place.reject(fault, value),))
+
+
+def _may_be_table(value: Mapping[str, Any]) -> bool:
+    return all(isinstance(entry, list | dict) for entry in value.values()) or any(
+        isinstance(entry, list) for entry in value.values()
+    )
+
+
+def _is_learnable(fields: Mapping[str, Any]) -> bool:
+    """Whether an object is an item itself, and does not hold others."""
+    return (
+        exchanges.is_exchange(fields) or exchanges.message_list(fields) is not None or "chosen" in fields
+        or isinstance(fields.get("text"), str) or "mapping" in fields
+    )  # fmt: skip
+
+
+def _of_entries(entries: Iterator[containers.Entry], place: Place, depth: int) -> Results:
+    return chain.from_iterable(_of_value(entry.value, place.at(entry.name), depth + 1) for entry in entries)
+
+
+def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results:  # noqa: PLR0911
+    """What an object means, the surest signs first."""
+    used: set[str] = set()
+    if (turns := threads.export_of(fields, place)) is not None:
+        return _kept(lambda: turns, value, place, "ChatGPT export")
+    if (several := threads.tree_of(fields, place)) is not None:
+        return _of_several(several, value, place, "tree of messages")
+    if (joined := intents.joined_by_name(fields, place)) is not None:
+        return _of_entries((containers.Entry(each["tag"], each) for each in joined), place, depth)
+    if (told := exchanges.asked_in_turn(fields, place, used)) is not None:
+        return _turns(told, value, fields, used, place, "questions in turn")
+    if (several := intents.exchanges_of(fields, place, used)) is not None:
+        note_unused(value, used, "", place)
+        return _of_several(several, value, place, "intent")
+    if exchanges.needs_media(fields) and _is_learnable(fields):
+        raise UnusableError("needs_image")
+    system = exchanges.system_turns(fields, place, used)
+    if (chosen := preferences.chosen_turns(fields, place, used)) is not None:
+        return _turns([*system, *chosen], value, fields, used, place, "preference")
+    if (name := exchanges.message_list(fields)) is not None:
+        return _of_messages(value, fields, name, system, used, place)
+    if is_message(value, place.rules) and not containers.has_context_list(fields):
+        return _of_lone_message(value, place)
+    if not containers.has_context_list(fields) and (found := exchanges.turns_of(fields, place, used)) is not None:
+        return _turns([*system, *found], value, fields, used, place, "question and reply")
+    return _of_rest(value, fields, used, place, depth)
+
+
+def _of_rest(value: dict[str, Any], fields: dict[str, Any], used: set[str], place: Place, depth: int) -> Results:
+    """Texts, and objects that hold other items."""
+    text = next((name for name in TEXTS if isinstance(fields.get(name), str | list | None) and name in fields), None)
+    if text and not containers.has_context_list(fields) and _is_plain_text(fields, text):
+        return _of_plain_text(value, fields, text, used, place)
+    if containers.answers_by_question(value):
+        pairs = (containers.Entry(at, {"question": q, "answer": a}) for at, (q, a) in enumerate(value.items(), start=1))
+        return _of_entries(pairs, place, depth)
+    entries = list(containers.entries_of(value, fields))
+    if not entries:
+        raise unknown_shape(value)
+    return _of_container(value, entries, place, depth)
+
+
+def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], place: Place, depth: int) -> Results:
+    """The conversations that an object holds; what holds none is rejected as a whole and named."""
+    anything = False
+    without: list[tuple[containers.Entry, list[Reject]]] = []
+    for entry in entries:
+        results = _of_value(entry.value, place.at(entry.name), depth + 1)
+        rejects: list[Reject] = []
+        for result in results:
+            if isinstance(result, Conversation):
+                anything = True
+                yield from rejects
+                yield result
+                yield from results
+                break
+            rejects.append(result)
+        else:
+            without.append((entry, rejects))
+    if anything:
+        shared = (
+            containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
+        )
+        note_unused(value, shared, "", place)
+        for entry, rejects in without:
+            yield from _named(entry, rejects, place)
+    elif any(
+        reject.reason not in ("unknown_shape", "not_an_object") for _, rejects in without for reject in rejects
+    ) or any(isinstance(entry.value, list) and any(isinstance(e, dict) for e in entry.value) for entry, _ in without):
+        yield from chain.from_iterable(rejects for _, rejects in without)
+    else:
+        yield place.reject(unknown_shape(value), value)
+
+
+def _named(entry: containers.Entry, rejects: Sequence[Reject], place: Place) -> Results:
+    """What an object holds beside conversations: faulty conversations one by one, anything else as a whole."""
+    if any(reject.reason not in ("unknown_shape", "not_an_object", "unknown_speakers") for reject in rejects):
+        yield from rejects
+    elif isinstance(entry.value, list) and any(isinstance(held, dict) for held in entry.value):
+        yield place.at(entry.name).reject(UnusableError("no_conversations", f"in '{entry.name}'"), entry.value)
+
+
+def _of_messages(
+    value: dict[str, Any], fields: dict[str, Any], name: str, system: list[Turn], used: set[str], place: Place
+) -> Results:
+    used.add(name)
+    entries = exchanges.listed(fields[name])
+    if entries and is_message(entries[0], place.rules):
+        several = threads.threads_of(entries, place)
+        if several is not None:
+            return _of_several(several, value, place, "threads")
+    turns = exchanges.turns_of_list(_with_replies(fields, name, entries, used), place)
+    if turns and turns[-1].role == "user":
+        turns += _reply_beside(fields, used, place)
+    context = next(
+        (fields[key] for key in ("context", "passage", "document", "story") if isinstance(fields.get(key), str)), ""
+    )
+    if context and not any(context.strip() in turn.content for turn in turns):
+        used.update(("context", "passage", "document", "story"))
+        turns = _with_context(text_of(context, place), turns)
+    return _turns([*system, *turns], value, fields, used, place, "messages")
+
+
+def _with_replies(fields: Mapping[str, Any], name: str, entries: list[Any], used: set[str]) -> list[Any]:
+    """Questions and their reference answers in turn, where two lists keep them apart."""
+    if name == "turns" and all(isinstance(entry, str) for entry in entries):
+        reference = fields.get("reference") or fields.get("referenceanswer")
+        if isinstance(reference, list) and len(reference) == len(entries):
+            used.update(("reference", "referenceanswer"))
+            return [text for pair in zip(entries, reference, strict=True) for text in pair]
+        if "questionid" in fields:
+            raise UnusableError("no_assistant_message", "turns are questions")
+    return entries
+
+
+def _reply_beside(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn]:
+    """The reply that stands beside a list of messages which ends with a question."""
+    for key in (*REPLIES, "responses", "choices", "completions", "responsemessage", "target"):
+        if key in fields and fields[key] not in (None, "", []):
+            used.add(key)
+            return replies.reply_turns(fields[key], place, key=key)
+    return []
+
+
+def _with_context(context: str, turns: list[Turn]) -> list[Turn]:
+    """The turns, where the first question is followed by what it is about."""
+    at = next((at for at, turn in enumerate(turns) if turn.role == "user"), None)
+    if at is None:
+        return turns
+    return [*turns[:at], turns[at]._replace(content=f"{turns[at].content}\n\n{context}"), *turns[at + 1 :]]
+
+
+def _turns(
+    turns: list[Turn], value: dict[str, Any], fields: Mapping[str, Any], used: set[str], place: Place, shown: str
+) -> Results:
+    if any(_IMAGE.match(turn.content) for turn in turns if turn.role == "user"):
+        raise UnusableError("needs_image")
+    masked = marks.without_masked(turns, fields)
+    note_unused(value, used, "\n".join(turn.content for turn in turns), place)
+    return _kept(lambda: masked, value, place, shown)
+
+
+_IMAGE = re.compile(
+    r"\s*<(?:image|video|audio|img|image_placeholder|\|image\|)>|.*<(?:image|video|audio)>\s*\Z", re.DOTALL
+)
+
+
+def _of_lone_message(value: dict[str, Any], place: Place) -> Results:
+    """A message without its chat is neither a conversation nor a text to learn."""
+    turns = messages.turns_of([value], place)  # says who speaks, if nobody knows
+    if not turns:
+        raise UnusableError("no_message", "an event of a chat")
+    if turns[0].fault:
+        reason, _, detail = turns[0].fault.partition(": ")
+        raise UnusableError(reason, detail)
+    raise UnusableError(
+        "message_without_its_chat", f"one message of {turns[0].role}; give the messages of a chat as a list"
+    )
+
+
+def _is_plain_text(fields: Mapping[str, Any], text: str) -> bool:
+    if text == "text":
+        return _CLASSIFIED.isdisjoint(fields)
+    others = [name for name, entry in fields.items() if isinstance(entry, list | dict)]
+    return _CLASSIFIED.isdisjoint(fields.keys() - {text}) and not others and isinstance(fields[text], str)
+
+
+def _of_plain_text(
+    value: dict[str, Any], fields: Mapping[str, Any], name: str, used: set[str], place: Place
+) -> Results:
+    raw = fields[name]
+    used.add(name)
+    if isinstance(raw, str) and (turns := transcripts.turns_of(raw, place)) is not None:
+        return _turns(turns, value, fields, used, place, "transcript")
+    content = text_of(raw, place)
     if not content:
-        raise _UnusableError("empty_text")
-    return (Message("text", content),)
+        raise UnusableError("empty_text")
+    for key in ("user", "sender", "speaker", "role"):
+        if isinstance(fields.get(key), str) and fields[key]:
+            place.note("speaker", fields[key])
+            raise messages.unknown_speakers(Counter([fields[key]]))
+    note_unused(value, used, content, place)
+    place.note("shape", "text")
+    return iter((Conversation((Message("text", content),), place.domain, place.source),))
 
 
-def _system(fields: Mapping[str, Any]) -> list[Message]:
-    key = _first(SYSTEMS, fields)
-    return [Message("system", _content(fields[key]))] if key else []
-
-
-def _turns(fields: Mapping[str, Any]) -> list[Message]:
-    for key in MESSAGE_LISTS:
-        if isinstance(fields.get(key), list):
-            return [_message(entry) for entry in fields[key]]
-    if isinstance(fields.get(EXCHANGES), list):
-        return [message for entry in fields[EXCHANGES] for message in _exchange(_object(entry))]
-    return _exchange(fields)
-
-
-def _message(entry: Any) -> Message:
-    fields = _object(entry)
-    role_key, content_key = _first(ROLE_KEYS, fields), _first(CONTENT_KEYS, fields)
-    if role_key is None or content_key is None:
-        raise _unknown_shape(fields)
-    name = fields[role_key]
-    role = _ROLES.get(name.strip().lower()) if isinstance(name, str) else None
-    if role is None:
-        raise _UnusableError("unknown_role", repr(name))
-    return Message(role, _content(fields[content_key]))
-
-
-def _exchange(fields: Mapping[str, Any]) -> list[Message]:
-    question_key, reply_key = _first(QUESTIONS, fields), _first(REPLIES, fields)
-    if question_key is None or reply_key is None:
-        raise _unknown_shape(fields)
-    keys = (question_key, *INSTRUCTION_INPUTS) if question_key == "instruction" else (question_key,)
-    parts = [_content(fields.get(key)) for key in keys]
-    question = "\n\n".join(part for part in parts if part)
-    return [Message("user", question), Message("assistant", _content(fields[reply_key]))]
-
-
-def _object(entry: Any) -> dict[str, Any]:
-    if not isinstance(entry, dict):
-        raise _UnusableError("unknown_shape", f"a message is of type {type(entry).__name__}")
-    return _lowered(entry)
-
-
-def _unknown_shape(fields: Mapping[str, Any]) -> _UnusableError:
-    return _UnusableError("unknown_shape", f"keys {', '.join(sorted(fields)) or 'none'}")
-
-
-def _content(value: Any) -> str:
-    """Return text cleaned, a number as text, a missing value as empty text, and a list of text parts as one text."""
-    if isinstance(value, str):
-        return clean(value)
-    if value is None:
-        return ""
-    if isinstance(value, int | float) and not isinstance(value, bool):
-        return str(value)
-    if isinstance(value, list) and all(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value):
-        return clean("\n".join(part["text"] for part in value))
-    raise _UnusableError("content_not_text", type(value).__name__)
-
-
-def _arranged(messages: list[Message]) -> tuple[tuple[Message, ...], bool]:
-    """The messages in the order of a conversation, and whether a last unanswered question was removed."""
-    messages = [message for message in messages if message.content or message.role != "system"]
-    system = [message for message in messages[:1] if message.role == "system"]
-    turns = messages[len(system) :]
-    if any(message.role == "system" for message in turns):
-        raise _UnusableError("misplaced_system_message")
-    if not any(message.role == "assistant" for message in turns):
-        raise _UnusableError("no_assistant_message")
-    if turns[0].role == "assistant":
-        raise _UnusableError("starts_with_assistant")
-    for message, following in pairwise(turns):
-        if message.role == following.role:
-            raise _UnusableError("same_role_twice", message.role)
-    cut = turns[-1].role == "user"
-    if cut:
-        turns.pop()
-    for message in turns:
-        if not message.content:
-            raise _UnusableError("empty_question" if message.role == "user" else "empty_reply")
-    return tuple(system + turns), cut
-
-
-def _domain(fields: Mapping[str, Any]) -> str:
-    """The domain that the item itself names; empty if it names none."""
-    named = (fields[key] for key in DOMAINS if isinstance(fields.get(key), str))
-    return next((text for text in (" ".join(clean(name).split()) for name in named) if text), "")
-
-
-def shape(item: Item, rules: Rules, notes: Notes):
-    r = read(item.value, item.source, item.domain)
-    yield r if isinstance(r, Reject) else r.conversation
-
-
-def is_message(value: Any) -> bool:
-    return False
+def _with_domain(fields: Mapping[str, Any], place: Place) -> Place:
+    """The place with the domain that the item itself names."""
+    for name in DOMAINS:
+        named = fields.get(name)
+        if isinstance(named, str) and (words := " ".join(text_of(named, place).split())):
+            return Place(place.source, words, place.rules, place.notes)
+    return place

@@ -1,0 +1,119 @@
+"""Turns -> conversations that can be learned: what does not fit is mended, and what was done is noted."""
+
+from collections.abc import Iterator, Sequence
+
+from theta.conversation.messages import Message
+from theta.corpus.shapes.fields import UnusableError
+from theta.corpus.shapes.turns import Place, Turn
+
+
+def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...]]:
+    """Yield conversations: an optional system message, then user and assistant in turn, ending with the assistant.
+
+    A later system message opens a new conversation, and so does the exchange after one that cannot be learned.
+
+    Raises:
+        UnusableError: nothing is left; before anything was yielded.
+    """
+    found: list[tuple[Message, ...]] = []
+    faults: list[str] = []
+    mended: list[str] = []
+    for system, rest in _segments(turns, mended):
+        found += [(*system, *map(_message, run)) for run in _exchanges(rest, faults, mended)]
+    learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
+    if found and not learned:
+        raise UnusableError("marked_not_to_learn")
+    if not learned:
+        reason, _, detail = (faults or [_nothing(turns)])[0].partition(": ")
+        raise UnusableError(reason, detail)
+    for name in [*mended, *(f"exchange left out ({fault.partition(':')[0]})" for fault in faults)]:
+        place.note("mended", name)
+    yield from learned
+
+
+def _message(turn: Turn) -> Message:
+    return Message("user" if turn.role == "user" else "assistant", turn.content, turn.learned)
+
+
+def _nothing(turns: Sequence[Turn]) -> str:
+    """Why turns without an exchange cannot be learned."""
+    roles = {turn.role for turn in turns if turn.content}
+    if "assistant" not in roles:
+        return "no_assistant_message" if not any(turn.role == "assistant" for turn in turns) else "empty_reply"
+    if "user" not in roles:
+        return "no_user_message" if not any(turn.role == "user" for turn in turns) else "empty_question"
+    return "no_reply_after_a_question"
+
+
+def _segments(turns: Sequence[Turn], mended: list[str]) -> Iterator[tuple[list[Message], list[Turn]]]:
+    """The parts that a system message opens, each with it."""
+    system: list[str] = []
+    rest: list[Turn] = []
+    for turn in turns:
+        if turn.role != "system":
+            rest.append(turn)
+        elif turn.fault:
+            rest.append(turn._replace(role="unknown"))
+        elif turn.content:
+            if any(each.role == "assistant" for each in rest):
+                mended.append("later system message opens a conversation")
+                yield _system(system), rest
+                system, rest = [], []
+            elif system:
+                mended.append("system messages joined")
+            if turn.content not in system:
+                system.append(turn.content)
+    yield _system(system), rest
+
+
+def _system(texts: Sequence[str]) -> list[Message]:
+    return [Message("system", "\n\n".join(texts))] if texts else []
+
+
+def _exchanges(turns: Sequence[Turn], faults: list[str], mended: list[str]) -> list[list[Turn]]:
+    """The runs of exchanges that can be learned; `faults` gets the reasons why others cannot."""
+    start = next((at for at, turn in enumerate(turns) if turn.role == "user"), len(turns))
+    if start and any(turn.role == "user" for turn in turns):
+        mended.append("opening reply left out")
+        faults.extend(turn.fault for turn in turns[:start] if turn.fault)
+    elif start == len(turns):
+        faults.extend(turn.fault for turn in turns if turn.fault)
+    runs: list[list[Turn]] = [[]]
+    parts = _parted(turns[start:])
+    for at, part in enumerate(parts):
+        fault = next((turn.fault for turn in part if turn.fault), "")
+        user, reply = _joined(part, "user", mended), _joined(part, "assistant", mended)
+        if not fault and user is not None and user.content and reply is not None and reply.content:
+            runs[-1] += [user, reply]
+            continue
+        if not fault and reply is None and at == len(parts) - 1:
+            if any(runs):
+                mended.append("unanswered question left out")
+            continue
+        faults.append(fault or ("empty_question" if user is None or not user.content else "empty_reply"))
+        runs.append([])
+    return [run for run in runs if run]
+
+
+def _parted(turns: Sequence[Turn]) -> list[list[Turn]]:
+    """The exchanges: each begins with the first message of the user after another side's."""
+    parts: list[list[Turn]] = []
+    before = ""
+    for turn in turns:
+        if turn.role == "user" and before != "user":
+            parts.append([])
+        before = turn.role
+        parts[-1].append(turn)
+    return parts
+
+
+def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
+    """The messages of one side as one; None if there are none."""
+    turns = [turn for turn in part if turn.role == role]
+    filled = [turn for turn in turns if turn.content]
+    if len(filled) < 2:
+        return next(iter(filled or turns), None)
+    mended.append("messages of one side joined")
+    return filled[0]._replace(
+        content="\n".join(turn.content for turn in filled), learned=all(turn.learned for turn in filled)
+    )

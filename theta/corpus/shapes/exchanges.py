@@ -1,0 +1,307 @@
+"""An object with a question and its reply -> turns, whatever both are called and whatever stands beside them."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from theta.corpus.items import Number
+from theta.corpus.shapes import marks, messages, transcripts
+from theta.corpus.shapes.content import text_of
+from theta.corpus.shapes.fields import (
+    ASSISTANTS,
+    CONTEXTS,
+    HISTORIES,
+    INSTRUCTIONS,
+    MEDIA,
+    MESSAGE_LISTS,
+    PAIRS,
+    QUESTIONS,
+    REPLIES,
+    SEVERAL,
+    SEVERAL_REPLIES,
+    SYSTEMS,
+    USERS,
+    UnusableError,
+    canonical_fields,
+    first,
+)  # fmt: skip
+from theta.corpus.shapes.replies import answer_text, parsed, reply_turns
+from theta.corpus.shapes.turns import Place, Turn
+
+_OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
+"""What asks where nothing is called a question, but something is called a reply."""
+_IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
+_LIST_NAMES = frozenset(MESSAGE_LISTS)
+
+
+def is_exchange(fields: Mapping[str, Any]) -> bool:
+    """Whether an object holds a question and a reply of its own."""
+    return bool(_reply_key(fields) and question_keys(fields)) or _pair_keys(fields) is not None
+
+
+def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
+    """Return the turns of an object with a question and a reply; None if it has none.
+
+    Args:
+        fields: the object by its canonical names.
+        place: where it was found.
+        used: gets the names whose text was used.
+
+    Raises:
+        UnusableError: a text of it cannot be read, or the item needs an image.
+    """
+    if pair := _pair_keys(fields):
+        asked, replied = [pair[0]], pair[1]
+    else:
+        reply_key = _reply_key(fields)
+        asked = question_keys(fields) if reply_key else []
+        if reply_key is None or not asked:
+            return None
+        replied = reply_key
+    used.update((*asked, replied))
+    turns = [*earlier_turns(fields, place, used), *question_turns(fields, asked, place)]
+    return [*after_prompt(turns, reply_turns(fields[replied], place, key=replied))]
+
+
+def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
+    """Return the turns of a list of questions and one of answers about a text beside them; None if there are none."""
+    if "questions" not in fields or "answers" not in fields:
+        return None
+    about = next((name for name in CONTEXTS if isinstance(fields.get(name), str) and fields[name]), None)
+    asked, replied = fields.get("questions"), fields.get("answers")
+    if isinstance(replied, dict):  # by column
+        replied = next(
+            (held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None
+        )
+    if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
+        return None
+    used.update((about, "questions", "answers"))
+    turns = [Turn("system", "")]
+    for question, answer in zip(asked, replied, strict=True):
+        turns += [Turn("user", answer_text(question, place)), Turn("assistant", answer_text(answer, place))]
+    if len(turns) > 1:
+        turns[1] = turns[1]._replace(content=f"{turns[1].content}\n\n{text_of(fields[about], place)}")
+    return turns[1:]
+
+
+def system_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
+    """Return the system message that stands beside a question or a list of messages, if any."""
+    key = first(SYSTEMS, fields)
+    if key is None:
+        return []
+    used.add(key)
+    return [Turn("system", text_of(fields[key], place))]
+
+
+def earlier_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
+    """Return the turns of a `history` beside a question."""
+    key = first(HISTORIES, fields)
+    if key is None:
+        return []
+    used.add(key)
+    history = fields[key]
+    if isinstance(history, str):
+        history = parsed(history) or transcripts.turns_of(history, place) or history
+    if isinstance(history, list) and all(isinstance(each, Turn) for each in history):
+        return history
+    if not isinstance(history, list):
+        raise UnusableError("unknown_shape", f"{key} is of type {type(history).__name__}")
+    return turns_of_list(history, place)
+
+
+def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
+    """Return the turns of a list of messages, of exchanges, of pairs, or of texts in turn.
+
+    Raises:
+        UnusableError: the list holds anything else.
+    """
+    entries = [entry for entry in entries if entry not in (None, {}, [])]
+    if entries and all(isinstance(entry, str) and not isinstance(entry, Number) for entry in entries):
+        if whole := transcripts.turns_of("\n".join(entries), place):
+            return whole
+        roles = messages.alternating_roles(len(entries), place)
+        return [Turn(role, text_of(entry, place)) for role, entry in zip(roles, entries, strict=True)]
+    if entries and all(isinstance(entry, list) and is_pair(entry) for entry in entries):
+        return [turn for entry in entries for turn in _pair(entry, place)]
+    if entries and all(isinstance(entry, dict) for entry in entries):
+        fields = [canonical_fields(entry, place.rules) for entry in entries]
+        if all(map(is_exchange, fields)) and not messages.is_message(entries[0], place.rules):
+            return [turn for each in fields for turn in _marked(each, turns_of(each, place, set()) or [], place)]
+    return messages.turns_of(entries, place)
+
+
+def is_pair(entry: Sequence[Any]) -> bool:
+    """Whether it is a question and its reply in a list of two texts."""
+    return len(entry) == 2 and all(isinstance(text, str) or text is None for text in entry)
+
+
+def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:
+    return [Turn("user", text_of(entry[0], place)), Turn("assistant", text_of(entry[1], place))]
+
+
+def _marked(fields: Mapping[str, Any], turns: list[Turn], place: Place) -> list[Turn]:
+    """The turns of one exchange of several, masked if it is marked."""
+    if marks.ALL.isdisjoint(fields):
+        return turns
+    mark = marks.not_to_learn(fields) or marks.marked_bad(fields, place)
+    if not mark:
+        return turns
+    place.note("not_learned", mark)
+    return [turn._replace(learned=turn.role != "assistant") for turn in turns]
+
+
+def message_list(fields: Mapping[str, Any]) -> str | None:
+    """Return the name of the first list that holds the messages or exchanges of one conversation."""
+    if _LIST_NAMES.isdisjoint(fields):
+        return None
+    for name in MESSAGE_LISTS:
+        if name in HISTORIES and is_exchange(fields):
+            continue
+        entries = fields.get(name)
+        if isinstance(entries, str):
+            entries = parsed(entries)
+        if isinstance(entries, dict) and isinstance(entries.get("messages"), list):
+            return name
+        if isinstance(entries, list) and entries and _is_one_conversation(name, entries, fields):
+            return name
+    return None
+
+
+def listed(value: Any) -> list[Any]:
+    """Return the messages of what `message_list` named."""
+    if isinstance(value, str):
+        return parsed(value) or []
+    if isinstance(value, dict):
+        return list(value["messages"])
+    return list(value)
+
+
+def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str, Any]) -> bool:  # noqa: PLR0911
+    filled = [entry for entry in entries if entry not in (None, {}, [])]
+    if any(messages.is_message(entry) for entry in filled[:2]):
+        return True
+    if name == "content":
+        return False
+    if name in SEVERAL:
+        if all(isinstance(entry, str) for entry in filled):
+            return len(filled) > 1 and name not in ("content", "contents", "history", "items")
+        if name == "log":
+            return all(isinstance(entry, dict) and "text" in entry for entry in filled)
+        beside = first(SYSTEMS, fields) or any(key in fields for key in ("id", "uuid", "conversationid", "dialogid"))
+        return bool(beside) and name == "conversations" and all(isinstance(entry, dict) for entry in filled)
+    if name == "promptmessages":
+        return False
+    return not all(isinstance(entry, list) and not is_pair(entry) for entry in filled)
+
+
+def after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
+    """Return the prompt and its reply, which may repeat the prompt."""
+    asked = [turn.content for turn in prompt if turn.role == "user"]
+    if len(reply) > 1 and asked and any(turn.role == "user" and turn.content in asked for turn in reply):
+        opening = [turn for turn in prompt if turn.role == "system" and turn not in reply]
+        return [*opening, *reply] if asked[0] in [turn.content for turn in reply] else [*prompt, *reply]
+    if prompt and prompt[-1].role == "assistant" and not prompt[-1].content:
+        prompt = prompt[:-1]
+    if prompt and prompt[-1].role == "assistant" and len(reply) == 1 and reply[0].role == "assistant":
+        prompt = prompt[:-1]  # a list of messages that ends with another reply to the same question
+    return [*prompt, *reply]
+
+
+def _reply_key(fields: Mapping[str, Any]) -> str | None:
+    """The name of the reply; that of an empty one if no other is filled."""
+    names = [name for name in (*REPLIES, *SEVERAL_REPLIES) if name in fields]
+    return first(names, fields) or next(iter(names), None)
+
+
+def question_keys(fields: Mapping[str, Any]) -> list[str]:
+    """Return the names of what makes up the question: instruction, question, then what it is about."""
+    names = list(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
+    filled = [name for name in names if name in fields and _says_something(fields[name])]
+    asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
+    if asking:
+        return filled
+    for others in _OTHER_QUESTIONS:
+        if all(name in fields for name in others) and first(others, fields):
+            return [*others, *filled]
+    if filled:
+        return filled
+    return [name for name in names if name in fields and name not in CONTEXTS[1:]][:1]
+
+
+def _says_something(value: Any) -> bool:
+    return value not in (None, "", [], {}) and not (isinstance(value, str) and not value.strip())
+
+
+def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    """Names that mean question and reply only together, such as user and assistant."""
+    if _reply_key(fields) is None or not question_keys(fields):
+        user, assistant = first(USERS, fields), first(ASSISTANTS, fields)
+        if user and assistant:
+            return user, assistant
+        if assistant and (asked := first(QUESTIONS, fields)):
+            return asked, assistant
+        replied = _reply_key(fields)
+        if user and replied:
+            return user, replied
+        for one, other in PAIRS:
+            if isinstance(fields.get(one), str) and isinstance(fields.get(other), str):
+                if one == "from" and not (" " in fields[one] and " " in fields[other]):
+                    continue
+                return one, other
+    return None
+
+
+def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place) -> list[Turn]:
+    """Return the turns of a question: one text of its parts, or the messages of a prompt."""
+    if len(names) == 1 or not isinstance(fields[names[0]], str):
+        turns = _prompt_turns(fields[names[0]], place)
+        if turns is not None:
+            return turns
+    texts: list[str] = []
+    for name in names:
+        value = fields[name]
+        if isinstance(value, list) and name in CONTEXTS and all(isinstance(each, str) for each in value):
+            value = "\n\n".join(value)
+        text = text_of(value, place)
+        # A prompt often repeats the question that stands beside it.
+        if text and not any(text in other for other in texts):
+            texts = [other for other in texts if other not in text or len(other) < 2 or name in CONTEXTS] + [text]
+    question = "\n\n".join(texts)
+    if any(question.startswith(mark) or question.endswith(mark) for mark in _IMAGE_MARKS):
+        raise UnusableError("needs_image")
+    return [Turn("user", question)]
+
+
+def _prompt_turns(value: Any, place: Place) -> list[Turn] | None:
+    """The turns of a prompt that is a chat itself; None if it is a plain question."""
+    if isinstance(value, dict) and isinstance(value.get("messages"), list):
+        value = value["messages"]
+    elif isinstance(value, dict) and messages.is_message(value, place.rules):
+        value = [value]
+    if isinstance(value, str):
+        if entries := parsed(value):
+            return messages.turns_of(entries, place) if messages.is_message(entries[0], place.rules) else None
+        return transcripts.turns_of(value, place) or _opened(value, place)
+    if isinstance(value, list) and value:
+        if messages.is_message(value[0], place.rules):
+            return messages.turns_of(value, place)
+        if len(value) > 1 and all(isinstance(each, str) for each in value):
+            # The utterances of a dialogue up to the reply: the last of them is the user's.
+            sides = ("user", "assistant")
+            return [Turn(sides[(len(value) - 1 - at) % 2], text_of(each, place)) for at, each in enumerate(value)]  # type: ignore[arg-type]
+    return None
+
+
+_OPEN = ("Assistant:", "assistant\n", "Response:", "<|assistant|>", "[/INST]", "Answer:", "Bot:", "AI:", "ASSISTANT:")
+
+
+def _opened(text: str, place: Place) -> list[Turn] | None:
+    """The turns of a prompt that ends where the reply begins, such as "Human: Hi\\n\\nAssistant:"."""
+    if not text.rstrip().endswith(tuple(mark.strip() for mark in _OPEN)):
+        return None
+    turns = transcripts.turns_of(text.rstrip() + " …", place)
+    return turns[:-1] if turns and turns[-1].role == "assistant" and turns[-1].content == "…" else None
+
+
+def needs_media(fields: Mapping[str, Any]) -> bool:
+    """Whether images, sound or films belong to the item."""
+    return any(fields.get(name) for name in MEDIA)

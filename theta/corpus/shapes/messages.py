@@ -1,0 +1,288 @@
+"""A list of messages -> turns: who says what, in the spelling of any program."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from theta.corpus.items import Number, Rules
+from theta.corpus.shapes import marks
+from theta.corpus.shapes.content import holds_tuple, text_of
+from theta.corpus.shapes.fields import (
+    ASSISTANTS,
+    CHOSEN,
+    CONTENT_KEYS,
+    QUESTIONS,
+    REPLIES,
+    ROLE_KEYS,
+    USERS,
+    TurnRole,
+    UnusableError,
+    canonical,
+    canonical_fields,
+    first,
+    role_of,
+    unknown_shape,
+)  # fmt: skip
+from theta.corpus.shapes.turns import Place, Turn
+
+_PLAIN_ROLE_KEYS = ("role", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
+                    "speakerrole")  # fmt: skip
+"""Keys that only messages have; the others need a known role or a sign of a chat beside them."""
+_NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
+          "application", "firstname")  # fmt: skip
+_CHAT_SIGNS = {"ts", "threadts", "timestamp", "timestampms", "senttime", "createdat", "createddatetime", "channel",
+               "messageid", "subtype", "date", "replyto", "time"}  # fmt: skip
+_TOOL_FIELDS = ("toolcalls", "functioncall", "toolcall", "toolcallid", "functioncalls")
+_THOUGHT_FIELDS = ("thinking", "reasoning", "reasoningcontent", "thought")
+_TIMES = ("timestampms", "timestamp", "ts", "createdat", "createddatetime", "senttime", "dateunixtime", "date", "time")
+_EVENTS = {"service", "unknownFutureValue", "systemEventMessage", "channel_join", "channel_leave", "bot_add",
+           "channel_topic", "channel_purpose", "pinned_item", "channel_name", "RecipientAdd", "GuildMemberJoin",
+           "ChannelPinnedMessage", "Call", "phone_call", "summary", "file-history-snapshot"}  # fmt: skip
+_FEW = 5
+_SPEAKERS_SHOWN = 6
+
+
+def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
+    """Whether a value is one message of a chat: it names who speaks and what is said."""
+    if not isinstance(value, dict):
+        return False
+    try:
+        fields = _unwrapped(canonical_fields(value, rules or _NO_RULES))
+    except UnusableError:
+        return False
+    if _only_speaker(fields, rules or _NO_RULES):
+        return True
+    key = next((name for name in CONTENT_KEYS if name in fields), None)
+    if key is None and not any(fields.get(name) for name in _TOOL_FIELDS):
+        return False
+    if any(name in fields for name in (*QUESTIONS, *CHOSEN)) and any(name in fields for name in (*REPLIES, *CHOSEN)):
+        return False
+    for name in ROLE_KEYS:
+        who = _name(fields[name]) if name in fields and name != key else ""
+        if not who:
+            continue
+        if name in _PLAIN_ROLE_KEYS or (role_of(who, rules or _NO_RULES) != "unknown" and name != "name"):
+            return True
+        if name in ("user", "author", "username", "participant") and not _CHAT_SIGNS.isdisjoint(fields):
+            return True
+    return False
+
+
+_NO_RULES = Rules()
+
+
+def turns_of(entries: Sequence[Any], place: Place) -> list[Turn]:
+    """Return the turns of a list of messages in their order.
+
+    Raises:
+        UnusableError: an entry is no message, or nobody knows who the speakers are.
+    """
+    fields = [_unwrapped(canonical_fields(_object(entry), place.rules)) for entry in entries]
+    if _is_reversed(fields):
+        place.note("mended", "newest message first")
+        fields.reverse()
+    fields = [each for each in fields if not _is_event(each)]
+    names = [_speaker(each, place.rules) for each in fields]
+    if not any(who for who, _ in names) and len(fields) > 0:
+        return _alternating(fields, place)
+    if any(not who for who, _ in names):
+        at = next(at for at, (who, _) in enumerate(names) if not who)
+        raise unknown_shape(fields[at])
+    roles = _roles([who for who, _ in names], [by for _, by in names], place)
+    turns = []
+    for each, role, (who, _) in zip(fields, roles, names, strict=True):
+        if role is not None:
+            turns.append(_turn(each, role, who, place))
+    return turns
+
+
+def _object(entry: Any) -> Mapping[str, Any]:
+    if isinstance(entry, dict):
+        return entry
+    if holds_tuple(entry):
+        raise UnusableError("key_twice")
+    raise UnusableError("unknown_shape", f"a message is of type {type(entry).__name__}")
+
+
+def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
+    """The message inside of what wraps it: LangChain's `data` and `kwargs`, logs' `message`."""
+    for name in ("data", "kwargs", "message"):
+        inner = fields.get(name)
+        if isinstance(inner, dict):
+            held = {canonical(key): entry for key, entry in inner.items()}
+            if "content" in held or "parts" in held or "text" in held:
+                kind = fields.get("id")
+                if isinstance(kind, list) and kind:
+                    fields = {**fields, "type": kind[-1]}
+                return {**{key: entry for key, entry in fields.items() if key != name}, **_without_type(fields, held)}
+    return fields
+
+
+def _without_type(fields: Mapping[str, Any], held: dict[str, Any]) -> dict[str, Any]:
+    return {key: entry for key, entry in held.items() if key != "type" or "type" not in fields}
+
+
+def _only_speaker(fields: Mapping[str, Any], rules: Rules) -> str:
+    """The name in {"Human": "Hi"}, which is role and content in one."""
+    if len(fields) == 1:
+        name, content = next(iter(fields.items()))
+        is_name = name in USERS or name in ASSISTANTS or name in rules.roles or name in rules.speakers
+        if isinstance(content, str) and is_name and role_of(name, rules) in ("user", "assistant"):
+            return name
+    return ""
+
+
+def _speaker(fields: Mapping[str, Any], rules: Rules) -> tuple[str, str]:
+    """Who says a message, and the key that tells it; empty if none does."""
+    if name := _only_speaker(fields, rules):
+        return name, "role"
+    found = [(who, key) for key in ROLE_KEYS if key in fields and (who := _name(fields[key]))]
+    if rules.speakers:
+        for who, key in found:
+            if who in rules.speakers:
+                return who, key
+    for who, key in found:
+        if role_of(who, rules) != "unknown":
+            return who, key
+    for who, key in found:
+        if key in _PLAIN_ROLE_KEYS:
+            return who, key
+    named = [(who, key) for who, key in found if key != "type"]
+    return named[0] if named else ("", "")
+
+
+def _name(value: Any) -> str:
+    if isinstance(value, str):
+        return value.strip()
+    if isinstance(value, bool | float):
+        return ""
+    if isinstance(value, int):
+        return str(value)
+    if isinstance(value, dict):
+        fields = {canonical(str(key)): entry for key, entry in value.items()}
+        for name in _NAMES:
+            if name in fields and (found := _name(fields[name])):
+                return found
+    return ""
+
+
+def _roles(names: Sequence[str], keys: Sequence[str], place: Place) -> list[TurnRole | None]:
+    """The role of each message; None for one of a speaker whom data.speakers leaves out.
+
+    Raises:
+        UnusableError: the speakers are people, and data.speakers does not say who is who.
+    """
+    roles = [role_of(name, place.rules) for name in names]
+    counts = Counter(names)
+    known = {role for role in roles if role in ("user", "assistant")}
+    unknown = Counter(name for name, role in zip(names, roles, strict=True) if role == "unknown")
+    people = any(key != "role" for key, role in zip(keys, roles, strict=True) if role == "unknown")
+    if unknown and people and (place.rules.speakers or not known):
+        for name, count in unknown.items():
+            place.notes.add("speaker", name, place.source, count)
+        if known != {"user", "assistant"}:
+            raise unknown_speakers(counts)
+        place.note("mended", "messages of other speakers left out")
+        return [None if role == "unknown" else role for role in roles]
+    # In task dialogues the system is the one who answers: it speaks in turn with the user.
+    if "assistant" not in roles and "user" in roles and "system" in roles[1:]:
+        return ["assistant" if role == "system" else role for role in roles]
+    return list(roles)
+
+
+def unknown_speakers(counts: Counter[str]) -> UnusableError:
+    """Return the error about a chat of people of whom nobody knows who is the assistant."""
+    shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SPEAKERS_SHOWN))
+    return UnusableError("unknown_speakers", f"speakers seen: {shown}; set data.speakers")
+
+
+def _alternating(fields: Sequence[Mapping[str, Any]], place: Place) -> list[Turn]:
+    """The turns of messages without names."""
+    if not all(first(CONTENT_KEYS, each) for each in fields):
+        raise unknown_shape(next(each for each in fields if not first(CONTENT_KEYS, each)))
+    if len(fields) < 2:
+        raise unknown_shape(fields[0])
+    return [
+        _turn(each, role, role, place) for each, role in zip(fields, alternating_roles(len(fields), place), strict=True)
+    ]
+
+
+def alternating_roles(count: int, place: Place) -> list[TurnRole]:
+    """Return the roles of a chat of texts without names, as data.first_speaker begins it."""
+    order: tuple[TurnRole, TurnRole] = (
+        ("assistant", "user") if place.rules.first_speaker == "assistant" else ("user", "assistant")
+    )
+    return [order[at % 2] for at in range(count)]
+
+
+def _turn(fields: Mapping[str, Any], role: TurnRole, who: str, place: Place) -> Turn:
+    if role == "tool" or any(fields.get(name) for name in _TOOL_FIELDS):
+        return Turn("tool" if role == "tool" else role, "", fault="tool_call")
+    if role == "unknown":
+        return Turn(role, "", fault=f"unknown_role: {who!r}; data.roles can name it")
+    if any(fields.get(name) for name in _THOUGHT_FIELDS):
+        place.note("mended", "thinking left out")
+    key = next((name for name in CONTENT_KEYS if name in fields and fields[name] not in (None, "", [])), None)
+    key = key or next((name for name in CONTENT_KEYS if name in fields), None)
+    if key is None and len(fields) == 1:
+        key = next(iter(fields))
+    if key is None:
+        raise unknown_shape(fields)
+    try:
+        content = text_of(fields[key], place, between="" if _is_running_text(fields[key]) else "\n")
+    except UnusableError as fault:
+        if fault.reason in ("needs_image", "tool_call"):
+            return Turn(role, "", fault=f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason)
+        raise
+    if any(fields.get(name) for name in ("images", "image", "videos", "audios", "photo")) and (
+        role == "user" or not content
+    ):
+        return Turn(role, "", fault="needs_image")
+    if not content and any(
+        fields.get(name) for name in ("file", "files", "attachments", "mediatype", "photos", "gifs", "share")
+    ):
+        return Turn(role, "", fault="needs_image")
+    return Turn(role, content, learned=not _is_masked(fields, role, place))
+
+
+def _is_masked(fields: Mapping[str, Any], role: TurnRole, place: Place) -> bool:
+    if role != "assistant" or marks.ALL.isdisjoint(fields):
+        return False
+    mark = marks.not_to_learn(fields) or marks.marked_bad(fields, place)
+    if mark:
+        place.note("not_learned", mark)
+    return bool(mark)
+
+
+def _is_running_text(value: Any) -> bool:
+    """Whether parts are pieces of one running text, as Telegram writes a message with links."""
+    return (
+        isinstance(value, list)
+        and any(isinstance(part, str) for part in value)
+        and any(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value)
+    )
+
+
+def _is_event(fields: Mapping[str, Any]) -> bool:
+    """Whether it is no message but says that somebody came or went."""
+    return any(
+        isinstance(fields.get(name), str) and fields[name] in _EVENTS for name in ("type", "subtype", "messagetype")
+    )
+
+
+def _is_reversed(fields: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether the newest message comes first, as some programs export chats."""
+    if len(fields) < 2:
+        return False
+    for name in _TIMES:
+        if all(name in each for each in fields):
+            times = [each[name] for each in fields]
+            try:
+                moments = [float(time) for time in times]
+            except (TypeError, ValueError):
+                if not all(isinstance(time, str) for time in times) or any(isinstance(time, Number) for time in times):
+                    return False
+                return times[0] > times[-1] and all(one >= other for one, other in pairwise(times))
+            return moments[0] > moments[-1] and all(one >= other for one, other in pairwise(moments))
+    return False

@@ -1,0 +1,38 @@
+"""Keys that hold text which no conversation took: named once each, because a misspelt key would lose what it holds."""
+
+import difflib
+import re
+from collections.abc import Mapping, Set
+from functools import lru_cache
+from typing import Any
+
+from theta.corpus.shapes.fields import CONTEXTS, DOMAINS, INSTRUCTIONS, METADATA, QUESTIONS, REPLIES, SYSTEMS, canonical
+from theta.corpus.shapes.turns import Place
+
+_WORDS = 2
+_NO_CONTENT = re.compile(r"\s*(?:https?://\S+|[\d\s:./TZ+-]+|[0-9a-fA-F-]{16,}|\S+\.\w{2,5})\s*")
+_KNOWN = sorted({*INSTRUCTIONS, *QUESTIONS, *REPLIES, *CONTEXTS, *SYSTEMS} - {"q", "a", "ask"})
+
+
+def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Place) -> None:
+    """Note the keys whose text is neither used nor part of what is said."""
+    for key, entry in value.items():
+        if not isinstance(entry, str) or not entry:
+            continue
+        name = canonical(key)
+        renamed = place.rules.fields.get(key)
+        if name in used or name in METADATA or name in DOMAINS or (renamed and canonical(renamed) in used):
+            continue
+        if _is_content(name, entry) and entry.strip() not in said and not (said and said in entry):
+            place.note("unused_key", key)
+
+
+def _is_content(name: str, text: str) -> bool:
+    if _NO_CONTENT.fullmatch(text):
+        return False
+    return len(text.split(maxsplit=_WORDS)) >= _WORDS or _is_misspelt(name)
+
+
+@lru_cache(maxsize=1024)
+def _is_misspelt(name: str) -> bool:
+    return bool(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8))
