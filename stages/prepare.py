@@ -10,8 +10,9 @@ from pathlib import Path
 
 import typer
 
-from stages.progress import of_bytes
+from stages.progress import fraction
 from theta import files
+from theta.cli.text import visible
 from theta.corpus import sources
 from theta.corpus.build import UnusableCorpusError, build
 from theta.corpus.page import page
@@ -32,14 +33,24 @@ def prepare(
 ) -> None:
     """Clean the raw conversations and divide them into train, validation and test."""
     settings = load(params, "data", DataSettings)
-    found = sources.locate(files.read_json(data, "kind", "files"), settings.include, settings.exclude)
+    descriptor = files.read_json(data, "kind", "path", "files")
+    found = sources.locate(settings.path, descriptor, settings.include, settings.exclude)
     rehearsal = File.at(base_rehearsal) if _has_content(base_rehearsal) else None
     with files.replacing_folder(prepared) as folder:
         folder.mkdir()
-        facts = build(found, rehearsal, settings, folder, available_cores(), lambda name: None)
+        try:
+            with fraction("preparing") as progress:
+                facts = build(found, rehearsal, settings, folder, available_cores(), progress)
+        except UnusableCorpusError as fault:
+            rejected = prepared / "rejected.jsonl"
+            prepared.mkdir(parents=True, exist_ok=True)
+            (folder / "rejected.jsonl").replace(rejected)
+            raise DataError(f"{fault} The rejected items are in {rejected.as_posix()}.") from None
         files.write_text(folder / "report.md", page(facts))
     files.write_json(metrics, figures(facts))
-    typer.echo(summary(facts))
+    typer.echo(visible(f"{summary(facts)}; see {(prepared / 'report.md').as_posix()}"))
+    for line in warnings(facts):
+        typer.echo(visible(f"Warning: {line}."))
 
 
 def _has_content(rehearsal: Path) -> bool:

@@ -1,16 +1,43 @@
-"""Progress of training with the remaining time: a bar in a terminal, otherwise a line now and then."""
+"""Progress of long work with the remaining time: a bar in a terminal, otherwise a line now and then."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 from time import monotonic
 from typing import Any
 
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 LINES = 20
 """Number of lines that a run prints without a terminal."""
+
+
+QUIET_SECONDS = 10.0
+"""Without a terminal, work that takes no longer prints no line, and other work prints none more often."""
+
+
+@contextmanager
+def fraction(what: str) -> Iterator[Callable[[float], None]]:
+    """Show the progress of some work; the yielded function is told which fraction of it is done."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+        with Progress(*columns, console=console, transient=True) as progress:
+            task = progress.add_task(what, total=1.0)
+            yield lambda done: progress.update(task, completed=done)
+        return
+    begin = shown = monotonic()
+
+    def say(done: float) -> None:
+        nonlocal shown
+        if done and monotonic() - shown > QUIET_SECONDS:
+            shown = monotonic()
+            seconds_left = (shown - begin) * (1 - done) / done
+            typer.echo(f"{what}: {done:.0%}  {timedelta(seconds=round(seconds_left))} left")
+
+    yield say
 
 
 def show(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:

@@ -341,9 +341,12 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
         ),
         ({"data__path": "nowhere"}, r"nowhere does not exist"),
         ({"data__path": None}, r"data\.path is None, expected a valid string"),
-        ({"data__path": "~/chats"}, r"data\.path is '~/chats'; DVC.* does not expand '~': write /.*/chats\."),
+        ({"data__path": "~/chats"}, r"data\.path is '~/chats', and '~' is not expanded: write /.*/chats\."),
         ({"data__path": "/"}, r"data\.path is '/', which contains this project"),
         ({"data__path": ".."}, r"data\.path is '\.\.', which contains this project"),
+        ({"data__path": "Datasets/prepared/x"}, r"and the pipeline writes Datasets/prepared: a cycle"),
+        ({"data__path": "Datasets"}, r"and the pipeline writes Datasets/prepared: a cycle"),
+        ({"data__path": "hf://models/gpt2"}, r"is not of the form hf://datasets/NAME"),
         ({"data__path": "/proc/self"}, r"data\.path is '/proc/self', a folder of the operating system"),
         ({"model__bass": "gpt2"}, r"unknown key model\.bass \(did you mean 'base'\?\)"),
         (

@@ -1,5 +1,6 @@
 """From a folder of files to the stage's outputs."""
 
+import hashlib
 import json
 import os
 import subprocess
@@ -14,7 +15,7 @@ from stages.prepare import prepare
 from theta import files
 from theta.conversation.messages import Conversation
 from theta.corpus import sources
-from theta.corpus.build import UnusableCorpusError, build
+from theta.corpus.build import build
 from theta.corpus.readers.finding import find
 from theta.corpus.settings import DataSettings
 from theta.errors import DataError, SettingsError
@@ -23,8 +24,13 @@ from theta.settings import load
 ROOT = Path(__file__).resolve().parents[2]
 
 
+def name_of(number: int, about: str) -> str:
+    return hashlib.sha256(f"{about} {number}".encode()).hexdigest()[:20]
+
+
 def pairs(count: int, about: str = "thing") -> list[dict[str, str]]:
-    return [{"question": f"What is {about} {n}?", "answer": f"It is number {n}."} for n in range(count)]
+    """Questions that are not alike."""
+    return [{"question": f"{name_of(n, about)}?", "answer": f"It is {name_of(n, about)[::-1]}."} for n in range(count)]
 
 
 def write_params(folder: Path, **values: Any) -> Path:
@@ -64,7 +70,7 @@ def raw(tmp_path: Path) -> Path:
         {"messages": [{"role": "user", "content": "Hi"}, {"role": "assistant", "content": "Hello"}]},
         {"conversations": [{"from": "human", "value": "Bye"}, {"from": "gpt", "value": "Bye."}], "topic": "parting"},
         {"exchanges": [{"input": "Yes?", "output": "Yes."}, {"input": "No?", "output": "No."}]},
-        {"question": "What is a 3?", "answer": "it is  number 3."},
+        {"question": f"  {name_of(3, 'a').upper()}", "answer": f"it is  {name_of(3, 'a')[::-1]}."},
         {"question": "Empty?", "answer": ""},
     ]
     lines = [json.dumps(item) for item in mixed] + ['{"question": "cut']
@@ -86,47 +92,40 @@ def test_the_stage_writes_splits_rejects_and_metrics(raw: Path, capsys: pytest.C
     rejected = list(files.read_json_lines(out / "prepared/rejected.jsonl"))
     source = f"{raw}/raw/deep/b.jsonl"
     assert [(row["source"], row["reason"]) for row in rejected] == [
-        (f"{source}#5", f"duplicate: of {raw}/raw/a.json#4"),
         (f"{source}#6", "empty_reply"),
-        (f"{source}#7", "broken_line: not a JSON object"),
+        (f"{source}#7", "not_json: line 7, column 14: Unterminated string starting at"),
+        (f"{source}#5", f"duplicate: of {raw}/raw/a.json#1.conversations.4"),
     ]
-    assert rejected[2]["item"] == '{"question": "cut'
+    assert rejected[1]["item"] == '{"question": "cut'
     printed = capsys.readouterr().out
     assert printed.count("\n") == 1
     assert printed.startswith("kept 64 of 67 conversations: ")
-    assert "rejected: broken_line x1, empty_reply x1, duplicate x1; see " in printed
+    assert "rejected: empty_reply x1, not_json x1, duplicate x1; see " in printed
+    page = (out / "prepared/report.md").read_text(encoding="utf-8")
+    assert "| empty\\_reply | 1 |" in page.replace("_", "\\_").replace("\\\\_", "\\_")
+    assert "README.md | a text about the data |" in page
 
 
 def test_rows_keep_the_order_of_files_and_items(raw: Path) -> None:
     out = run(raw)
     for name in ("train", "validation", "test"):
         places = [row["source"].split("#") for row in files.read_json_lines(out / f"prepared/{name}.jsonl")]
-        assert places == sorted(places, key=lambda place: (place[0], int(place[1])))
+        assert places == sorted(places, key=lambda place: (place[0], int(place[1].rpartition(".")[2])))
 
 
 def test_two_runs_write_the_same_bytes(raw: Path) -> None:
     first = digests(run(raw, "first"))
     assert sorted(first) == [
         "metrics.json",
-        *(f"prepared/{n}.jsonl" for n in ("rehearsal", "rejected", "test", "train", "validation")),
+        *(f"prepared/{n}.jsonl" for n in ("rehearsal", "rejected")),
+        "prepared/report.md",
+        *(f"prepared/{n}.jsonl" for n in ("test", "train", "validation")),
     ]
     assert digests(run(raw, "second")) == first
 
 
-def test_adding_a_file_moves_no_row_of_other_files(raw: Path) -> None:
-    def sides(out: Path) -> dict[str, str]:
-        rows = {name: files.read_json_lines(out / f"prepared/{name}.jsonl") for name in ("train", "validation", "test")}
-        return {row["source"]: name for name, split in rows.items() for row in split}
-
-    before = sides(run(raw, "before"))
-    files.write_json(raw / "raw/aa.json", pairs(40, "new"))
-    after = sides(run(raw, "after"))
-    assert len(after) == len(before) + 40
-    assert {source: after[source] for source in before} == before
-
-
 def test_rehearsal_is_that_of_the_base_without_questions_of_the_data(
-    raw: Path, capsys: pytest.CaptureFixture[str]
+    raw: Path,
 ) -> None:
     questions = {}
     for name in ("train", "validation", "test"):
@@ -141,7 +140,6 @@ def test_rehearsal_is_that_of_the_base_without_questions_of_the_data(
         {"question": "And a walk?", "answer": "Later."},
     ]
     files.write_json_lines(raw / "base/rehearsal.jsonl", own)
-    capsys.readouterr()
     out = run(raw, "with")
     rows = list(files.read_json_lines(out / "prepared/rehearsal.jsonl"))
     assert [(row["domain"], row["messages"][0]["content"]) for row in rows] == [
@@ -149,7 +147,6 @@ def test_rehearsal_is_that_of_the_base_without_questions_of_the_data(
         ("rehearsal", "And a walk?"),
     ]
     assert [Conversation.from_json(row).to_json() for row in rows] == rows
-    assert "kept 2 conversations of the base for rehearsal\n" in capsys.readouterr().out
     before, after = digests(raw / "out"), digests(out)
     changed = {name for name in after if after[name] != before[name]}
     assert changed == {"metrics.json", "prepared/rehearsal.jsonl"}
@@ -157,17 +154,16 @@ def test_rehearsal_is_that_of_the_base_without_questions_of_the_data(
     assert metrics == {**files.read_json(raw / "out/metrics.json"), "rehearsal_conversations": 2}
 
 
-def test_without_rehearsal_its_file_holds_a_blank_line(raw: Path) -> None:
-    """DVC warns about empty files."""
+def test_without_rehearsal_its_file_is_empty(raw: Path) -> None:
     out = run(raw)
-    assert (out / "prepared/rehearsal.jsonl").read_bytes() == b"\n"
+    assert (out / "prepared/rehearsal.jsonl").read_bytes() == b""
     assert files.read_json(out / "metrics.json")["rehearsal_conversations"] == 0
 
 
 def test_a_missing_file_of_rehearsal_names_the_stage_that_writes_it(raw: Path) -> None:
+    described = describe(raw, write_params(raw))
     with pytest.raises(DataError, match=r"none\.jsonl does not exist; run `dvc repro fetch` to create it"):
-        params = write_params(raw)
-        prepare(describe(raw, params), raw / "none.jsonl", raw / "out", raw / "metrics.json", params)
+        prepare(described, raw / "none.jsonl", raw / "out", raw / "metrics.json", raw / "params.yaml")
 
 
 def test_include_chooses_files(raw: Path) -> None:
@@ -181,17 +177,50 @@ def test_three_conversations_are_enough(tmp_path: Path) -> None:
     assert metrics["conversations"] == {"train": 1, "validation": 1, "test": 1}
 
 
-def test_removed_questions_are_counted_and_not_rejected(tmp_path: Path) -> None:
+def test_removed_questions_are_counted_and_not_rejected(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     said = [("user", "Hi"), ("assistant", "Hello"), ("user", "And?")]
     chat = {"messages": [{"role": role, "content": content} for role, content in said]}
     files.write_json(tmp_path / "raw/small.json", [*pairs(3), chat])
     metrics = files.read_json(run(tmp_path) / "metrics.json")
-    assert (metrics["kept"], metrics["rejected"], metrics["unanswered_questions_cut"]) == (4, 0, 1)
+    assert (metrics["kept"], metrics["rejected"], sum(metrics["mended"].values())) == (4, 0, 1)
+    assert "; mended: " in capsys.readouterr().out
+
+
+def test_processes_do_not_change_the_result(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("theta.corpus.readers.content.CHUNK_BYTES", 1000)
+    found, settings = find(raw / "raw"), DataSettings(**YAML(typ="safe").load(ROOT / "params.yaml")["data"])
+    monkeypatch.setattr("theta.corpus.build.BYTES_FOR_PROCESSES", 0)
+    for processes in (1, 2):
+        folder = raw / f"with{processes}"
+        folder.mkdir()
+        build(found, None, settings, folder, processes, lambda _: None)
+    assert digests(raw / "with1") == digests(raw / "with2")
+
+
+def test_all_bad_files_are_named_in_one_run(raw: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (raw / "raw/cut.json").write_text('[{"question": "Is it?", "answer": "Yes."}, {"question": "Is')
+    (raw / "raw/none.json").write_text("")
+    (raw / "raw/picture.json").write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(100))
+    metrics = files.read_json(run(raw) / "metrics.json")
+    assert [Path(name).name for name in metrics["files_unreadable"]] == ["cut.json", "none.json", "picture.json"]
+    assert metrics["kept"] == 65
+    printed = capsys.readouterr().out
+    assert all(f"/raw/raw/{name}" in printed.replace(str(raw), "/raw") for name in ("cut", "none", "picture"))
+    with pytest.raises(DataError, match=r"cut\.json"):
+        run(raw, "strict", strict=True)
+
+
+def test_a_run_that_fails_leaves_the_previous_result_whole(raw: Path) -> None:
+    before = digests(run(raw))
+    (raw / "raw/cut.json").write_text('[{"question": "Is')
+    with pytest.raises(DataError):
+        run(raw, strict=True)
+    assert digests(raw / "out") == before
 
 
 def test_too_few_questions_stop_the_stage_and_keep_the_rejects(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/small.json", [*pairs(2), {"question": "Why?", "answer": ""}])
-    with pytest.raises(DataError, match=r"raw: the number of distinct first questions is 2; .*rejected\.jsonl\.$"):
+    with pytest.raises(DataError, match=r"data\.path: the number of distinct conversations is 2; .*rejected\.jsonl\.$"):
         run(tmp_path)
     assert len(list(files.read_json_lines(tmp_path / "out/prepared/rejected.jsonl"))) == 1
 
@@ -199,7 +228,7 @@ def test_too_few_questions_stop_the_stage_and_keep_the_rejects(tmp_path: Path) -
 def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/notes.json", [{"words": "a"}, {"words": "b"}, {"question": "a", "answer": ""}])
     message = (
-        r"raw: none of 3 items is a usable conversation, most often because of unknown_shape \(2\), such as "
+        r"data\.path: none of 3 items is a usable conversation, most often because of unknown_shape \(2\), such as "
         r".*notes\.json#1 \(keys words\)\. The rejected items are in .*out/prepared/rejected\.jsonl\.$"
     )
     with pytest.raises(DataError, match=message):
@@ -210,8 +239,8 @@ def test_nothing_kept_names_the_most_common_reason_and_the_file_of_rejects(tmp_p
 
 def test_files_without_items_are_an_error(tmp_path: Path) -> None:
     files.write_json(tmp_path / "raw/none.json", [])
-    with pytest.raises(UnusableCorpusError, match="its files contain no conversations; add some"):
-        build("raw", find(tmp_path / "raw"), 0.1, 0.1)
+    with pytest.raises(DataError, match="its files contain no conversations; add some"):
+        run(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -237,7 +266,7 @@ LOCALES = {
 
 
 @pytest.mark.slow
-def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> None:
+def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Names in UTF-8, in Latin-1, and with characters that UTF-8 and UTF-16 sort differently; they are domains too."""
     folder = os.fsencode(tmp_path) + "/Gespräche".encode()
     os.mkdir(folder)  # noqa: PTH102
@@ -253,11 +282,13 @@ def test_file_names_give_the_same_bytes_under_every_locale(tmp_path: Path) -> No
         with open(folder + b"/" + name, "w") as out:  # noqa: PTH123
             json.dump(pairs(10, name.hex()), out)
     (tmp_path / "base.jsonl").write_text("\n")
-    data = {"path": "Gespräche", "include": ["é.json", "*"], "validation_fraction": 0.1, "test_fraction": 0.1}
-    (tmp_path / "params.yaml").write_text(json.dumps({"data": data}, ensure_ascii=False), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    describe(tmp_path, write_params(tmp_path, path="Gespräche", include=["é.json", "*"]))
     outs = []
     for number, environment in enumerate(LOCALES.values()):
         arguments = (
+            "--data",
+            "base/data.json",
             "--base-rehearsal",
             "base.jsonl",
             "--prepared",

@@ -7,6 +7,7 @@ import json
 import lzma
 import pickle
 import random
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,8 @@ def until_the_fault(path: Path) -> tuple[list[Any], str]:
         (f"{json.dumps([PAIR], indent=1)}\n{json.dumps([OTHER], indent=1)}", ["1", "2"]),
         (f"{json.dumps([PAIR, OTHER])}\n\n[]\n", ["1.1", "1.2"]),
         (f"{json.dumps([PAIR, OTHER])}\n{{}}\n", ["1.1", "1.2", "2"]),
+        (f"{json.dumps(PAIR)}\n{json.dumps(OTHER, indent=1)}\n{{}}\n", ["1", "2", "6"]),
+        (f"{json.dumps(PAIR)}\n{json.dumps([OTHER], indent=1)}\n", ["1", "2"]),
     ],
 )
 @pytest.mark.parametrize("name", ["x.json", "x.jsonl", "x.ndjson", "x.txt"])
@@ -163,6 +166,12 @@ def test_tables_of_arrow_are_told_by_their_content(
     path = write(tmp_path / name, write_table(TABLE))
     assert values(path) == [{"question": "What?", "answer": "That."}, {"question": "Why?", "answer": None}]
     assert numbers(path) == ["1", "2"]
+
+
+@pytest.mark.parametrize("missing_bytes", [1, 8, 9])
+def test_a_stream_of_arrow_that_is_cut_off_is_an_error(tmp_path: Path, missing_bytes: int) -> None:
+    _, message = until_the_fault(write(tmp_path / "x.arrow", as_stream(TABLE)[:-missing_bytes]))
+    assert "is damaged, or no arrow stream file" in message
 
 
 def test_values_of_arrow_are_as_in_json(tmp_path: Path) -> None:
@@ -318,12 +327,17 @@ def test_line_separators_inside_a_text_do_not_end_a_line(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("indent", [None, 1])
-@pytest.mark.parametrize(("right", "wrong"), [('"q3"', '"q3'), ('"q3"', '"q"3"'), ('"q3"', 'q3"')])
-def test_a_quote_too_many_or_too_few_costs_one_entry(
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [('"q3"', '"q3'), ('"q3"', '"q"3"'), ('"q3"', 'q3"'), ('"a3"\n}', '"a3"\n'), ('"a3"}', '"a3"')],
+)
+def test_a_quote_or_bracket_too_many_or_too_few_costs_one_entry(
     tmp_path: Path, right: str, wrong: str, indent: int | None
 ) -> None:
     rows = [{"question": f"q{n}", "answer": f"a{n}"} for n in range(8)]
     text = "[\n" + ",\n".join(json.dumps(row, indent=indent) for row in rows) + "\n]"
+    if right not in text:
+        pytest.skip("of the other indentation")
     found = items(write(tmp_path / "x.json", text.replace(right, wrong)))
     assert [item.value for item in found if not item.broken] == rows[:3] + rows[4:]
     [broken] = [item for item in found if item.broken]
@@ -345,6 +359,7 @@ def test_a_quote_too_many_or_too_few_costs_one_entry(
         ("x.csv", "a,b\n", "has a line with the names of columns and no rows below it"),
         ("x.csv", "a,A\n1,2\n", "the column 'a' stands twice"),
         ("x.csv", 'a,b\nc,d\n"e,f\ng,h\n', "line 3: a quote is opened and not closed"),
+        ("x.csv", '"a,b\nc",d\n', "line 1: the name of a column has a line end in it"),
         ("x.parquet", "words", "does not begin as a .parquet file does"),
         ("x.parquet", "PAR1words", "is damaged, or no parquet file"),
         ("x.json", "ARROW1\x00\x00words", "is damaged, or no arrow file"),
@@ -388,7 +403,7 @@ def test_large_files_come_in_blocks_that_join_without_a_gap(tmp_path: Path, layo
         {"question": "".join(random_.choices(alphabet, k=random_.randrange(2000))), "answer": f"{n}"}
         for n in range(6000)
     ]
-    texts = {
+    texts: dict[str, Callable[[], str | bytes]] = {
         "lines": lambda: "\n".join(map(json.dumps, rows)),
         "list": lambda: json.dumps(rows, ensure_ascii=False),
         "pretty": lambda: json.dumps(rows, indent=2),
@@ -404,6 +419,16 @@ def test_large_files_come_in_blocks_that_join_without_a_gap(tmp_path: Path, layo
     assert numbers(path) == [str(n) for n in range(1, 6001)]
 
 
+def test_many_quotes_too_few_in_a_large_file_cost_an_entry_each(tmp_path: Path) -> None:
+    rows = [json.dumps({"question": f"q{n}", "answer": "a" * 2000}) for n in range(6000)]
+    for n in range(100, 6000, 500):
+        rows[n] = rows[n].replace(f'"q{n}"', f'"q{n}')
+    found = items(write(tmp_path / "x.json", "[" + ",\n".join(rows) + "]"))
+    assert len([item for item in found if not item.broken]) > 5900
+    asked = re.findall(r"q\d+", " ".join(str(item.value) for item in found))
+    assert sorted(asked) == sorted(f"q{n}" for n in range(6000))
+
+
 def test_places_are_right_in_later_blocks(tmp_path: Path) -> None:
     rows = [json.dumps({"text": "é" * 300, "n": n}, ensure_ascii=False) for n in range(4000)]
     rows[3500] = '{"é": "x" "y"}'
@@ -417,7 +442,7 @@ def test_places_are_right_in_later_blocks(tmp_path: Path) -> None:
 def test_a_value_that_is_too_large_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(json_files, "VALUE_BYTES_AT_MOST", 1000)
     _, message = until_the_fault(write(tmp_path / "x.json", '{"a": "' + "b" * (CHUNK_BYTES + 1)))
-    assert "a single value has more than 0 MB, or a quote or a bracket is not closed" in message
+    assert "line 1, column 1: more than 0 MB belong to the value that begins here; close its quotes" in message
 
 
 def test_the_structure_of_json_does_not_depend_on_where_it_is_divided() -> None:

@@ -1,143 +1,202 @@
-"""The split depends on the first question alone."""
+"""What is held back is not learned in another place, and the shares are those that were asked for."""
 
 import itertools
-from collections.abc import Sequence
+import random
+from collections import Counter
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from theta.conversation.messages import Conversation, Message
-from theta.corpus import splits
+from tests.support.corpora import Built, built
+from theta.corpus import keys
+from theta.corpus.fingerprints import gram_set
 from theta.errors import DataError
 
-
-def conversation(question: str, reply: str = "Yes.", source: str = "x.json#1") -> Conversation:
-    return Conversation((Message("user", question), Message("assistant", reply)), "x", source)
+WORDS = (Path(__file__).parent / "words.txt").read_text().split()
 
 
-def questions(count: int, start: int = 0) -> list[Conversation]:
-    return [conversation(f"What is thing number {number}?") for number in range(start, start + count)]
+def pair(question: str, answer: str) -> dict[str, str]:
+    return {"question": question, "answer": answer}
 
 
-def side(conversations: list[Conversation], validation: float = 0.1, test: float = 0.1) -> dict[str, str]:
-    divided = splits.divide(conversations, validation, test)
-    return {each.opening: name for name in splits.SPLITS for each in divided[name]}
+def chat(*contents: str) -> dict[str, Any]:
+    roles = ("user", "assistant")
+    return {"messages": [{"role": roles[n % 2], "content": content} for n, content in enumerate(contents)]}
 
 
-def test_the_fractions_are_about_right() -> None:
-    divided = splits.divide(questions(2000), 0.1, 0.2)
-    sizes = {name: len(conversations) for name, conversations in divided.items()}
-    # Three standard deviations of a fraction of 0.2 in 2,000 draws are 54.
-    assert sizes == {
-        "train": pytest.approx(1400, abs=62),
-        "validation": pytest.approx(200, abs=41),
-        "test": pytest.approx(400, abs=54),
-    }
+def distinct(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Pairs of which no two are alike."""
+    draw = random.Random(seed)
+    return [pair(" ".join(draw.sample(WORDS, 5)) + "?", " ".join(draw.sample(WORDS, 7))) for _ in range(count)]
 
 
-def test_adding_conversations_moves_none() -> None:
-    before = side(questions(300))
-    after = side(questions(500, start=300) + questions(300))
-    assert {question: after[question] for question in before} == before
+def leaks(made: Built) -> list[tuple[str, str]]:
+    """Pairs of a held-out and a train text that are equal or near twins, by comparing each with each."""
+    texts: dict[str, set[tuple[str, str]]] = {"train": set(), "held": set()}
+    for split in ("train", "validation", "test"):
+        for row in made.rows[split]:
+            side = "train" if split == "train" else "held"
+            texts[side] |= {(m["role"], keys.key(m["content"])) for m in row["messages"]}
+    equal = [(text, text) for role, text in texts["held"] & texts["train"] if role in ("user", "assistant")]
+    grams = {text: gram_set(text) for side in texts.values() for role, text in side if role == "user"}
+    twins = [
+        (one, other)
+        for (role, one), (other_role, other) in itertools.product(texts["held"], texts["train"])
+        if role == other_role == "user" and len(grams[one] & grams[other]) >= 0.7 * len(grams[one] | grams[other])
+    ]
+    return equal + twins
 
 
-def test_changing_one_fraction_moves_rows_of_that_split_and_train_only() -> None:
-    before, after = side(questions(500)), side(questions(500), validation=0.3)
-    moves = {(before[question], after[question]) for question in before if before[question] != after[question]}
-    assert moves == {("train", "validation")}
+def shares(made: Built) -> dict[str, float]:
+    total = sum(len(made.rows[name]) for name in ("train", "validation", "test"))
+    return {name: len(made.rows[name]) / total for name in ("validation", "test")}
+
+
+@pytest.mark.parametrize(("validation", "test"), [(0.05, 0.05), (0.1, 0.2), (0.3, 0.4)])
+def test_the_shares_are_those_that_were_asked_for(tmp_path: Path, validation: float, test: float) -> None:
+    made = built(tmp_path, distinct(400), validation_fraction=validation, test_fraction=test)
+    assert shares(made) == {"validation": pytest.approx(validation, rel=0.1), "test": pytest.approx(test, rel=0.1)}
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_nothing_held_out_stands_in_train(tmp_path: Path, seed: int) -> None:
+    """Topics in templates, replies that several questions have, questions that return in later turns."""
+    draw = random.Random(seed)
+    templates = ["What is {}?", "Explain {} to me.", "what's {}", "How does {} work?", "Tell me all about {}, please."]
+    topics = [" ".join(draw.sample(WORDS, 2)) for _ in range(60)]
+    replies = [" ".join(draw.sample(WORDS, 6)) for _ in range(60)]
+    items: list[dict[str, Any]] = []
+    for _ in range(300):
+        first, second = (draw.choice(templates).format(draw.choice(topics)) for _ in range(2))
+        one, other = draw.sample(replies, 2)
+        items.append(chat(first, one, second, other) if draw.random() < 0.1 else pair(first, one))
+    made = built(tmp_path, [*items, *distinct(150, seed)])
+    assert leaks(made) == []
+    assert all(not any(counts.values()) for counts in made.facts.leaks.values())
+    assert made.facts.loosened == ""
+    assert shares(made) == {"validation": pytest.approx(0.1, rel=0.1), "test": pytest.approx(0.1, rel=0.1)}
 
 
 @pytest.mark.parametrize(
-    "variant",
-    ["what is dns", "  What is\nDNS ?!", "“What is DNS?”", "WHAT IS DNS...", "What is ＤＮＳ？", "¿What is DNS?"],
+    "variants",
+    [
+        ["What is DNS for?", "what is dns for", "  What is\nDNS for ?!", "“What is DNS for?”", "¿What is ＤＮＳ for?"],
+        ["What is DNS for?", "Whats DNS for?", "What is the DNS for?", "1. What is DNS for?", "What is DNS for 🙂?"],
+    ],
 )
-def test_one_question_is_in_one_split(variant: str) -> None:
-    assert splits.key(variant) == splits.key("What is DNS?")
-    asked = [conversation("What is DNS?", "a"), conversation(variant, "b"), *questions(20)]
-    for share in (0.05, 0.2, 0.4):
-        sides = side(asked, share, share)
-        assert sides[variant] == sides["What is DNS?"]
+def test_variants_of_a_question_are_on_one_side(tmp_path: Path, variants: list[str]) -> None:
+    for seed in range(5):
+        asked = [pair(text, f"{WORDS[n]} {WORDS[n + seed]} {n}") for n, text in enumerate(variants)]
+        made = built(tmp_path, [*asked, *distinct(60, seed)], validation_fraction=0.3, test_fraction=0.3)
+        sides = {made.sides()[f"{tmp_path}/raw/items.jsonl#{n + 1}"] for n in range(len(variants))}
+        assert len(sides) == 1
 
 
-def test_a_question_of_punctuation_alone_keeps_it() -> None:
-    assert splits.key("???") == "???"
-    assert splits.key("C++") == "c++"
+def test_a_question_of_a_later_turn_is_on_the_side_of_its_own_conversation(tmp_path: Path) -> None:
+    pairs = distinct(100)
+    chats = [chat("Hello there", "Hello, how are you?", each["question"], each["answer"]) for each in distinct(100)]
+    made = built(tmp_path, [*pairs, *chats])
+    sides = made.sides()
+    source = f"{tmp_path}/raw/items.jsonl"
+    assert all(sides[f"{source}#{n}"] == sides[f"{source}#{n + 100}"] for n in range(1, 101))
 
 
-def test_points_are_pinned() -> None:
-    # Another hash would move rows of every user.
-    assert splits.point("what is dns") == pytest.approx(0.384628, abs=1e-6)
-    assert all(0 <= splits.point(str(number)) < 1 for number in range(1000))
+@pytest.mark.parametrize(
+    "opening",
+    [
+        lambda n: chat("Hi", "Hello!", f"{WORDS[n % 30]} {n * 7919}?", f"It left at {n * 104729}."),
+        lambda n: {"system": f"Document {n * 7919}: {WORDS[n % 30]}.", **pair("Summarise it.", f"{n * 104729}.")},
+        lambda n: chat("/start", f"Welcome {n * 7919}"),
+    ],
+)
+def test_what_opens_many_conversations_does_not_tie_them(tmp_path: Path, opening: Any) -> None:
+    made = built(tmp_path, [*(opening(n) for n in range(400)), *distinct(2)])
+    assert shares(made) == {"validation": pytest.approx(0.1, rel=0.1), "test": pytest.approx(0.1, rel=0.1)}
+    assert "conversations share" in made.facts.loosened
+
+
+def test_texts_with_one_head_are_divided(tmp_path: Path) -> None:
+    head = "Permission is hereby granted, free of charge, to any person obtaining a copy of this text. " * 3
+    draw = random.Random(0)
+    texts = [{"text": head + " ".join(draw.choices(WORDS, k=400))} for _ in range(100)]
+    assert shares(built(tmp_path, texts)) == {"validation": pytest.approx(0.1), "test": pytest.approx(0.1)}
+
+
+def test_near_twins_that_are_all_alike_are_divided_and_it_is_said(tmp_path: Path) -> None:
+    items = [pair(f"Filler question number {n} about thing {n * 7}?", f"Filler answer {n}.") for n in range(60)]
+    made = built(tmp_path, items)
+    assert shares(made) == {"validation": pytest.approx(0.1), "test": pytest.approx(0.1)}
+    assert made.facts.loosened.endswith("near twins")
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 10])
-@pytest.mark.parametrize("start", range(0, 100, 10))
-def test_no_split_is_empty_even_with_few_questions(count: int, start: int) -> None:
-    conversations = questions(count, start)
-    divided = splits.divide(conversations, 0.01, 0.01)
-    assert all(divided.values())
-    assert sum(map(len, divided.values())) == count
-    assert divided == splits.divide(conversations, 0.01, 0.01)
+@pytest.mark.parametrize("seed", range(3))
+def test_no_split_is_empty_even_with_few_conversations(tmp_path: Path, count: int, seed: int) -> None:
+    made = built(tmp_path, distinct(count, seed), validation_fraction=0.01, test_fraction=0.01)
+    assert sorted(len(made.rows[name]) for name in ("train", "validation", "test")) == [1, 1, count - 2]
 
 
-def test_the_nearest_train_question_fills_an_empty_split_with_all_its_conversations() -> None:
-    conversations = [each for each in questions(5) for _ in range(2)]
-    divided = splits.divide(conversations, 1e-9, 1e-9)
-    ordered = sorted({splits.key(each.opening) for each in conversations}, key=splits.point)
-    keys = {name: [splits.key(each.opening) for each in divided[name]] for name in splits.SPLITS}
-    assert keys["validation"] == [ordered[0]] * 2
-    assert keys["test"] == [ordered[-1]] * 2
-    assert len(keys["train"]) == 6
+def test_fewer_than_three_conversations_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="number of distinct conversations is 2; at least 3 are needed"):
+        built(tmp_path, [*distinct(2), *distinct(2)])
 
 
-def sizes_at(points: Sequence[float]) -> tuple[int, int, int]:
-    """Count the questions near these points in train, validation and test, with both fractions 0.4."""
-    numbers = itertools.count()
-    asked = []
-    for point in points:
-        found = (number for number in numbers if abs(splits.point(splits.key(f"Is it {number}?")) - point) < 0.02)
-        asked.append(conversation(f"Is it {next(found)}?"))
-    divided = splits.divide(asked, 0.4, 0.4)
-    return len(divided["train"]), len(divided["validation"]), len(divided["test"])
+def test_adding_conversations_moves_few(tmp_path: Path) -> None:
+    before = built(tmp_path / "a", distinct(1000)).sides()
+    after = built(tmp_path / "b", [*distinct(1000), *distinct(100, seed=1)]).sides()
+    moved = sum(after[source.replace("/a/", "/b/")] != side for source, side in before.items())
+    assert moved <= 20
 
 
-def test_every_placing_of_three_questions_leaves_one_in_each_split() -> None:
-    for points in itertools.combinations_with_replacement([0.1, 0.5, 0.9], 3):
-        assert sizes_at(points) == (1, 1, 1)
+def test_order_is_kept_within_a_split(tmp_path: Path) -> None:
+    made = built(tmp_path, distinct(200))
+    for rows in made.rows.values():
+        numbers = [int(row["source"].rpartition("#")[2]) for row in rows]
+        assert numbers == sorted(numbers)
 
 
-@pytest.mark.parametrize(
-    ("points", "sizes"),
-    [
-        ([0.1, 0.1, 0.1, 0.9], (1, 2, 1)),  # train takes from validation, because test has only one
-        ([0.1, 0.8, 0.9, 0.9], (1, 1, 2)),  # train takes from test
-        ([0.1, 0.5, 0.5, 0.9], (2, 1, 1)),  # nothing moves
-        ([0.5, 0.5, 0.5, 0.5], (2, 1, 1)),  # both ends are filled from train
-    ],
-)
-def test_which_question_moves(points: list[float], sizes: tuple[int, int, int]) -> None:
-    assert sizes_at(points) == sizes
+def test_a_question_of_punctuation_alone_keeps_it() -> None:
+    assert keys.key("???") == "???"
+    assert keys.key("C++") == "c++"
 
 
-def test_order_is_kept_within_a_split() -> None:
-    conversations = questions(200)
-    for chosen in splits.divide(conversations, 0.2, 0.2).values():
-        assert chosen == [each for each in conversations if each in chosen]
+def test_points_are_pinned() -> None:
+    # Another hash would move the conversations of every user.
+    assert keys.point("what is dns") == pytest.approx(0.384628, abs=1e-6)
+    assert all(0 <= keys.point(str(number)) < 1 for number in range(1000))
 
 
-def test_texts_are_divided_by_their_opening() -> None:
-    def text(content: str) -> Conversation:
-        return Conversation((Message("text", content),), "x", "x.json#1")
+def test_rehearsal_holds_nothing_that_the_data_asks(tmp_path: Path) -> None:
+    data = distinct(60)
+    made = built(tmp_path, data)
+    held = made.rows["test"][0]["messages"][0]["content"]
+    own = [
+        pair("How are you today, my friend?", "Well."),
+        pair("How  are you today, my friend", "well"),
+        pair(data[0]["question"].upper(), "Something else."),
+        pair(f"So, {held}", "A twin of what is held back."),
+        chat("An unusual opening, is it not?", "It is.", data[1]["question"], "Another."),
+        pair("And a walk?", "Later."),
+    ]
+    with_rehearsal = built(tmp_path, data, own)
+    questions = [row["messages"][0]["content"] for row in with_rehearsal.rows["rehearsal"]]
+    assert questions == ["How are you today, my friend?", "And a walk?"]
+    assert with_rehearsal.sides() == made.sides()
+    assert with_rehearsal.rejected == made.rejected == []
 
-    opening = "The domain name system turns names into addresses. " * 5
-    assert text(opening + "a").opening == text(opening + "b").opening == opening[:200]
-    texts = [text(f"Chapter {number}. {'It rains. ' * 30}{end}") for number in range(50) for end in "ab"]
-    divided = splits.divide([*texts, *questions(50)], 0.2, 0.2)
-    openings = [{each.opening for each in divided[name]} for name in splits.SPLITS]
-    assert not openings[0] & openings[1] | openings[0] & openings[2] | openings[1] & openings[2]
-    assert sum(map(len, divided.values())) == 150
 
-
-def test_fewer_than_three_questions_are_an_error() -> None:
-    conversations = [conversation("What is DNS?"), conversation("what is dns", "No."), conversation("Why?")]
-    with pytest.raises(DataError, match="number of distinct first questions is 2; at least 3 are needed"):
-        splits.divide(conversations, 0.1, 0.1)
+def test_caps_and_weights_by_domain_and_by_file(tmp_path: Path) -> None:
+    items = [{**each, "domain": "ab"[n % 2]} for n, each in enumerate(distinct(400))]
+    made = built(tmp_path, items, caps={"a": 50}, weights={"b": 2.5})
+    kept = Counter(made.facts.domains)
+    assert kept == {"a": 50, "b": 200}
+    assert made.facts.over_cap == 150
+    written = Counter(row["source"] for row in made.rows["train"] if row["domain"] == "b")
+    assert set(written.values()) == {2, 3}
+    assert sum(written.values()) == pytest.approx(2.5 * len(written), rel=0.15)
+    assert max(Counter(row["source"] for split in ("validation", "test") for row in made.rows[split]).values()) == 1
+    assert made.figures == built(tmp_path, items, caps={"a": 50}, weights={"b": 2.5}).figures
+    thinned = built(tmp_path, items, weights={"items.jsonl": 0.5})
+    assert len(thinned.rows["train"]) == pytest.approx(160, abs=30)
+    assert built(tmp_path, items, caps={"c": 1}).facts.unknown_patterns == ["c"]

@@ -22,7 +22,7 @@ DIRECTION: dict[str, set[str]] = {
     "generate": {"conversation", "tokens", "bases", "machine", "model"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
-    "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
+    "cli": {"conversation", "corpus", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
 }
 IMPORTABLE_BY_ALL = {"settings", "errors", "files", "markdown", "parallel"}
 WHOLE = {"params"}

@@ -17,7 +17,7 @@ import zstandard
 MARK = re.compile(r"mark\d+x")
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-16-le", "utf-16-be", "utf-32", "latin-1", "cp1252", "big5"]
 ODD_TEXTS = ["", " ", "a\nb", "\t", "\x00", "\x1b[31m", "é", "☃", "😀", "\ud800", "\u2028", *'"\\[},#']
-ODD_VALUES = [None, True, 0, -1, 1.5, 10**400, [], {}, [[]], [[[]]], "1", float("nan"), float("inf")]
+ODD_VALUES: list[Any] = [None, True, 0, -1, 1.5, 10**400, [], {}, [[]], [[[]]], "1", float("nan"), float("inf")]
 ODD_BYTES = [*(bytes([each]) for each in b"\"\\{}[],:\n\r\x00\xff\x1e'"), b"\xef\xbb\xbf"]
 WORDS = [*b"NaN 1e999 - // null \\ud800 \\u12 \xf0\x9f".split(), b"9" * 5000, b"[" * 2000, b'{"a":' * 500]
 

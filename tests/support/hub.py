@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, unquote
 
 @dataclass
 class Hub:
-    """What the server serves; `requests` holds "METHOD path" of each request."""
+    """What the server serves; `requests` holds "METHOD path" of each request for a file or about a dataset."""
 
     url: str = ""
     requests: list[str] = field(default_factory=list)
@@ -97,10 +97,11 @@ def serve() -> Iterator[Hub]:
             path, _, _ = unquote(self.path).removeprefix("/").partition("?")
             name, is_file, place = path.partition("/resolve/")
             status, headers, body = 404, dict[str, str](), b""
-            hub.requests.append(f"{self.command} {self.path}")
             if is_file:
+                hub.requests.append(f"{self.command} {self.path}")
                 status, headers, body = hub.find(name, *place.split("/", 1))
             elif found := re.fullmatch(r"api/(datasets/[^/]+(?:/(?!revision|tree|paths)[^/]+)?)/?(.*)", path):
+                hub.requests.append(f"{self.command} {self.path}")
                 asked = self.rfile.read(int(self.headers.get("Content-Length") or 0))
                 form = parse_qs(asked.decode())
                 status, headers, body = hub.describe(found[1], found[2], form.get("paths", []))

@@ -228,7 +228,7 @@ def test_the_conversations_of_the_base_are_rehearsed(pretrained: Path) -> None:
     change(train__rehearsal_share=0.5)
     bring("Yes, it is.", "No, it is not.", "We shall see.")
     rehearsal = Store(Path("Datasets/tokens/rehearsal.arrow"))
-    assert rehearsal.sources == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]
+    assert list(rehearsal.sources) == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]
     assert Path("metrics/tokenize.json").read_bytes() == figures
     assert Path("metrics/plots/lengths.csv").read_bytes() == lengths
     finish(pretrained)

@@ -6,18 +6,19 @@ import typer
 
 from theta.cli.chat import chat
 from theta.cli.generate import generate
+from theta.cli.inspect import inspect
 from theta.cli.models import models
 from theta.cli.plan import plan
 from theta.cli.release import release
 from theta.cli.schema import schema
 
 app = typer.Typer(
-    help="Choose a base, talk to a fine-tuned model, and release it. The pipeline that makes it is run by `dvc repro`.",
+    help="Choose a base, look at your data, talk to a fine-tuned model, and release it. `dvc repro` runs the pipeline.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, generate, chat, release, schema):
+for command in (models, plan, inspect, generate, chat, release, schema):
     app.command()(command)
 
 

@@ -29,7 +29,7 @@ from theta.corpus.splits import Division
 from theta.errors import DataError
 from theta.parallel import ordered_map
 
-EXACT_TWINS_BYTES = 64 << 20
+EXACT_TWINS_BYTES = 32 << 20
 """Up to as many bytes of files, near twins are compared exactly; their questions are then kept in memory."""
 
 BYTES_FOR_PROCESSES = 4 << 20
@@ -49,7 +49,7 @@ def build(
     settings: DataSettings,
     folder: Path,
     processes: int,
-    progress: Callable[[str], None],
+    progress: Callable[[float], None],
 ) -> Facts:
     """Read, clean and divide conversations, and write the files of `Datasets/prepared` into `folder`.
 
@@ -59,7 +59,7 @@ def build(
         settings: the section `data` of params.yaml.
         folder: an empty folder. Until the end it also holds what is too large for the memory.
         processes: number of processes that read blocks; the result does not depend on it.
-        progress: is told the name of the file of each block that was read.
+        progress: is told about which fraction of the data was read, after each block.
 
     Raises:
         DataError: a file cannot be read, and `data.strict` is set.
@@ -74,11 +74,13 @@ def build(
         Task(block, settings.rules, settings.redact, exact_twins)
         for block in _blocks(files, facts, read_from, strict=settings.strict)
     )
+    bytes_made = 0
     for made in ordered_map(gather, tasks, processes if input_bytes > BYTES_FOR_PROCESSES else 1):
         file = read_from.popleft()
         pile.add(made, file, is_data=file < len(found.files))
         facts[file].add(made)
-        progress(files[file].name)
+        bytes_made += len(made.lines) + len(made.rejects)
+        progress(min(bytes_made / max(input_bytes, 1), 1.0))
     pile.finish()
     return _divide(found, facts[: len(found.files)], pile, settings)
 

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
 
 from theta.corpus import twins
 from theta.corpus.fingerprints import SIGNATURE_SIZE, Fingerprints
@@ -73,8 +75,9 @@ class Evidence:
             self._twin_owners.append(twin_owners)
             self._twin_texts += made.twin_texts
         else:
+            sketches = twins.sketches(made.signatures)
             for band in twins.band_keys(made.signatures, twins.LARGE_ROWS).T:
-                self._bands.append(band, twin_owners)
+                self._bands.append(band, twin_owners, sketches)
         self.count += len(owners)
 
     def finish(self) -> None:
@@ -97,6 +100,9 @@ class Evidence:
             kept, has_longer = owners[rank][begins].astype(np.int64)[run], (is_prefix[rank][begins] == 1)[run]
             repeats = (is_prefix == 0) & (kept != owners) & (has_longer | (owners > kept))
             of[owners[repeats]] = kept[repeats]
+        # Of a chain of ever longer chats, each repeats the longest.
+        while (further := (of >= 0) & (of[of] >= 0)).any():
+            of[further] = of[of[further]]
         return of
 
     def ties(self, members: np.ndarray) -> Ties:
@@ -125,8 +131,19 @@ class Evidence:
             yield ones[differ], others[differ], kinds, np.full(count, 2, np.uint32)
 
     def _sharing_bands(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        for owners, _, sizes in self._bands.runs(members):
-            yield np.repeat(owners[starts(sizes)], sizes), owners
+        """Yield a star for each group of near twins: all their pairs would take far more memory than the data."""
+        group_of = np.arange(self.count, dtype=np.int32)
+        for owners, sketches, sizes in self._bands.runs(members):
+            begins = starts(sizes)
+            is_first = np.zeros(len(owners), np.bool_)
+            is_first[begins] = True
+            previous = np.arange(len(owners)) - ~is_first
+            for other in (np.repeat(begins, sizes), previous):
+                similar = twins.are_similar(sketches, sketches[other])
+                group_of = united(group_of, owners[other[similar]], owners[similar])
+        order = np.argsort(group_of, kind="stable").astype(np.uint32)
+        sizes = np.bincount(group_of)
+        yield np.repeat(order[starts(sizes)], sizes), order
 
     def _exact_pairs(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of owners of near twins; equal texts are tied by their question keys already."""
@@ -143,3 +160,15 @@ class Evidence:
         """Remove the files of the keys."""
         for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
             records.remove()
+
+
+def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return the groups after the groups of each pair were united, int32 [conversations].
+
+    Args:
+        group_of: the group of each conversation.
+        ones, others: pairs of conversations.
+    """
+    count = int(group_of.max()) + 1 if len(group_of) else 0
+    graph = coo_array((np.ones(len(ones), np.bool_), (group_of[ones], group_of[others])), shape=(count, count))
+    return np.asarray(connected_components(graph, directed=False)[1][group_of])

@@ -15,7 +15,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 
 from theta.conversation.messages import Conversation
-from theta.corpus.keys import key, point
+from theta.corpus.keys import key, point, question_key
 
 GRAM = 4
 SIGNATURE_SIZE = 60
@@ -69,7 +69,6 @@ def of(conversations: Sequence[Conversation], *, with_texts: bool) -> Fingerprin
             rows.add_text(owner, conversation)
         else:
             rows.add_chat(owner, conversation)
-    # The same question in several conversations is one twin text.
     texts = [text[:TWIN_CHARACTERS] for text in rows.twin_texts]
     return Fingerprints(
         points=np.array(rows.points, np.float64),
@@ -113,38 +112,37 @@ class _Rows:
         self.twin_owners: list[int] = []
 
     def add_text(self, owner: int, conversation: Conversation) -> None:
-        whole = _hash(_comparable(conversation.messages[0].content))
+        content = conversation.messages[0].content
+        whole = _hash(_code(content) or key(content))
         self.whole.append(whole)
         self.questions.append(_hash(key(conversation.opening)))
         self.question_owners.append(owner)
         self.openings.append(whole)
         self.opening_replies.append(0)
-        self.twin_texts.append(key(conversation.messages[0].content[:TWIN_CHARACTERS]))
+        self.twin_texts.append(key(content[:TWIN_CHARACTERS]))
         self.twin_owners.append(owner)
 
     def add_chat(self, owner: int, conversation: Conversation) -> None:
         chain = hashlib.blake2b(digest_size=8)
-        replies = 0
+        is_first_reply = True
         for message in conversation.messages:
-            comparable = _comparable(message.content)
-            chain.update(f"{message.role}\0{comparable}\0".encode())
+            normal = key(message.content)
+            comparable = _code(message.content) or normal
             if message.role == "user":
-                normal = key(message.content)
-                self.questions.append(_hash(normal))
+                self.questions.append(_hash(question_key(message.content)))
                 self.question_owners.append(owner)
                 self.twin_texts.append(normal)
                 self.twin_owners.append(owner)
-                if not replies:
-                    opening = int.from_bytes(chain.digest())
             elif message.role == "assistant":
-                reply = _hash(" ".join(message.content.split()).casefold())
-                self.replies.append(reply)
+                if is_first_reply:
+                    self.openings.append(int.from_bytes(chain.digest()))
+                    self.opening_replies.append(_hash(comparable))
+                    is_first_reply = False
+                self.replies.append(_hash(normal))
                 self.reply_owners.append(owner)
                 self.reply_is_short.append(message.content.count(" ") < LONG_REPLY_WORDS - 1)
-                if not replies:
-                    self.openings.append(opening)
-                    self.opening_replies.append(_hash(comparable))
-                replies += 1
+            chain.update(f"{message.role}\0{comparable}\0".encode())
+            if message.role == "assistant":
                 self.prefixes.append(int.from_bytes(chain.digest()))
                 self.prefix_owners.append(owner)
         self.whole.append(self.prefixes.pop())
@@ -185,11 +183,11 @@ def gram_set(text: str) -> set[str]:
     return {text[begin : begin + GRAM] for begin in range(max(len(text) - GRAM + 1, 1))}
 
 
-def _comparable(text: str) -> str:
-    """The text without differences that do not matter; code is compared as it is."""
+def _code(text: str) -> str:
+    """A text that is code or holds some, without white space at the ends of lines; empty if it is none."""
     if "\n " in text or "\n\t" in text or "```" in text:
         return "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))
-    return key(text)
+    return ""
 
 
 def _hash(text: str) -> int:

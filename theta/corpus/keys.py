@@ -6,11 +6,17 @@ sorted.
 """
 
 import hashlib
+import re
 import unicodedata
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+
+_ENUMERATION = re.compile(r"(?:\(?\d{1,3}[.):]|q(?:uestion)?(?: ?\d{1,3})?[.:])\s+")
+_IS = re.compile(r"\b(what|who|where|when|how|that|there|here)'?s\b")
+_WORD = re.compile(r"[\w+#]+")
+_ARTICLES = frozenset(("a", "an", "the"))
 
 PARTITIONS = 16
 _SHIFT = np.uint64(60)
@@ -18,13 +24,27 @@ _SHIFT = np.uint64(60)
 
 def key(text: str) -> str:
     """Return the text without differences of case, Unicode form, white space and outer punctuation."""
-    words = " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).casefold().split())
+    if text.isascii():
+        words = " ".join(text.lower().split())
+        return words.strip(_ASCII_OUTER) or words
+    words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     start, end = 0, len(words)
     while start < end and _is_outer(words[start]):
         start += 1
     while end > start and _is_outer(words[end - 1]):
         end -= 1
     return words[start:end] or words
+
+
+def question_key(question: str) -> str:
+    """Return a key that equal questions in slightly other words share.
+
+    "What's DNS?", "1. what is the DNS" and "Q: What is DNS 🙂" have one key: numbers in front, articles and symbols are
+    left out, and contractions of "is" are written out.
+    """
+    words = _ENUMERATION.sub("", key(question)).replace("’", "'")
+    parts = [part for part in _WORD.findall(_IS.sub(r"\1 is", words)) if part not in _ARTICLES]
+    return " ".join(parts) or words
 
 
 def point(text: str) -> float:
@@ -34,7 +54,11 @@ def point(text: str) -> float:
 
 
 def _is_outer(character: str) -> bool:
-    return character == " " or unicodedata.category(character).startswith("P")
+    # C# is not C.
+    return character == " " or (character != "#" and unicodedata.category(character).startswith("P"))
+
+
+_ASCII_OUTER = "".join(filter(_is_outer, map(chr, range(128))))
 
 
 class Records:

@@ -52,19 +52,13 @@ def rehearsed(evidence: Evidence, members: np.ndarray, is_data: np.ndarray, spli
 
 
 def write(pile: Pile, outcome: Outcome) -> None:
-    """Write the conversations of each split, those for rehearsal, and the rejects; without any, a blank line.
-
-    DVC warns about empty files.
-    """
+    """Write the conversations of each split, those for rehearsal, and the rejects."""
     with ExitStack() as stack:
         outs = [stack.enter_context((pile.folder / f"{name}.jsonl").open("wb")) for name in OUTPUTS]
         decisions = zip(outcome.output.tolist(), outcome.repeats.tolist(), strict=True)
         for text, (output, repeats) in zip(pile.lines(), decisions, strict=True):
             if output >= 0:
                 outs[output].write(text * repeats)
-        for out in outs:
-            if not out.tell():
-                out.write(b"\n")
     write_rejects(pile, outcome.duplicate_of)
 
 
@@ -77,8 +71,6 @@ def write_rejects(pile: Pile, duplicate_of: np.ndarray) -> None:
                 out.write(part)
         for place in np.flatnonzero(duplicate_of >= 0).tolist():
             out.write(_duplicate(pile, place, int(duplicate_of[place])))
-        if not out.tell():
-            out.write(b"\n")
 
 
 def _duplicate(pile: Pile, place: int, earlier: int) -> bytes:

@@ -15,8 +15,10 @@ import numpy as np
 from theta.conversation.messages import OTHER_DOMAINS, domains_shown
 from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
+from theta.corpus.readers.finding import ABOUT_DATA, LEFT_OUT
 
 NAMES_IN_METRICS = 20
+FILES_SHOWN = 5
 SHOWN_CHARACTERS = 60
 
 DUPLICATE = "duplicate"
@@ -164,12 +166,11 @@ def warnings(facts: Facts) -> Iterator[str]:
     """Yield what a person should know about the data before training on it, a line each."""
     for file in facts.unreadable[:NAMES_IN_METRICS]:
         yield file.fault
-    if facts.passed_over:
-        shown = ", ".join(f"{name} ({why})" for name, why in facts.passed_over[:5])
-        more = len(facts.passed_over) - 5
-        yield f"passed over {_number(len(facts.passed_over), 'file')}: {shown}" + (
-            f" and {more} more" if more > 0 else ""
-        )
+    passed_over = [(name, why) for name, why in facts.passed_over if why not in (ABOUT_DATA, LEFT_OUT)]
+    if passed_over:
+        shown = ", ".join(f"{name} ({why})" for name, why in passed_over[:FILES_SHOWN])
+        more = f" and {len(passed_over) - FILES_SHOWN} more" if len(passed_over) > FILES_SHOWN else ""
+        yield f"passed over {_number(len(passed_over), 'file')}: {shown}{more}"
     for key, count, source in list(facts.notes.of("unused_key"))[:5]:
         yield f"the text of '{key}' is not used ({_number(count, 'item')}, first {source}); data.fields can name it"
     templates = list(facts.notes.of("template"))

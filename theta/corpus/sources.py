@@ -13,12 +13,12 @@ of the project without the files that git ignores.
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 from theta.corpus.readers import hub
-from theta.corpus.readers.finding import Found, find, shown
+from theta.corpus.readers.finding import ABSENT, Found, find, shown
 from theta.errors import DataError
 from theta.files import native
 
@@ -56,24 +56,30 @@ def describe(
     return {
         "kind": "local",
         "path": path,
-        "files": [{"name": each.name, "bytes": _size(each.path), "sha256": digest(each.path)} for each in found.files],
+        "files": [
+            {"name": each.name, "bytes": _size(each.path), "sha256": _digest(each.path, digest)} for each in found.files
+        ],
         "passed_over": [list(each) for each in found.passed_over],
     }
 
 
-def locate(descriptor: Mapping[str, Any], include: Sequence[str], exclude: Sequence[str]) -> Found:
-    """Return the files that a descriptor describes, and those that were passed over.
+def locate(path: str, descriptor: Descriptor, include: Sequence[str], exclude: Sequence[str]) -> Found:
+    """Return the files of data.path, and those that were passed over.
+
+    Args:
+        path: data.path.
+        descriptor: of a dataset of the hub, which it pins to a revision; a local path is looked up as it is now.
+        include: data.include.
+        exclude: data.exclude.
 
     Raises:
-        DataError: they are not on this machine, or are not those that were described.
+        DataError: they are not on this machine.
     """
-    if descriptor["kind"] == "hub":
-        return hub.locate(descriptor)
-    found = _local(descriptor["path"], include, exclude)
-    now = [(each.name, _size(each.path)) for each in found.files]
-    if now != [(each["name"], each["bytes"]) for each in descriptor["files"]]:
-        raise DataError(f"The files of {descriptor['path']} changed after fetch described them; run `dvc repro` again.")
-    return found
+    if not is_hub(path):
+        return _local(path, include, exclude)
+    if descriptor["path"] != path:
+        raise DataError(f"data.path is {path}, and fetch described {descriptor['path']}; run `dvc repro`.")
+    return hub.locate(descriptor)
 
 
 def _local(path: str, include: Sequence[str], exclude: Sequence[str]) -> Found:
@@ -81,8 +87,16 @@ def _local(path: str, include: Sequence[str], exclude: Sequence[str]) -> Found:
     roots = [Path(), Path(os.environ.get("DVC_ROOT") or ".")]
     root = next((each for each in roots if os.path.lexists(each / place)), None)
     if root is None and (record := _dvc_record(place)):
-        root = _checked_out(place, record)
-    return find(place, include, exclude, root=root or Path())
+        if why := _checkout(place):
+            raise DataError(
+                f"{shown(path)} is not here, and DVC cannot restore it ({why}); run `dvc pull {shown(record)}`."
+            )
+        root = Path()
+    found = find(place, include, exclude, root=root or Path())
+    absent = [place / each.name for each in found.passed_over if each.why == ABSENT]
+    if absent and root == Path() and not _checkout(*absent):
+        return find(place, include, exclude)
+    return found
 
 
 def _dvc_record(path: Path) -> Path | None:
@@ -91,16 +105,21 @@ def _dvc_record(path: Path) -> Path | None:
     return next((each for each in records if each.is_file()), None)
 
 
-def _checked_out(path: Path, record: Path) -> Path:
-    """Let DVC restore a path from its cache."""
-    command = [sys.executable, "-m", "dvc", "checkout", "--quiet", str(path)]
+def _checkout(*paths: Path) -> str:
+    """Let DVC restore paths from its cache; return why it could not."""
+    command = [sys.executable, "-m", "dvc", "checkout", "--quiet", *map(str, paths)]
     done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    if not os.path.lexists(path):
-        why = (done.stderr.strip().splitlines() or ["it is not in DVC's cache"])[-1]
-        raise DataError(
-            f"{shown(path)} is not here, and DVC cannot restore it ({why}); run `dvc pull {shown(record)}`."
-        )
-    return Path()
+    if all(map(os.path.lexists, paths)):
+        return ""
+    return shown((done.stderr.strip().splitlines() or ["it is not in DVC's cache"])[-1])
+
+
+def _digest(path: Path, digest: Callable[[Path], str]) -> str | None:
+    """The digest of a file; None for one that cannot be read, of which the reader tells why."""
+    try:
+        return digest(path)
+    except OSError:
+        return None
 
 
 def _size(path: Path) -> int:

@@ -9,18 +9,16 @@ and a group is in one split. Each group has a point between 0 and 1 that depends
 Validation takes groups from the low end until it has its share of the conversations, and test from the high end. A
 group that is too large for them is in train. Adding a file therefore moves few conversations of other files.
 
-What ties too much, such as a greeting that opens most chats, cannot tie: then a held-out split could not have its share.
-Ties are loosened in steps until it can, and a line says so.
+What ties too much, such as a greeting that opens most chats, cannot tie: a held-out split could not have its share. Ties
+are loosened in steps until it can, and a line says so.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
-from theta.corpus.evidence import KINDS, Evidence, Ties
+from theta.corpus.evidence import KINDS, Evidence, Ties, united
 from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -114,9 +112,7 @@ def _holds(ties: Ties, loosened: Loosened) -> np.ndarray:
 
 def groups(ties: Ties, holds: np.ndarray, count: int) -> np.ndarray:
     """A number for each conversation that those of its group have too, int32 [conversations]."""
-    ones, others = ties.ones[holds], ties.others[holds]
-    graph = coo_array((np.ones(len(ones), np.bool_), (ones, others)), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1])
+    return united(np.arange(count, dtype=np.int32), ties.ones[holds], ties.others[holds])
 
 
 def _fill(

@@ -1,9 +1,16 @@
 """Near twins: texts whose sets of 4-grams of characters have at least TWIN_SIMILARITY in common (Jaccard).
 
-Candidates share a *band*: several neighbouring values of their MinHash signatures (locality-sensitive hashing; Indyk and
-Motwani 1998). With r values in a band and b bands, a pair of similarity s is found with probability 1 - (1 - s^r)^b.
-Up to EXACT_TEXTS texts, r is small, so that at s = 0.7 less than one pair in 4,000 is missed, and each candidate is
-compared exactly. Beyond, r is larger, or there would be too many candidates, and a shared band is enough.
+Candidates share a *band*: several neighbouring values of their MinHash signatures (locality-sensitive hashing; Indyk
+and Motwani 1998). With r values in a band and b bands, a pair of similarity s is found with probability
+1 - (1 - s^r)^b. Few values in a band miss few pairs, and make many candidates, so r rises with the number of texts:
+
+    texts            r    b    pairs of similarity 0.7 that are missed
+    up to 10,000     2   30    none in practice
+    up to 100,000    3   20    1 in 4,000
+    more             4   15    1 in 60
+
+Each candidate is compared exactly. Where the texts do not fit into memory, bands of 5 values are used, and a *sketch*,
+one bit of each value, says whether two texts are similar enough (Li and König 2010).
 """
 
 from collections.abc import Iterator, Sequence
@@ -11,12 +18,12 @@ from itertools import pairwise
 
 import numpy as np
 
-from theta.corpus.fingerprints import SIGNATURE_SIZE, gram_set
+from theta.corpus.fingerprints import gram_set
 
 TWIN_SIMILARITY = 0.7
 
-EXACT_TEXTS = 100_000
-_FEW_TEXTS = 10_000
+_ROWS = ((10_000, 2), (100_000, 3), (1 << 62, 4))
+"""Values in a band, by the number of texts up to which they are used."""
 _LEAST_AGREEMENT = 27
 """Of SIGNATURE_SIZE values, a pair of similarity 0.7 agrees in 42 on average, and in fewer than 27 once in 50,000."""
 _NEIGHBOURS = 64
@@ -24,7 +31,9 @@ _NEIGHBOURS = 64
 _CANDIDATES_AT_ONCE = 1 << 20
 
 LARGE_ROWS = 5
-LARGE_BANDS = SIGNATURE_SIZE // LARGE_ROWS
+
+_MOST_BITS = 13
+"""Two texts of similarity 0.7 differ in 9 of SIGNATURE_SIZE bits on average, those of similarity 0.5 in 15."""
 
 
 def band_keys(signatures: np.ndarray, rows: int) -> np.ndarray:
@@ -38,6 +47,17 @@ def band_keys(signatures: np.ndarray, rows: int) -> np.ndarray:
     return np.asarray(keys)
 
 
+def sketches(signatures: np.ndarray) -> np.ndarray:
+    """Return the lowest bit of each value of each signature, uint64 [texts]."""
+    bits = (signatures & np.uint32(1)).astype(np.uint64) << np.arange(signatures.shape[1], dtype=np.uint64)
+    return np.asarray(np.bitwise_or.reduce(bits, axis=1))
+
+
+def are_similar(ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Return whether the sketches of two texts are those of near twins, bool [pairs]."""
+    return np.asarray(np.bitwise_count(ones ^ others) <= _MOST_BITS)
+
+
 def pairs(signatures: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     """Return pairs of near twins that tie all near twins together, int64 [pairs, 2].
 
@@ -47,11 +67,11 @@ def pairs(signatures: np.ndarray, texts: Sequence[str]) -> np.ndarray:
         signatures: uint32 [texts, SIGNATURE_SIZE].
         texts: the same texts.
     """
-    candidates = _candidates(signatures, rows=2 if len(texts) <= _FEW_TEXTS else 3)
+    rows = next(rows for most, rows in _ROWS if len(texts) <= most)
     parent = list(range(len(texts)))
     grams: dict[int, set[str]] = {}
     found = []
-    for one, other in candidates:
+    for one, other in _candidates(signatures, rows):
         root, other_root = _root(parent, one), _root(parent, other)
         if root != other_root and _are_twins(texts, grams, one, other):
             parent[max(root, other_root)] = min(root, other_root)

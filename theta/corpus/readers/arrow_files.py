@@ -14,6 +14,7 @@ from theta.corpus.readers.csv_files import check_columns
 from theta.corpus.readers.finding import File, shown
 from theta.errors import DataError, reason
 
+_END_OF_STREAM = b"\xff\xff\xff\xff\x00\x00\x00\x00"
 ROWS_AT_MOST = 65_536
 """In a batch of a Parquet file: the sizes that it states for its columns may be wrong."""
 
@@ -92,6 +93,11 @@ def _batches(content: Content) -> Iterator[Any]:
     else:
         with pa.memory_map(path) as file, pa.ipc.open_stream(file) as table:
             yield from table
+            # Without its end marker, a stream that is cut off between two batches seems to be complete.
+            is_at_end = file.tell() == file.size()
+            file.seek(max(0, file.size() - len(_END_OF_STREAM)))
+            if not is_at_end or file.read() != _END_OF_STREAM:
+                raise pa.ArrowInvalid("it ends before its end marker")
 
 
 def _small(file: File, batches: Iterator[Any]) -> Iterator[Any]:

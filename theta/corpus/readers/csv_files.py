@@ -85,14 +85,14 @@ class _Chunks(io.RawIOBase):
     """Chunks of bytes as a file."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._left = chunks, b""
+        self._chunks, self._left = chunks, memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._left and (chunk := next(self._chunks, None)) is not None:
-            self._left = chunk
+            self._left = memoryview(chunk)
         count = min(len(buffer), len(self._left))
         buffer[:count], self._left = self._left[:count], self._left[count:]
         return count
@@ -141,6 +141,8 @@ def _columns(file: File, cells: list[str]) -> tuple[str, ...]:
     names = tuple(cell.encode("utf-8", "replace").decode().strip() for cell in cells)
     if not any(names):
         raise DataError(f"{file.name}: its first record names no columns; write their names in the first line.")
+    if any("\n" in name or "\r" in name for name in names):
+        raise DataError(f"{file.name}, line 1: the name of a column has a line end in it; close its quote.")
     check_columns(file, names)
     return names
 

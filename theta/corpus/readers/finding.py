@@ -3,7 +3,7 @@
 import os
 import re
 import stat
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -22,6 +22,9 @@ ABOUT_THE_DATA = re.compile(
     r"(readme|licen[cs]e|copying|notice|changelog|contributing|citation|authors|security|code_of_conduct)\b.*", re.I
 )
 """Names of texts that stand beside data. They are no texts to learn, unless data.path names one itself."""
+
+ABOUT_DATA = "a text about the data"
+"""Why such a text is passed over."""
 
 CONTAINERS = {
     ".zip": "a zip archive; unpack it",
@@ -71,7 +74,8 @@ class Found:
     files: list[File]
     """In the order of the bytes of their names."""
     passed_over: list[PassedOver]
-    """In the same order. Hidden files, and DVC's own records (.dvc), are not listed."""
+    """In the same order. Hidden files and DVC's own records (.dvc) are not listed, but what such a record tracks is, if
+    it is not there."""
 
 
 def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *, root: Path = Path()) -> Found:
@@ -97,16 +101,24 @@ def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *
         return Found([File.at(path, root)], [])
     passed_over: list[PassedOver] = []
     names = sorted(_names(place, passed_over), key=os.fsencode)
+    records, names = (
+        [each for each in names if each.endswith(".dvc")],
+        [each for each in names if not each.endswith(".dvc")],
+    )
+    for record in records:
+        if not os.path.lexists(place / record.removesuffix(".dvc")):
+            _pass(passed_over, record.removesuffix(".dvc"), ABSENT)
     readable = [name for name in names if not (why := _unread(place / name)) or _pass(passed_over, name, why)]
     _check_patterns(path, readable, include)
-    chosen = [name for name in readable if _is_chosen(name, include, exclude) or _pass(passed_over, name, _LEFT_OUT)]
+    chosen = [name for name in readable if _is_chosen(name, include, exclude) or _pass(passed_over, name, LEFT_OUT)]
     files = [File.at(path / name, root) for name in _once(place, chosen, passed_over)]
     if not files:
         raise DataError(_nothing_found(path, passed_over))
     return Found(files, sorted(passed_over))
 
 
-_LEFT_OUT = "left out by data.include or data.exclude"
+ABSENT = "tracked by DVC, but not here; run `dvc pull`"
+LEFT_OUT = "left out by data.include or data.exclude"
 
 
 def shown(name: str | Path) -> str:
@@ -181,6 +193,16 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _without_records(root: Path, names: Iterable[str], passed_over: list[PassedOver]) -> Iterator[str]:
+    """Yield the names without DVC's own records, and list what they track that is not there."""
+    for name in names:
+        tracked = name.removesuffix(".dvc")
+        if tracked == name:
+            yield name
+        elif not os.path.lexists(root / tracked):
+            _pass(passed_over, tracked, ABSENT)
+
+
 def _bytes_of_name(entry: os.DirEntry[str]) -> bytes:
     return os.fsencode(entry.name)
 
@@ -196,15 +218,14 @@ def _unread(path: Path) -> str:
     if not stat.S_ISREG(mode):
         return "neither a file nor a folder"
     if ABOUT_THE_DATA.fullmatch(_stem(name)) and ending(name) in (*TEXT_ENDINGS, "", ".rst"):
-        return "a text about the data"
+        return ABOUT_DATA
     if ending(name) in ENDINGS:
         return ""
     return CONTAINERS.get(Path(name).suffix.lower(), f"its ending is none of {', '.join(ENDINGS)}")
 
 
 def _pass(passed_over: list[PassedOver], name: str, why: str) -> bool:
-    if not name.endswith(".dvc"):
-        passed_over.append(PassedOver(shown(name), why))
+    passed_over.append(PassedOver(shown(name), why))
     return False
 
 

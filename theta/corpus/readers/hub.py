@@ -154,11 +154,12 @@ def _download(name: str, commit: str, file: str) -> None:
 
 def _reason(fault: Exception, path: str, reference: Reference) -> str:
     """One line with the fault and the remedy."""
+    from datasets.data_files import EmptyDatasetError
     from datasets.exceptions import DataFilesNotFoundError
     from huggingface_hub import constants, errors
 
     hub, cache = constants.ENDPOINT, constants.HF_HUB_CACHE
-    reasons: list[tuple[type[Exception], str]] = [
+    reasons: list[tuple[Any, str]] = [
         (errors.HFValidationError, "has no name that a hub can have; give one such as owner/name"),
         (errors.GatedRepoError, f"is gated: accept its terms at {hub}/datasets/{reference.name}, run `hf auth login`, "
          "and try again"),
@@ -168,7 +169,8 @@ def _reason(fault: Exception, path: str, reference: Reference) -> str:
          "tags or branches"),
         (errors.OfflineModeIsEnabled, f"is not complete in the cache {cache}, and HF_HUB_OFFLINE is set; unset it to "
          f"download from {hub}"),
-        (DataFilesNotFoundError, "holds no files that `datasets` can read; download it, and name its folder"),
+        (DataFilesNotFoundError | EmptyDatasetError, "holds no files that `datasets` can read; download it, and name "
+         "its folder"),
         (ValueError, f"cannot be used ({reason(fault)})"),
     ]  # fmt: skip
     text = next((text for kind, text in reasons if isinstance(fault, kind)), "")
