@@ -301,6 +301,12 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
         },
         [ONE],
     ),
+    ("columns", {"prompt": {"a": Q, "b": Q2}, "completion": {"a": A, "b": A2}}, [ONE, [Q2, A2]]),
+    (
+        "columns",
+        {"schema": {"fields": [{"name": "question"}]}, "data": [{"index": 0, "question": Q, "answer": A}]},
+        [ONE],
+    ),
     ("several lists", {"meta": [{"n": 1}], "data": {"1": {"question": Q, "answer": A}}}, [ONE]),
     ("several lists", {"domains": [{"question": Q, "answer": A}], "relations": [{"from": "a", "to": "b"}]}, [ONE]),
     (
@@ -386,6 +392,9 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
         },
         [ONE],
     ),
+    ("names", {"inputs": Q, "targets": A}, [ONE]),
+    ("names", {"conversations": ONE, "source": "x"}, [ONE]),
+    ("names", {"query": Q, "response": A, "rejected_response": "No, it is not."}, [ONE]),
     ("names", {"q": Q, "a": A}, [ONE]),
     ("names", {"human": Q, "bot": A}, [ONE]),
     ("names", {"User": Q, "Assistant": A, "System": "Be kind."}, [["S: Be kind.", *ONE]]),

@@ -118,7 +118,8 @@ TEXTS = (
 BESIDE: tuple[dict[str, Any], ...] = (
     *({},) * 6, {"weight": 1}, {"weight": 0}, {"train": True}, {"loss_weight": 0.5},
     {"content": [{"type": "text", "text": "a"}]},
-    {"content": [{"type": "text", "value": " a\r\n"}]}, {"weight": Number("1.0")}, {"weight": Number("0.0")}, {"name": "x"},
+    {"content": [{"type": "text", "value": " a\r\n"}]}, {"weight": Number("1.0")}, {"weight": Number("0.0")},
+    {"name": "x"},
 )  # fmt: skip
 
 
