@@ -9,8 +9,8 @@ and a group is in one split. Each group has a point between 0 and 1 that depends
 Validation takes groups from the low end until it has its share of the conversations, and test from the high end. A
 group that is too large for them is in train. Adding a file therefore moves few conversations of other files.
 
-What ties too much, such as a greeting that opens most chats, cannot tie: a held-out split could not have its share. Ties
-are loosened in steps until it can, and a line says so.
+What ties too much, such as a greeting that opens most chats, cannot tie: a held-out split could not have its share.
+Ties are loosened in steps until it can, and a line says so.
 """
 
 from collections.abc import Iterator, Sequence
