@@ -5,6 +5,7 @@ A case is named by its kind; each kind has several files, because one of them pr
 
 import gzip
 import json
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -300,6 +301,12 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
         },
         [ONE],
     ),
+    ("columns", {"prompt": {"a": Q, "b": Q2}, "completion": {"a": A, "b": A2}}, [ONE, [Q2, A2]]),
+    (
+        "columns",
+        {"schema": {"fields": [{"name": "question"}]}, "data": [{"index": 0, "question": Q, "answer": A}]},
+        [ONE],
+    ),
     ("several lists", {"meta": [{"n": 1}], "data": {"1": {"question": Q, "answer": A}}}, [ONE]),
     ("several lists", {"domains": [{"question": Q, "answer": A}], "relations": [{"from": "a", "to": "b"}]}, [ONE]),
     (
@@ -385,6 +392,9 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
         },
         [ONE],
     ),
+    ("names", {"inputs": Q, "targets": A}, [ONE]),
+    ("names", {"conversations": ONE, "source": "x"}, [ONE]),
+    ("names", {"query": Q, "response": A, "rejected_response": "No, it is not."}, [ONE]),
     ("names", {"q": Q, "a": A}, [ONE]),
     ("names", {"human": Q, "bot": A}, [ONE]),
     ("names", {"User": Q, "Assistant": A, "System": "Be kind."}, [["S: Be kind.", *ONE]]),
@@ -836,3 +846,22 @@ def test_a_reply_that_branches_share_is_learned_once(tmp_path: Path) -> None:
     made = read_value(tmp_path, [{"prompt": tree}])
     learned = [m.content for each in made.kept for m in each.messages if m.role == "assistant" and m.learned]
     assert learned == [A, A2, "No."]
+
+
+PAGE = (Path(__file__).resolve().parents[2] / "docs/data.md").read_text(encoding="utf-8")
+SHOWN = [text for text in re.findall(r"(?m)^\| `([{\[].*?[}\]])` \|", PAGE) if "..." not in text]
+
+
+@pytest.mark.parametrize("text", SHOWN)
+def test_the_examples_of_the_page_are_read(tmp_path: Path, text: str) -> None:
+    made = read_text(tmp_path, text)
+    assert made.kept
+    assert not made.rejects
+
+
+def test_the_page_names_every_reason() -> None:
+    folder = Path(__file__).resolve().parents[2] / "theta/corpus/shapes"
+    code = "".join(path.read_text(encoding="utf-8") for path in folder.glob("*.py"))
+    reasons = set(re.findall(r"UnusableError\(\s*\"(\w+)\"", code)) | {"empty_question", "no_user_message"}
+    assert len(reasons) > 10
+    assert all(f"`{reason}`" in PAGE for reason in reasons), {r for r in reasons if f"`{r}`" not in PAGE}

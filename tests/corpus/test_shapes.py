@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from theta.conversation.messages import Conversation
-from theta.corpus.items import Item, Notes, Reject, Rules
+from theta.corpus.items import Item, Notes, Number, Reject, Rules
 from theta.corpus.shapes import plain
 from theta.corpus.shapes.cleaning import clean
 from theta.corpus.shapes.shape import is_message, shape
@@ -115,6 +115,14 @@ TEXTS = (
 )
 
 
+BESIDE: tuple[dict[str, Any], ...] = (
+    *({},) * 6, {"weight": 1}, {"weight": 0}, {"train": True}, {"loss_weight": 0.5},
+    {"content": [{"type": "text", "text": "a"}]},
+    {"content": [{"type": "text", "value": " a\r\n"}]}, {"weight": Number("1.0")}, {"weight": Number("0.0")},
+    {"name": "x"},
+)  # fmt: skip
+
+
 def common(chance: random.Random) -> dict[str, Any]:
     """An item of a common shape, with texts that are not always common."""
 
@@ -137,13 +145,14 @@ def common(chance: random.Random) -> dict[str, Any]:
             roles.insert(chance.choice([0, 0, 1]), "system")
         if chance.random() < 0.2:
             roles.pop()
-        value = {chance.choice(["messages", "conversations"]): [{role: each, content: text()} for each in roles]}
+        chat = [{role: each, content: text(), **chance.choice(BESIDE)} for each in roles]
+        value = {chance.choice(["messages", "conversations"]): chat}
     return value | chance.choice([{}, {"id": "7"}, {"topic": "t", "url": "u"}, {"label": True}, {"rating": "5"}])
 
 
 def test_the_quick_reading_gives_what_the_complete_reading_gives() -> None:
     chance, quick = random.Random(3), 0
-    for _ in range(6000):
+    for _ in range(10_000):
         value = common(chance)
         notes, complete_notes = Notes(), Notes()
         made, complete = results(value, Rules(), notes), results(value, COMPLETE, complete_notes)

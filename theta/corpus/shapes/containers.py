@@ -69,7 +69,10 @@ def rows_of(value: Mapping[str, Any]) -> Iterator[Entry] | None:
     by_row = {key: column for key, column in value.items() if isinstance(column, dict)}
     if len(by_row) == len(value) and len(known) * 2 >= len(value) and (len(value) > 1 or "text" in by_row):
         keys = list(by_row[known[0]])
-        if keys and all(list(column) == keys for column in by_row.values()) and all(key.isdigit() for key in keys):
+        alike = bool(keys) and all(list(column) == keys for column in by_row.values())
+        own = {canonical(key) for key in value}
+        named = not own.isdisjoint(REPLIES) and not own.isdisjoint((*QUESTIONS, *INSTRUCTIONS))
+        if alike and (named or all(key.isdigit() for key in keys)):
             return (Entry(key, {name: column[key] for name, column in by_row.items()}) for key in keys)
     return None
 

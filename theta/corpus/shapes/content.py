@@ -18,18 +18,9 @@ _MEDIA_KEYS = ("image", "image_url", "audio", "video", "input_audio", "asset_poi
 _TOOL_KEYS = ("functionCall", "functionResponse", "function_call", "toolUse", "toolResult")
 _TEXT_KEYS = ("text", "value", "content", "parts", "input_text", "output_text", "body")
 _PART_KEYS = {
-    "type",
-    "text",
-    "value",
-    "content",
-    "parts",
-    "content_type",
-    "annotations",
-    "cache_control",
-    "name",
-    "role",
-    "contentType",
-}
+    "type", "text", "value", "content", "parts", "content_type", "annotations", "cache_control", "name", "role",
+    "contentType", "msgtype", "format", "formatted_body",
+}  # fmt: skip
 
 
 def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = False) -> str:  # noqa: PLR0911

@@ -25,6 +25,8 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
     if asked in ("questions", "utterances", "examples") and _has_own_replies(fields[asked]):
         return None
     phrases, replies = _phrases(fields[asked], place), _texts(fields[replied], place)
+    if len(phrases) != len(replies) and _are_objects(fields[asked]) and _are_objects(fields[replied]):
+        return None  # nobody knows which answers belong to which question
     used.update((asked, replied))
     if not replies:
         raise UnusableError("empty_reply")
@@ -55,6 +57,12 @@ def joined_by_name(fields: Mapping[str, Any], place: Place) -> Iterator[dict[str
     return (
         {"tag": name, "patterns": phrases, "responses": replies.get(canonical(name), [])}
         for name, phrases in examples.items()
+    )
+
+
+def _are_objects(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) > 1 and all(isinstance(entry, dict) and "id" in entry for entry in value)
     )
 
 

@@ -26,8 +26,10 @@ from theta.corpus.shapes.fields import (
 )  # fmt: skip
 from theta.corpus.shapes.turns import Place, Turn
 
-_PLAIN_ROLE_KEYS = ("role", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
-                    "speakerrole")  # fmt: skip
+_PLAIN_ROLE_KEYS = (
+    "role", "creator", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
+    "speakerrole",
+)  # fmt: skip
 """Keys that only messages have; the others need a known role or a sign of a chat beside them."""
 _NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
           "application", "firstname")  # fmt: skip
@@ -78,7 +80,7 @@ def turns_of(entries: Sequence[Any], place: Place) -> list[Turn]:
     Raises:
         UnusableError: an entry is no message, or nobody knows who the speakers are.
     """
-    fields = [_unwrapped(canonical_fields(_object(entry), place.rules)) for entry in entries]
+    fields = [_undamaged(_unwrapped(canonical_fields(_object(entry), place.rules))) for entry in entries]
     if _is_reversed(fields):
         place.note("mended", "newest message first")
         fields.reverse()
@@ -117,6 +119,20 @@ def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
                     fields = {**fields, "type": kind[-1]}
                 return {**{key: entry for key, entry in fields.items() if key != name}, **_without_type(fields, held)}
     return fields
+
+
+def _undamaged(fields: dict[str, Any]) -> dict[str, Any]:
+    """The message as it was typed: Meta's programs export the bytes of UTF-8 as if they were letters of Latin-1."""
+    if "sendername" not in fields:
+        return fields
+    return {name: _decoded(entry) if isinstance(entry, str) else entry for name, entry in fields.items()}
+
+
+def _decoded(text: str) -> str:
+    try:
+        return text if text.isascii() else text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _without_type(fields: Mapping[str, Any], held: dict[str, Any]) -> dict[str, Any]:
@@ -279,7 +295,7 @@ def _is_reversed(fields: Sequence[Mapping[str, Any]]) -> bool:
         if all(name in each for each in fields):
             times = [each[name] for each in fields]
             try:
-                moments = [float(time) for time in times]
+                moments = [float(str(time)) for time in times]
             except (TypeError, ValueError):
                 if not all(isinstance(time, str) for time in times) or any(isinstance(time, Number) for time in times):
                     return False

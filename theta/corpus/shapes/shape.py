@@ -29,6 +29,7 @@ from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
     DOMAINS,
     LABELS,
+    MESSAGE_LISTS,
     QUESTIONS,
     REPLIES,
     TEXTS,
@@ -229,11 +230,22 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
         return _turns([*system, *chosen], value, fields, used, place, "preference")
     if (name := exchanges.message_list(fields)) is not None:
         return _of_messages(value, fields, name, system, used, place)
+    if (spoken := _spoken(fields, used, place)) is not None:
+        return _turns([*system, *spoken], value, fields, used, place, "transcript")
     if is_message(value, place.rules) and not containers.has_context_list(fields):
         return _of_lone_message(value, place)
     if not containers.has_context_list(fields) and (found := exchanges.turns_of(fields, place, used)) is not None:
         return _turns([*system, *found], value, fields, used, place, "question and reply")
     return _of_rest(value, fields, used, place, depth)
+
+
+def _spoken(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn] | None:
+    """The turns of a transcript under a name that otherwise holds messages."""
+    for name in MESSAGE_LISTS:
+        if isinstance(fields.get(name), str) and (turns := transcripts.turns_of(fields[name], place)) is not None:
+            used.add(name)
+            return turns
+    return None
 
 
 def _of_rest(value: dict[str, Any], fields: dict[str, Any], used: set[str], place: Place, depth: int) -> Results:

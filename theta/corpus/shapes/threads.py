@@ -183,7 +183,7 @@ def _ranked(children: Sequence[_Node]) -> list[_Node]:
         for name in _RANKS:
             value = node.message.get(name)
             if isinstance(value, int | float | Number) and not isinstance(value, bool):
-                return float(value)
+                return float(str(value))  # a whole number may be too large for a float, its text is not
         return float("inf")
 
     return sorted(children, key=rank)

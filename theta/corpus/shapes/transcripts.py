@@ -48,6 +48,7 @@ _LABELS = (
 )
 _HEADINGS = re.compile(rf"#{{2,4}}\s*({_LABELS})\b\s*:?[ \t]*", re.IGNORECASE)
 _CAPITALS = re.compile(r"(?<![\w#])(USER|ASSISTANT|SYSTEM|HUMAN)\s*:[ \t]*")
+_ON_ONE_LINE = re.compile(r"(?:\A\s*|(?<=\s))(Human|User|Assistant|Bot|AI|Chatbot|Question|Answer): ")
 _ROLE_OF_LABEL: dict[str, TurnRole] = {
     "q": "user", "a": "assistant", "instruction": "user", "input": "user", "output": "assistant", "prompt": "user",
     "response": "assistant", "question": "user", "answer": "assistant", "ai assistant": "assistant",
@@ -149,7 +150,7 @@ def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
         return found
     if "USER" in text or "HUMAN" in text:
         return _labelled(text, _CAPITALS, rules, preamble=True)
-    return None
+    return _labelled(text, _ON_ONE_LINE, rules) if _ON_ONE_LINE.match(text) else None
 
 
 @lru_cache(maxsize=16)
