@@ -4,9 +4,9 @@
     python benchmarks/data.py --equality [--megabytes 100]
 
 The conversations are made from random words, whose frequencies fall off as those of a language do; a tenth of the words
-is met once. Files of more than 100 MB repeat those of 100 MB. Each size is a file of prepared JSON Lines. The cases take turns, so that a machine whose speed drifts
-treats them alike; the script prints medians over the rounds. Memory is the sum over all processes of a case, sampled 20
-times a second; pages of libraries and files that they share are counted for each.
+is met once. Files of more than 100 MB repeat those of 100 MB. Each size is a file of prepared JSON Lines. The cases take
+turns, so that a machine whose speed drifts treats them alike; the script prints medians over the rounds. Memory is the
+sum over all processes of a case, sampled 20 times a second; pages that they share are counted for each.
 
     theta          `python -m stages tokenize`: ids, labels, lengths, cuts; Arrow files
     datasets.map   datasets.load_dataset("json") and a batched `map` on all cores with the `tokenizers` library, which
