@@ -82,8 +82,7 @@ class Evidence:
 
     def finish(self) -> None:
         """Write what is still in memory; nothing can be appended afterwards."""
-        for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
-            records.close()
+        self.close()
         self.points = np.concatenate([np.empty(0), *self._points])
         self.whole = np.concatenate([np.empty(0, np.uint64), *self._whole])
 
@@ -155,6 +154,11 @@ class Evidence:
         signatures = np.concatenate([np.empty((0, SIGNATURE_SIZE), np.uint32), *self._signatures])[places]
         found = owners[places[twins.pairs(signatures, list(first))]]
         return found[:, 0], found[:, 1]
+
+    def close(self) -> None:
+        """Close the files of the keys."""
+        for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
+            records.close()
 
     def remove_files(self) -> None:
         """Remove the files of the keys."""
