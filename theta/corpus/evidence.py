@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from theta.corpus import twins
 from theta.corpus.fingerprints import SIGNATURE_SIZE, Fingerprints
@@ -173,6 +171,10 @@ def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.nda
         group_of: the group of each conversation.
         ones, others: pairs of conversations.
     """
+    # Importing it takes as long as preparing a small corpus, and other stages import this module too.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     count = int(group_of.max()) + 1 if len(group_of) else 0
     graph = coo_array((np.ones(len(ones), np.bool_), (group_of[ones], group_of[others])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1][group_of])
