@@ -54,7 +54,9 @@ def test_a_killed_process_is_one_line() -> None:
 def test_processes_end_with_their_parent() -> None:
     code = (
         "import time, os\nfrom theta.parallel import ordered_map\nfrom tests.test_parallel import slow_pid\n"
-        "if __name__ == '__main__':\n    for pid in ordered_map(slow_pid, range(100), 2):\n        print(pid, flush=True)\n"
+        "if __name__ == '__main__':\n"
+        "    for pid in ordered_map(slow_pid, range(100), 2):\n"
+        "        print(pid, flush=True)\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code],
