@@ -66,6 +66,14 @@ def test_of_the_beginnings_of_a_chat_the_longest_is_kept(tmp_path: Path) -> None
     assert {reject["reason"] for reject in made.rejected} == {f"duplicate: of {tmp_path}/raw/items.jsonl#3"}
 
 
+def test_a_beginning_that_the_longer_chat_does_not_learn_is_kept(tmp_path: Path) -> None:
+    longer = chat("Is it far?", "A mile.", "Uphill?", "Yes, all the way.")
+    longer["messages"][1]["weight"] = 0
+    made = built(tmp_path, [chat("Is it far?", "A mile."), longer, *OTHERS])
+    assert made.rejected == []
+    assert made.figures["kept"] == 6
+
+
 def test_conflicting_answers_and_fillers_are_counted(tmp_path: Path) -> None:
     filler = [pair(f"Tell me of {n * 7919}.", "I cannot help with that question.") for n in range(12)]
     conflict = [pair("Who won?", "The blue team won it."), pair("who won", "The red team won it.")]

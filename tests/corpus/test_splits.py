@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.corpora import Built, built
-from theta.corpus import keys
+from theta.corpus import build, keys
 from theta.corpus.fingerprints import gram_set
 from theta.errors import DataError
 
@@ -135,6 +135,96 @@ def test_near_twins_that_are_all_alike_are_divided_and_it_is_said(tmp_path: Path
 def test_no_split_is_empty_even_with_few_conversations(tmp_path: Path, count: int, seed: int) -> None:
     made = built(tmp_path, distinct(count, seed), validation_fraction=0.01, test_fraction=0.01)
     assert sorted(len(made.rows[name]) for name in ("train", "validation", "test")) == [1, 1, count - 2]
+
+
+def test_train_is_not_empty_where_the_held_out_shares_are_large(tmp_path: Path) -> None:
+    made = built(tmp_path, distinct(4), validation_fraction=0.4, test_fraction=0.4)
+    assert {name: len(made.rows[name]) for name in ("train", "validation", "test")} == {
+        "train": 1,
+        "validation": 2,
+        "test": 1,
+    }
+    assert made.facts.shares == "test has 1 of 4 conversations instead of 2"
+
+
+def test_weights_that_leave_nothing_to_learn_are_an_error(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"^data\.weights leaves no conversation in train"):
+        built(tmp_path, distinct(30), weights={"items.jsonl": 0})
+
+
+def test_a_few_large_groups_do_not_fill_the_held_out_splits(tmp_path: Path) -> None:
+    openings = ["Hi", "Good morning to you", "Hey there"]
+    chats = [
+        chat(openings[n % 3], f"Welcome {n * 7919}.", each["question"], each["answer"])
+        for n, each in enumerate(distinct(300))
+    ]
+    made = built(tmp_path, chats)
+    assert shares(made) == {"validation": pytest.approx(0.1, rel=0.1), "test": pytest.approx(0.1, rel=0.1)}
+    assert "conversations share" in made.facts.loosened
+
+
+def test_a_split_that_is_larger_than_asked_for_is_named(tmp_path: Path) -> None:
+    items = [pair(each["question"], f"{each['answer']} {n}") for each in distinct(10) for n in "ab"]
+    made = built(tmp_path, items, validation_fraction=0.05, test_fraction=0.05)
+    assert leaks(made) == []
+    assert made.facts.shares == (
+        "validation has 2 of 20 conversations instead of 1 and test has 2 of 20 conversations instead of 1"
+    )
+
+
+def test_replies_without_spaces_tie_although_short_replies_do_not(tmp_path: Path) -> None:
+    """Chinese and Japanese put no spaces between words."""
+    reply = "这是一个关于计算机网络的详细回答我们在这里解释域名系统如何工作以及为什么重要"
+    items = [pair(each["question"], "Yes.") for each in distinct(300)]
+    items += [pair(each["question"], f"{reply}{chr(0x4E00 + n // 2) * 9}") for n, each in enumerate(distinct(20, 1))]
+    made = built(tmp_path, items)
+    assert made.facts.loosened == "replies of fewer than five words"
+    learned = {row["messages"][1]["content"] for row in made.rows["train"]}
+    held = [row["messages"][1]["content"] for name in ("validation", "test") for row in made.rows[name]]
+    assert [each for each in held if each in learned and each != "Yes."] == []
+
+
+@pytest.mark.parametrize("exact_twins_bytes", [build.EXACT_TWINS_BYTES, 0])
+def test_the_leak_figures_are_those_of_a_plain_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_twins_bytes: int
+) -> None:
+    """Near twins that are on both sides because all questions are alike."""
+    monkeypatch.setattr(build, "EXACT_TWINS_BYTES", exact_twins_bytes)
+    made = built(tmp_path, [pair(f"Filler question number {n} about thing {n * 7}?", f"It is {n}.") for n in range(80)])
+    grams = {
+        name: [gram_set(keys.key(row["messages"][0]["content"])) for row in made.rows[name]]
+        for name in ("train", "validation", "test")
+    }
+    for name in ("validation", "test"):
+        twins = sum(any(len(a & b) >= 0.7 * len(a | b) for b in grams["train"]) for a in grams[name])
+        assert twins > 0
+        assert made.facts.leaks[name]["near_twins_in_train"] == twins
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_random_corpora(tmp_path: Path, seed: int) -> None:
+    """No split is empty; what is held back is in train only where a line says that ties were loosened."""
+    draw = random.Random(seed)
+    count, topics = draw.choice([3, 4, 7, 20, 60, 200]), draw.choice([2, 5, 40])
+    questions = [" ".join(draw.sample(WORDS, draw.randint(1, 6))) for _ in range(topics)]
+    replies = [" ".join(draw.choices(WORDS, k=draw.randint(1, 9))) for _ in range(topics)]
+    items = []
+    for n in range(count):
+        turns = [draw.choice([draw.choice(questions), draw.choice(replies)]) for _ in range(draw.choice([0, 0, 2, 4]))]
+        items.append(
+            chat(*turns, f"{draw.choice(questions)} {n if draw.random() < 0.5 else ''}", f"{n} {draw.choice(replies)}")
+        )
+    fractions = [draw.choice([0.01, 0.1, 0.4]) for _ in range(2)]
+    made = built(tmp_path / "a", items, validation_fraction=fractions[0], test_fraction=fractions[1])
+    assert all(made.rows[name] for name in ("train", "validation", "test"))
+    assert bool(leaks(made)) <= bool(made.facts.loosened)
+    assert bool(leaks(made)) == any(n for counts in made.facts.leaks.values() for n in counts.values())
+    total = sum(len(made.rows[name]) for name in ("train", "validation", "test"))
+    for name, fraction in zip(("validation", "test"), fractions, strict=True):
+        target = max(1, round(fraction * total))
+        assert abs(len(made.rows[name]) - target) <= 0.1 * target or name in made.facts.shares
+    again = built(tmp_path / "b", items, validation_fraction=fractions[0], test_fraction=fractions[1])
+    assert list(again.sides().values()) == list(made.sides().values())
 
 
 def test_fewer_than_three_conversations_are_an_error(tmp_path: Path) -> None:

@@ -16,7 +16,6 @@ from typing import TypeVar
 import numpy as np
 
 from theta.corpus import leaks, mixing, outcome, splits
-from theta.corpus.evidence import Ties
 from theta.corpus.gather import Task, gather
 from theta.corpus.outcome import Outcome
 from theta.corpus.pile import Pile
@@ -109,18 +108,19 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     unique = is_data & (duplicate_of < 0)
     members = mixing.within_caps(unique, evidence.whole, _meant(settings.caps, pile, files))
     ties = evidence.ties(members)
+    repeats = mixing.repeats(evidence.whole, _meant(settings.weights, pile, files))
     try:
         division = splits.divide(evidence, ties, members, settings.validation_fraction, settings.test_fraction)
     except DataError as fault:
-        outcome.write_rejects(pile, duplicate_of)
-        pile.remove_files()
-        raise UnusableCorpusError(_unusable(pile, fault, int(members.sum()))) from None
-    repeats = mixing.repeats(evidence.whole, _meant(settings.weights, pile, files))
+        raise _refused(pile, duplicate_of, _unusable(pile, fault, int(members.sum()))) from None
+    if not repeats[division.split == splits.TRAIN].any():
+        message = "data.weights leaves no conversation in train; raise a weight, or remove it."
+        raise _refused(pile, duplicate_of, message)
     output = division.split.copy()
     output[outcome.rehearsed(evidence, members, is_data, division.split)] = outcome.REHEARSAL
     decided = Outcome(output, duplicate_of, np.where(output == splits.TRAIN, repeats, 1))
     outcome.write(pile, decided)
-    facts = _facts(found, files, pile, decided, division, ties, int((unique & ~members).sum()))
+    facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()))
     pile.remove_files()
     unknown = mixing.without_meaning(
         {**settings.caps, **settings.weights}, [*pile.domain_names, *(f.name for f in files)]
@@ -134,7 +134,6 @@ def _facts(
     pile: Pile,
     decided: Outcome,
     division: Division,
-    ties: Ties,
     over_cap: int,
 ) -> Facts:
     """Count what became of the conversations."""
@@ -162,7 +161,8 @@ def _facts(
         groups=division.groups,
         largest_group=division.largest_group,
         loosened=division.loosened.words,
-        leaks=leaks.leaks(pile.evidence, ties, division.split),
+        shares=division.shares,
+        leaks=leaks.leaks(pile.evidence, division.split),
         repeated=_shown(pile, leaks.repeated(pile.evidence, kept)),
     )
 
@@ -178,6 +178,13 @@ def _shown(pile: Pile, repeated: leaks.Repeated) -> RepeatedContent:
         for made, count in ((pile.conversation(place), count) for place, count in repeated.filler_examples)
     ]
     return RepeatedContent(repeated.conflicts, conflicts, repeated.fillers, fillers)
+
+
+def _refused(pile: Pile, duplicate_of: np.ndarray, message: str) -> UnusableCorpusError:
+    """Write the rejects, which explain the error, and remove the other files."""
+    outcome.write_rejects(pile, duplicate_of)
+    pile.remove_files()
+    return UnusableCorpusError(message)
 
 
 def _unusable(pile: Pile, fault: DataError, count: int) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from theta.corpus import twins
+from theta.corpus import fingerprints, twins
 from theta.corpus.fingerprints import SIGNATURE_SIZE, Fingerprints
 from theta.corpus.keys import Records, starts
 
@@ -141,6 +141,37 @@ class Evidence:
         order = np.argsort(group_of, kind="stable").astype(np.uint32)
         sizes = np.bincount(group_of)
         yield np.repeat(order[starts(sizes)], sizes), order
+
+    def asks_like_train(self, is_held: np.ndarray, is_train: np.ndarray) -> np.ndarray:
+        """Return the held-out conversations with a near twin in train, uint32; found anew, not from the ties.
+
+        Args:
+            is_held, is_train: the side of each conversation, bool [conversations].
+        """
+        if not self._exact_twins:
+            found = [self._held_sharing_bands(*run, is_held, is_train) for run in self._bands.runs(is_held | is_train)]
+            return np.unique(np.concatenate([np.empty(0, np.uint32), *found]))
+        owners = np.concatenate([np.empty(0, np.uint32), *self._twin_owners])
+        asking: dict[tuple[str, bool], list[int]] = {}
+        for place in np.flatnonzero((is_held | is_train)[owners]).tolist():
+            asking.setdefault((self._twin_texts[place], bool(is_held[owners[place]])), []).append(int(owners[place]))
+        places = [(text, held) for text, held in asking]
+        signatures = fingerprints.signatures([text for text, _ in places])
+        found_texts = twins.across(signatures, [text for text, _ in places], np.array([held for _, held in places]))
+        return np.unique(np.array([owner for n in found_texts for owner in asking[places[n]]], np.uint32))
+
+    def _held_sharing_bands(
+        self, owners: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, is_held: np.ndarray, is_train: np.ndarray
+    ) -> np.ndarray:
+        """The held-out owners whose sketch is similar to that of the train record before or after it in the band."""
+        run, places = np.repeat(np.arange(len(sizes)), sizes), np.arange(len(owners))
+        train, held = is_train[owners], is_held[owners]
+        before = np.maximum.accumulate(np.where(train, places, 0))
+        after = np.minimum.accumulate(np.where(train, places, len(owners) - 1)[::-1])[::-1]
+        found = np.zeros(len(owners), np.bool_)
+        for other in (before, after):
+            found |= held & train[other] & (run[other] == run) & twins.are_similar(sketches, sketches[other])
+        return owners[found]
 
     def _exact_pairs(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of owners of near twins; equal texts are tied by their question keys already."""

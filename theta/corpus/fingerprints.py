@@ -23,7 +23,9 @@ TWIN_CHARACTERS = 2000
 """Near twins are compared by as many characters; longer ones would take most of the time."""
 
 LONG_REPLY_WORDS = 5
-"""Shorter replies, such as "Yes.", say little about where they come from."""
+LONG_REPLY_CHARACTERS = 30
+"""Replies that are shorter than both, such as "Yes.", say little about where they come from. Some languages are written
+without spaces, so that words alone do not tell."""
 
 _MIX = np.random.default_rng(0x7E7A).integers(1, 2**32, (SIGNATURE_SIZE, 2), dtype=np.uint32)
 _GRAM_FACTORS = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77), np.uint32(0xC2B2AE3D), np.uint32(0x27D4EB2F))
@@ -140,8 +142,11 @@ class _Rows:
                     is_first_reply = False
                 self.replies.append(_hash(normal))
                 self.reply_owners.append(owner)
-                self.reply_is_short.append(message.content.count(" ") < LONG_REPLY_WORDS - 1)
+                self.reply_is_short.append(_is_short(message.content))
             chain.update(f"{message.role}\0{comparable}\0".encode())
+            if not message.learned:
+                # The same text is no repetition where only one of the two is learned.
+                chain.update(b"not learned\0")
             if message.role == "assistant":
                 self.prefixes.append(int.from_bytes(chain.digest()))
                 self.prefix_owners.append(owner)
@@ -181,6 +186,10 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
 def gram_set(text: str) -> set[str]:
     """Return the 4-grams of characters of a text."""
     return {text[begin : begin + GRAM] for begin in range(max(len(text) - GRAM + 1, 1))}
+
+
+def _is_short(reply: str) -> bool:
+    return reply.count(" ") < LONG_REPLY_WORDS - 1 and len(reply) < LONG_REPLY_CHARACTERS
 
 
 def _code(text: str) -> str:

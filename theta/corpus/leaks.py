@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from theta.corpus.evidence import KINDS, Evidence, Ties
+from theta.corpus.evidence import Evidence
 from theta.corpus.keys import Records, starts
 from theta.corpus.splits import TEST, TRAIN, VALIDATION
 
@@ -30,12 +30,12 @@ class Repeated:
     filler_examples: list[tuple[int, int]] = field(default_factory=list)
 
 
-def leaks(evidence: Evidence, ties: Ties, split: np.ndarray) -> dict[str, dict[str, int]]:
+def leaks(evidence: Evidence, split: np.ndarray) -> dict[str, dict[str, int]]:
     """Return, for validation and test, how many of their conversations have content that train has too."""
     shared = {
         "questions": _with_train(evidence.questions, split),
         "replies": _with_train(evidence.replies, split),
-        "near_twins": _twins_with_train(ties, split),
+        "near_twins": evidence.asks_like_train(split > TRAIN, split == TRAIN),
     }
     return {
         name: {f"{what}_in_train": int((split[owners] == side).sum()) for what, owners in shared.items()}
@@ -72,9 +72,3 @@ def _with_train(records: Records, split: np.ndarray) -> np.ndarray:
         has_train = np.logical_or.reduceat(split[owners] == TRAIN, starts(sizes))
         found.append(owners[np.repeat(has_train, sizes)])
     return np.unique(np.concatenate(found))
-
-
-def _twins_with_train(ties: Ties, split: np.ndarray) -> np.ndarray:
-    is_twin = ties.kinds == KINDS.index("twin")
-    ones, others = ties.ones[is_twin], ties.others[is_twin]
-    return np.unique(np.concatenate([ones[split[others] == TRAIN], others[split[ones] == TRAIN]]))

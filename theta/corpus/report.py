@@ -83,6 +83,7 @@ class Facts:
         reply_words: number of replies by length in words.
         groups, largest_group: what the splits consist of.
         loosened: what does not tie conversations, because it ties too many; empty as a rule.
+        shares: which held-out splits are larger or smaller than asked for, in words; empty as a rule.
         leaks: by held-out split, how many conversations have content that train has too.
         repeated: conflicts and fillers.
         unknown_patterns: patterns of data.caps and data.weights that mean nothing.
@@ -105,6 +106,7 @@ class Facts:
     groups: int
     largest_group: int
     loosened: str
+    shares: str
     leaks: Mapping[str, Mapping[str, int]]
     repeated: RepeatedContent
     unknown_patterns: Sequence[str] = ()
@@ -199,6 +201,8 @@ def _about_splits(facts: Facts) -> Iterator[str]:
         yield f"data.caps and data.weights: no file and no domain is meant by {', '.join(facts.unknown_patterns)}"
     if facts.loosened:
         yield f"to fill the held-out splits, conversations are not kept on one side for {facts.loosened}"
+    if facts.shares:
+        yield f"{facts.shares}, because conversations that belong together are on one side"
     for name, counts in facts.leaks.items():
         held = ", ".join(
             f"{count} {what.removesuffix('_in_train').replace('_', ' ')}" for what, count in counts.items() if count

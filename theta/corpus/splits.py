@@ -8,6 +8,7 @@ and a group is in one split. Each group has a point between 0 and 1 that depends
 
 Validation takes groups from the low end until it has its share of the conversations, and test from the high end. A
 group that is too large for them is in train. Adding a file therefore moves few conversations of other files.
+Where all groups are large, a split may get up to MOST_OVER times its share, and a line says so.
 
 What ties too much, such as a greeting that opens most chats, cannot tie: a held-out split could not have its share.
 Ties are loosened in steps until it can, and a line says so.
@@ -28,6 +29,8 @@ CONVERSATIONS_NEEDED = 3
 
 TOLERANCE = 0.1
 """How far the share of a split may be from the one that was asked for, as a fraction of it."""
+MOST_OVER = 2
+"""A held-out split that would be larger than its share by this factor is not accepted: ties are loosened."""
 COMMON = 10
 """What at most as many conversations share ties them in any case."""
 
@@ -51,12 +54,14 @@ class Division:
         groups: number of groups.
         largest_group: conversations of the largest one.
         loosened: which ties do not hold.
+        shares: which splits are larger or smaller than asked for, in words; empty if none is.
     """
 
     split: np.ndarray
     groups: int
     largest_group: int
     loosened: Loosened
+    shares: str
 
 
 def divide(
@@ -90,7 +95,21 @@ def divide(
     split = np.full(len(members), -1, np.int8)
     split[places] = split_of_group[group_of]
     sizes = np.bincount(group_of)
-    return Division(split, len(sizes), int(sizes.max()), loosened)
+    return Division(split, len(sizes), int(sizes.max()), loosened, _shares(split[places], fractions))
+
+
+def _shares(split: np.ndarray, fractions: Sequence[float]) -> str:
+    """The splits whose share is not the one that was asked for, and their sizes."""
+    off = []
+    for side, fraction in zip((VALIDATION, TEST), fractions, strict=True):
+        taken, target = int((split == side).sum()), _target(fraction, len(split))
+        if abs(taken - target) > TOLERANCE * target:
+            off.append(f"{SPLITS[side]} has {taken} of {len(split)} conversations instead of {target}")
+    return " and ".join(off)
+
+
+def _target(fraction: float, count: int) -> int:
+    return max(1, round(fraction * count))
 
 
 def _steps(count: int, smaller_fraction: float) -> list[Loosened]:
@@ -133,22 +152,27 @@ def _fill(
     if len(sizes) < len(SPLITS):
         return split, False
     is_filled = True
-    for name, fraction, line in ((VALIDATION, fractions[0], order), (TEST, fractions[1], order[::-1])):
-        target = max(1, round(fraction * len(group_of)))
-        chosen = list(_chosen(line, sizes, split, target))
-        is_filled &= sizes[chosen].sum() >= (1 - TOLERANCE) * target
+    for name, line in ((VALIDATION, order), (TEST, order[::-1])):
+        target = _target(fractions[name - 1], len(group_of))
+        # Test still needs a group after validation, and train needs one after both.
+        chosen = list(_chosen(line, sizes, split, target, spare=len(SPLITS) - name))
+        is_filled &= bool((1 - TOLERANCE) * target <= sizes[chosen].sum() <= MOST_OVER * target)
         split[chosen] = name
     return split, is_filled
 
 
-def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int) -> Iterator[int]:
-    """Yield groups of train along the line until they have about `target` conversations; at least one group."""
-    taken = 0
+def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int, spare: int) -> Iterator[int]:
+    """Yield groups of train along the line until they have about `target` conversations; at least one group.
+
+    `spare` is the number of groups that must remain in train.
+    """
+    taken, remaining = 0, int((split == TRAIN).sum())
     for group in line.tolist():
-        if taken >= target:
+        if taken >= target or remaining <= spare:
             return
         if split[group] == TRAIN and taken + sizes[group] <= (1 + TOLERANCE) * target:
             taken += int(sizes[group])
+            remaining -= 1
             yield group
     if not taken:
         free = [group for group in line.tolist() if split[group] == TRAIN]

@@ -79,6 +79,24 @@ def pairs(signatures: np.ndarray, texts: Sequence[str]) -> np.ndarray:
     return np.array(found, np.int64).reshape(-1, 2)
 
 
+def across(signatures: np.ndarray, texts: Sequence[str], is_held: np.ndarray) -> list[int]:
+    """Return the held-out texts that have a near twin among the others.
+
+    Args:
+        signatures: uint32 [texts, SIGNATURE_SIZE].
+        texts: the same texts.
+        is_held: whether a text is held out, bool [texts].
+    """
+    rows = next(rows for most, rows in _ROWS if len(texts) <= most)
+    grams: dict[int, set[str]] = {}
+    found: set[int] = set()
+    for one, other in _candidates(signatures, rows):
+        held = one if is_held[one] else other
+        if is_held[one] != is_held[other] and held not in found and _are_twins(texts, grams, one, other):
+            found.add(held)
+    return sorted(found)
+
+
 def _candidates(signatures: np.ndarray, rows: int) -> list[tuple[int, int]]:
     """Pairs that share a band and agree in enough of their signatures, the most similar first."""
     keys = band_keys(signatures, rows)
