@@ -1,16 +1,17 @@
-"""Speed and memory of tokenize beside what others use, each as a whole process, and equality of ids.
+"""Speed and memory of prepare and tokenize beside what others use, each as a whole process, and equality of ids.
 
     python benchmarks/data.py [--megabytes 10 100 1000] [--peer-megabytes 100] [--rounds 3]
     python benchmarks/data.py --equality [--megabytes 100]
 
 The conversations are made from random words, whose frequencies fall off as those of a language do; a tenth of the words
-is met once. Files of more than 100 MB repeat those of 100 MB. Each size is a file of prepared JSON Lines. The cases take
-turns, so that a machine whose speed drifts treats them alike; the script prints medians over the rounds. Memory is the
-sum over all processes of a case, sampled 20 times a second; pages that they share are counted for each.
+is met once. In files of more than 100 MB, the letters of the words change with each 100 MB. The cases take turns, so
+that a machine whose speed drifts treats them alike; the script prints medians over the rounds. Memory is the sum over
+all processes of a case, sampled 20 times a second; pages that they share are counted for each.
 
-    theta          `python -m stages tokenize`: ids, labels, lengths, cuts; Arrow files
+    prepare        `python -m stages prepare` on JSON Lines: cleaning, duplicates, near twins, splits, leaks, report
+    tokenize       `python -m stages tokenize` on what prepare wrote: ids, labels, lengths, cuts; Arrow files
     datasets.map   datasets.load_dataset("json") and a batched `map` on all cores with the `tokenizers` library, which
-                   makes the same ids and labels; Arrow files
+                   makes the same ids and labels as tokenize; Arrow files
     tiktoken       json, and encode_ordinary_batch with a thread a core; the ids in one NumPy file, without labels
 
 With `--equality` the ids of gigatoken and tiktoken are compared with those of the `tokenizers` library on this much
@@ -39,12 +40,15 @@ from theta.bases.descriptors import resolve
 from theta.conversation.messages import Conversation, Message
 from theta.files import write_json
 from theta.machine.process import available_cores
+from theta.settings import read as load_yaml
 from theta.tokens.ids import Encoder
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 ROOT = Path(__file__).parents[1]
 MAX_LENGTH = 512
-HELD_OUT_BYTES = 100_000
+RAW = "raw/data.jsonl"
+STAGES = ("prepare", "tokenize")
+LETTERS = list("abcdefghijklmnopqrstuvwxyz")
 UNLIKE_BYTES = 100_000_000
 PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"
 """How GPT-2 splits a text."""
@@ -73,20 +77,22 @@ def main() -> None:
 
 def compare_speed(sizes: list[int], peer_megabytes: int, rounds: int) -> None:
     """Print a row for each size and case."""
-    print("| MB | case | seconds | MB/s | CPU seconds | peak memory, MB | Theta is |\n|---|---|---|---|---|---|---|")
+    print("| MB | case | seconds | MB/s | CPU seconds | peak memory, MB | tokenize is |\n|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         for megabytes in sizes:
             folder = Path(name) / str(megabytes)
-            lines_of(folder, megabytes)
-            cases = ["theta", *(PEERS if megabytes <= peer_megabytes else ())]
+            write_project(folder, megabytes)
+            cases = [*STAGES, *(PEERS if megabytes <= peer_megabytes else ())]
             figures: dict[str, list[tuple[float, float, float]]] = {case: [] for case in cases}
             for _ in range(rounds):
                 for case in cases:
                     figures[case].append(run(case, folder))
             medians = {case: [statistics.median(column) for column in zip(*rows, strict=True)]
                        for case, rows in figures.items()}  # fmt: skip
+            both = zip(*(medians[stage] for stage in STAGES), strict=True)
+            medians["both stages"] = [combine(pair) for combine, pair in zip((sum, sum, max), both, strict=True)]
             for case, (seconds, cpu_seconds, peak) in medians.items():
-                ratio = "" if case == "theta" else f"{seconds / medians['theta'][0]:.1f}x"
+                ratio = f"{seconds / medians['tokenize'][0]:.1f}x as fast" if case in PEERS else ""
                 print(
                     f"| {megabytes:,} | {case} | {seconds:.1f} | {megabytes / seconds:.1f} | {cpu_seconds:.1f} "
                     f"| {peak / 1e6:,.0f} | {ratio} |",
@@ -94,20 +100,26 @@ def compare_speed(sizes: list[int], peer_megabytes: int, rounds: int) -> None:
                 )
 
 
-def lines_of(folder: Path, megabytes: int) -> None:
-    """Write a project whose train split has this size."""
-    write_json(folder / "params.yaml", {"tokenizer": {"max_length": MAX_LENGTH}})
+def write_project(folder: Path, megabytes: int) -> None:
+    """Write a project whose data has this size."""
+    data = {**load_yaml(ROOT / "params.yaml")["data"], "path": RAW, "validation_fraction": 0.01, "test_fraction": 0.01}
+    write_json(folder / "params.yaml", {"data": data, "tokenizer": {"max_length": MAX_LENGTH}})
     write_json(folder / "models/base/tokenizer.json", resolve("scratch:nano", None, 0, ())[1])
-    sizes = {"train": megabytes * 1_000_000, "validation": HELD_OUT_BYTES, "test": HELD_OUT_BYTES, "rehearsal": 0}
-    (folder / "Datasets/prepared").mkdir(parents=True)
-    for seed, (split, size) in enumerate(sizes.items()):
-        with (folder / f"Datasets/prepared/{split}.jsonl").open("w", encoding="utf-8") as out:
-            lines = [
-                json.dumps(conversation.to_json(), ensure_ascii=False) + "\n"
-                for conversation in conversations(seed, min(size, UNLIKE_BYTES))
-            ]
-            for _ in range(-(-size // UNLIKE_BYTES)):
-                out.writelines(lines)
+    write_json(folder / "models/base/data.json", {"kind": "local", "path": RAW, "files": []})
+    (folder / "models/base/rehearsal.jsonl").write_text("\n")
+    base = list(conversations(0, min(megabytes * 1_000_000, UNLIKE_BYTES)))
+    (folder / RAW).parent.mkdir()
+    with (folder / RAW).open("w", encoding="utf-8") as out:
+        for part in range(-(-megabytes * 1_000_000 // UNLIKE_BYTES)):
+            letters = random.Random(part).sample(LETTERS, len(LETTERS)) if part else LETTERS
+            table = str.maketrans("".join(LETTERS), "".join(letters))
+            out.writelines(line_of(conversation, table) for conversation in base)
+
+
+def line_of(conversation: Conversation, letters: dict[int, int]) -> str:
+    """A line of JSON Lines with other letters."""
+    messages = [{"role": m.role, "content": m.content.translate(letters)} for m in conversation.messages]
+    return json.dumps({"domain": conversation.domain, "messages": messages}, ensure_ascii=False) + "\n"
 
 
 def conversations(seed: int, size_bytes: int) -> Iterator[Conversation]:
@@ -140,7 +152,7 @@ def word(rng: random.Random) -> str:
 
 def run(case: str, folder: Path) -> tuple[float, float, float]:
     """Run a case as a process; return seconds, CPU seconds, and the peak of memory in bytes."""
-    command = ["-m", "stages", "tokenize"] if case == "theta" else [str(Path(__file__).resolve()), "--peer", case, "."]
+    command = ["-m", "stages", case] if case in STAGES else [str(Path(__file__).resolve()), "--peer", case, "."]
     begin = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
@@ -192,16 +204,14 @@ def datasets_map(folder: Path) -> None:
         return rows
 
     with tempfile.TemporaryDirectory(dir=folder) as cache:
-        data = datasets.load_dataset(
-            "json", data_files=str(folder / "Datasets/prepared/train.jsonl"), split="train", cache_dir=cache
-        )
+        data = datasets.load_dataset("json", data_files=str(folder / RAW), split="train", cache_dir=cache)
         data.map(encode, batched=True, num_proc=available_cores(), remove_columns=["messages"])
 
 
 def tiktoken_batch(folder: Path) -> None:
     """Make ids with tiktoken."""
     encoding, ids, texts = tiktoken_encoding(), [], []
-    with (folder / "Datasets/prepared/train.jsonl").open(encoding="utf-8") as lines:
+    with (folder / RAW).open(encoding="utf-8") as lines:
         for line in lines:
             texts += [message["content"] for message in json.loads(line)["messages"]]
             if len(texts) > 10_000:

@@ -131,7 +131,7 @@ class _Rows:
             normal = key(message.content)
             comparable = _code(message.content) or normal
             if message.role == "user":
-                self.questions.append(_hash(question_key(message.content)))
+                self.questions.append(_hash(question_key(normal)))
                 self.question_owners.append(owner)
                 self.twin_texts.append(normal)
                 self.twin_owners.append(owner)

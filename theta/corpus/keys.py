@@ -18,6 +18,9 @@ _IS = re.compile(r"\b(what|who|where|when|how|that|there|here)'?s\b")
 _WORD = re.compile(r"[\w+#]+")
 _ARTICLES = frozenset(("a", "an", "the"))
 
+SHORT_QUESTION = 200
+"""Longer questions are hardly asked twice in slightly other words; their near twins are found anyway."""
+
 PARTITIONS = 16
 _SHIFT = np.uint64(60)
 
@@ -36,14 +39,19 @@ def key(text: str) -> str:
     return words[start:end] or words
 
 
-def question_key(question: str) -> str:
+def question_key(normal: str) -> str:
     """Return a key that equal questions in slightly other words share.
 
     "What's DNS?", "1. what is the DNS" and "Q: What is DNS 🙂" have one key: numbers in front, articles and symbols are
     left out, and contractions of "is" are written out.
+
+    Args:
+        normal: the question as `key` returns it. A long one is returned as it is.
     """
-    words = _ENUMERATION.sub("", key(question)).replace("’", "'")
-    parts = [part for part in _WORD.findall(_IS.sub(r"\1 is", words)) if part not in _ARTICLES]
+    if len(normal) > SHORT_QUESTION:
+        return normal
+    words = _IS.sub(r"\1 is", _ENUMERATION.sub("", normal).replace("’", "'"))
+    parts = [part for part in _WORD.findall(words) if part not in _ARTICLES]
     return " ".join(parts) or words
 
 
