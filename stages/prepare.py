@@ -3,6 +3,8 @@
 Datasets/prepared/{train,validation,test}.jsonl    the data
 Datasets/prepared/rehearsal.jsonl                  the base's own conversations
 Datasets/prepared/rejected.jsonl                   the dropped items of the data
+Datasets/prepared/mended.jsonl                     the repairs, with the item of each
+Datasets/prepared/files.jsonl                      what each file came to
 Datasets/prepared/report.md                        what became of the data, for a person
 """
 
@@ -47,6 +49,7 @@ def prepare(
             (folder / "rejected.jsonl").replace(rejected)
             raise DataError(f"{fault} The rejected items are in {rejected.as_posix()}.") from None
         files.write_text(folder / "report.md", page(facts))
+        files.write_json_lines(folder / "files.jsonl", (file.to_json() for file in facts.files))
     files.write_json(metrics, figures(facts))
     typer.echo(visible(f"{summary(facts)}; see {(prepared / 'report.md').as_posix()}"))
     for line in warnings(facts):

@@ -46,7 +46,7 @@ def test_pieces_are_read_only_as_far_as_they_are_needed() -> None:
 
 
 def test_a_killed_process_is_one_line() -> None:
-    with pytest.raises(OutOfMemoryError, match="most likely because the memory was full"):
+    with pytest.raises(OutOfMemoryError, match="The memory is full"):
         list(ordered_map(die, range(3), 2))
 
 

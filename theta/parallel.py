@@ -31,10 +31,13 @@ def ordered_map(function: Callable[[T], R], pieces: Iterable[T], processes: int)
         processes: with 1, the function runs in this process.
 
     Raises:
-        OutOfMemoryError: a process was killed, which is what an operating system without memory does.
+        OutOfMemoryError: there is too little memory, or a process was killed, as systems do then.
     """
     if processes <= 1:
-        yield from map(function, pieces)
+        try:
+            yield from map(function, pieces)
+        except MemoryError:
+            raise _out_of_memory() from None
         return
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_follow, initargs=(os.getpid(),))
@@ -46,12 +49,14 @@ def ordered_map(function: Callable[[T], R], pieces: Iterable[T], processes: int)
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool:
-        raise OutOfMemoryError(
-            "A process was killed, most likely because the memory was full; close other programs."
-        ) from None
+    except (BrokenProcessPool, MemoryError):
+        raise _out_of_memory() from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _out_of_memory() -> OutOfMemoryError:
+    return OutOfMemoryError("The memory is full, or the system stopped a process because it was; close other programs.")
 
 
 def _follow(parent: int) -> None:

@@ -117,6 +117,8 @@ def test_two_runs_write_the_same_bytes(raw: Path) -> None:
     first = digests(run(raw, "first"))
     assert sorted(first) == [
         "metrics.json",
+        "prepared/files.jsonl",
+        "prepared/mended.jsonl",
         *(f"prepared/{n}.jsonl" for n in ("rehearsal", "rejected")),
         "prepared/report.md",
         *(f"prepared/{n}.jsonl" for n in ("test", "train", "validation")),
@@ -184,6 +186,8 @@ def test_removed_questions_are_counted_and_not_rejected(tmp_path: Path, capsys: 
     metrics = files.read_json(run(tmp_path) / "metrics.json")
     assert (metrics["kept"], metrics["rejected"], sum(metrics["mended"].values())) == (4, 0, 1)
     assert "; mended: " in capsys.readouterr().out
+    [repair] = files.read_json_lines(tmp_path / "out/prepared/mended.jsonl")
+    assert repair["source"].endswith("small.json#4")
 
 
 def test_processes_do_not_change_the_result(raw: Path, monkeypatch: pytest.MonkeyPatch) -> None:

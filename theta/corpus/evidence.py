@@ -52,6 +52,9 @@ class Evidence:
         self.replies = Records(folder, "replies")
         self.openings = Records(folder, "openings")
         self._bands = Records(folder, "bands")
+        self._sketches_path = folder / "sketches"
+        self._sketches = self._sketches_path.open("wb")
+        self._texts = 0
         self._signatures: list[np.ndarray] = []
         self._twin_owners: list[np.ndarray] = []
         self._twin_texts: list[str] = []
@@ -73,9 +76,11 @@ class Evidence:
             self._twin_owners.append(twin_owners)
             self._twin_texts += made.twin_texts
         else:
-            sketches = twins.sketches(made.signatures)
+            texts = np.arange(self._texts, self._texts + len(twin_owners), dtype=np.uint64)
             for band in twins.band_keys(made.signatures, twins.LARGE_ROWS).T:
-                self._bands.append(band, twin_owners, sketches)
+                self._bands.append(band, twin_owners, texts)
+            self._sketches.write(twins.sketches(made.signatures).tobytes())
+            self._texts += len(texts)
         self.count += len(owners)
 
     def finish(self) -> None:
@@ -130,13 +135,15 @@ class Evidence:
     def _sharing_bands(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """Yield a star for each group of near twins: all their pairs would take far more memory than the data."""
         group_of = np.arange(self.count, dtype=np.int32)
-        for owners, sketches, sizes in self._bands.runs(members):
+        sketches = self._read_sketches()
+        for owners, texts, sizes in self._bands.runs(members):
             begins = starts(sizes)
             is_first = np.zeros(len(owners), np.bool_)
             is_first[begins] = True
             previous = np.arange(len(owners)) - ~is_first
             for other in (np.repeat(begins, sizes), previous):
-                similar = twins.are_similar(sketches, sketches[other])
+                pair = np.flatnonzero(owners[other] != owners)
+                similar = pair[twins.are_similar(sketches, texts[pair], texts[other[pair]])]
                 group_of = united(group_of, owners[other[similar]], owners[similar])
         order = np.argsort(group_of, kind="stable").astype(np.uint32)
         sizes = np.bincount(group_of)
@@ -149,7 +156,9 @@ class Evidence:
             is_held, is_train: the side of each conversation, bool [conversations].
         """
         if not self._exact_twins:
-            found = [self._held_sharing_bands(*run, is_held, is_train) for run in self._bands.runs(is_held | is_train)]
+            sketches = self._read_sketches()
+            runs = self._bands.runs(is_held | is_train)
+            found = [_held_with_twins(*run, sketches, is_held, is_train) for run in runs]
             return np.unique(np.concatenate([np.empty(0, np.uint32), *found]))
         owners = np.concatenate([np.empty(0, np.uint32), *self._twin_owners])
         asking: dict[tuple[str, bool], list[int]] = {}
@@ -160,18 +169,11 @@ class Evidence:
         found_texts = twins.across(signatures, [text for text, _ in places], np.array([held for _, held in places]))
         return np.unique(np.array([owner for n in found_texts for owner in asking[places[n]]], np.uint32))
 
-    def _held_sharing_bands(
-        self, owners: np.ndarray, sketches: np.ndarray, sizes: np.ndarray, is_held: np.ndarray, is_train: np.ndarray
-    ) -> np.ndarray:
-        """The held-out owners whose sketch is similar to that of the train record before or after it in the band."""
-        run, places = np.repeat(np.arange(len(sizes)), sizes), np.arange(len(owners))
-        train, held = is_train[owners], is_held[owners]
-        before = np.maximum.accumulate(np.where(train, places, 0))
-        after = np.minimum.accumulate(np.where(train, places, len(owners) - 1)[::-1])[::-1]
-        found = np.zeros(len(owners), np.bool_)
-        for other in (before, after):
-            found |= held & train[other] & (run[other] == run) & twins.are_similar(sketches, sketches[other])
-        return owners[found]
+    def _read_sketches(self) -> np.ndarray:
+        """The sketches of all texts; they stay on disk."""
+        if not self._texts:
+            return np.empty((0, SIGNATURE_SIZE), np.uint8)
+        return np.memmap(self._sketches_path, np.uint8, "r", shape=(self._texts, SIGNATURE_SIZE))
 
     def _exact_pairs(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of owners of near twins; equal texts are tied by their question keys already."""
@@ -188,11 +190,13 @@ class Evidence:
         """Close the files of the keys."""
         for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
             records.close()
+        self._sketches.close()
 
     def remove_files(self) -> None:
         """Remove the files of the keys."""
         for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
             records.remove()
+        self._sketches_path.unlink()
 
 
 def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
@@ -209,3 +213,23 @@ def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.nda
     count = int(group_of.max()) + 1 if len(group_of) else 0
     graph = coo_array((np.ones(len(ones), np.bool_), (group_of[ones], group_of[others])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1][group_of])
+
+
+def _held_with_twins(
+    owners: np.ndarray,
+    texts: np.ndarray,
+    sizes: np.ndarray,
+    sketches: np.ndarray,
+    is_held: np.ndarray,
+    is_train: np.ndarray,
+) -> np.ndarray:
+    """The held-out owners whose sketch is similar to that of the train record before or after it in the band."""
+    run, places = np.repeat(np.arange(len(sizes)), sizes), np.arange(len(owners))
+    train, held = is_train[owners], is_held[owners]
+    before = np.maximum.accumulate(np.where(train, places, 0))
+    after = np.minimum.accumulate(np.where(train, places, len(owners) - 1)[::-1])[::-1]
+    found = np.zeros(len(owners), np.bool_)
+    for other in (before, after):
+        pair = np.flatnonzero(held & train[other] & (run[other] == run))
+        found[pair[twins.are_similar(sketches, texts[pair], texts[other[pair]])]] = True
+    return owners[found]

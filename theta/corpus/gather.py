@@ -37,6 +37,7 @@ class Gathered:
         lines: the conversations, each a line of `Datasets/prepared/*.jsonl`.
         lengths: bytes of each line, int64 [conversations].
         rejects: lines of `Datasets/prepared/rejected.jsonl`.
+        mended: lines of `Datasets/prepared/mended.jsonl`, one for each repair.
         reasons: number of rejects by reason; `examples` describes the first of each.
         items: number of conversations and rejects.
         domains: the domain of each conversation.
@@ -49,6 +50,7 @@ class Gathered:
     lines: bytes
     lengths: np.ndarray
     rejects: bytes
+    mended: bytes
     reasons: Counter[str]
     examples: dict[str, str]
     items: int
@@ -70,12 +72,15 @@ def gather(task: Task) -> Gathered:
             else:
                 suspicious.look(result, notes)
                 kept.append(suspicious.redact(result, task.redact, notes) if task.redact else result)
+    mended = b"".join(line({"source": source, "mended": name}) for source, name in notes.mended)
+    notes.mended.clear()  # they travel as bytes
     lines = [line(each.to_json()) for each in kept]
     replies = [[m.content for m in each.messages if m.role == "assistant"] for each in kept]
     return Gathered(
         lines=b"".join(lines),
         lengths=_numbers(map(len, lines), np.int64),
         rejects=b"".join(line(reject.to_json()) for reject in rejects),
+        mended=mended,
         reasons=Counter(reject.reason for reject in rejects),
         examples={reject.reason: _example(reject) for reject in reversed(rejects)},
         items=len(kept) + len(rejects),

@@ -63,14 +63,21 @@ class Note(NamedTuple):
 
 @dataclass(slots=True)
 class Notes:
-    """How often each note was made, and the source of the first item that it was made about."""
+    """How often each note was made, and the source of the first item that it was made about.
+
+    Attributes:
+        mended: every repair, as source and name; `merge` leaves them out.
+    """
 
     counts: dict[Note, int] = field(default_factory=dict)
     first: dict[Note, str] = field(default_factory=dict)
+    mended: list[tuple[str, str]] = field(default_factory=list)
 
     def add(self, kind: str, name: str, source: str, count: int = 1) -> None:
         """Count a note."""
         self.add_note(Note(kind, name), source, count)
+        if kind == "mended":
+            self.mended.append((source, name))
 
     def add_note(self, note: Note, source: str, count: int = 1) -> None:
         """Count a note that exists already."""

@@ -10,7 +10,7 @@ from theta.corpus.splits import TEST, TRAIN, VALIDATION
 
 MANY_QUESTIONS = 10
 """One reply to as many different questions is suspicious: it may be a filler."""
-EXAMPLES = 5
+EXAMPLES = 20
 
 
 @dataclass

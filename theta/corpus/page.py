@@ -33,7 +33,7 @@ def _files(facts: Facts) -> Iterator[str]:
         ("file", "holds", "items", "kept", "duplicates", "rejected", "mended", "fault"), [_file(f) for f in shown]
     )
     if len(facts.files) > FILES_SHOWN:
-        yield f"{len(facts.files) - FILES_SHOWN:,} more files had no rejects."
+        yield f"All {len(facts.files):,} files are in `files.jsonl`."
     if facts.passed_over:
         yield "Passed over:"
         yield table(("file", "why"), list(facts.passed_over[:FILES_SHOWN]))

@@ -34,6 +34,7 @@ class Pile:
         self.domain_names: dict[str, int] = {}
         self._lines = (folder / "lines").open("wb")
         self.rejects = (folder / "rejects").open("wb")
+        self._mended = (folder / "mended.jsonl").open("wb")
         empty = np.empty(0, np.int32)
         self._columns: dict[str, list[np.ndarray]] = {
             name: [empty] for name in ("lengths", "files", "domains", "messages", "replies", "reply_words")
@@ -56,6 +57,7 @@ class Pile:
             self._columns[name].append(values)
         if is_data:
             self.rejects.write(made.rejects)
+            self._mended.write(made.mended)
             self.notes.merge(made.notes)
             self.reasons.update(made.reasons)
             self.examples = {**made.examples, **self.examples}
@@ -85,6 +87,7 @@ class Pile:
         """Close all files."""
         self._lines.close()
         self.rejects.close()
+        self._mended.close()
         self.evidence.close()
 
     def remove_files(self) -> None:

@@ -7,7 +7,7 @@ only the most frequent are written; Datasets/prepared/report.md has more of them
 import statistics
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -46,6 +46,10 @@ class FileFacts:
         self.rejected += made.reasons.total()
         self.mended += sum(count for _, count, _ in made.notes.of("mended"))
         self.shapes.update({name: count for name, count, _ in made.notes.of("shape")})
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that a line of `Datasets/prepared/files.jsonl` holds."""
+        return {**asdict(self), "shapes": dict(self.shapes.most_common())}
 
 
 @dataclass(frozen=True)
