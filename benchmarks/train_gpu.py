@@ -6,12 +6,15 @@ The models are new ones of GPT-2's four shapes. Throughput and peak memory are m
 in benchmarks/conversation_lengths.csv (cut at 512 tokens); the validation loss is measured on the shipped conversations
 (Datasets/tokens, run `dvc repro tokenize` first) after the same number of tokens in steps of 4,096, where no case
 compiles, since compiling would take longer than the run. Real tokens are counted, without padding. Each case has a
-process of its own.
+process of its own, or one for each of its GPUs. `of linear` is the speed of several GPUs as a share of that many times
+the speed of one in the same run, for cases that name one number of tokens a step, or none. `sum` is the time of adding
+up the gradients of all GPUs, measured alone after training, beside that of a whole step.
 
     fast, compact, lean, leanest, float32   Theta, machine.memory set to that plan, 32,768 tokens a step
     leanest@2048    the same with 2,048 tokens a step, in one microbatch
     12              Theta, machine.memory set to 12 GiB, and torch limited to them
-    2xfast          Theta on two GPUs, 65,536 tokens a step
+    2xfast, 4xfast, 8xfast   Theta on that many GPUs, 32,768 tokens a step for each of them
+    4xfast@131072   the same with 131,072 tokens a step in all
     nanogpt         one stream of tokens, documents not isolated: transformers' model compiled, bfloat16 autocast
     trl             SFTTrainer of trl: packed rows of 512, 32 a batch, no recompute
     trainer         the Hugging Face Trainer: bfloat16, padded, 8 rows a batch
@@ -20,6 +23,7 @@ process of its own.
 import argparse
 import csv
 import json
+import os
 import platform
 import statistics
 import subprocess
@@ -36,11 +40,16 @@ sys.path.insert(0, str(ROOT))
 
 SHAPES = {"gpt2": (12, 12, 768), "gpt2-medium": (24, 16, 1024), "gpt2-large": (36, 20, 1280), "gpt2-xl": (48, 25, 1600)}
 CASES = ("fast", "compact", "lean", "leanest@2048", "float32", "12", "nanogpt", "trl", "trainer")
+COLUMNS = (
+    *("model", "case", "real tokens/s", "of linear", "MFU", "peak GiB", "predicted", "sum"),
+    *("shipped: tokens/s", "loss", "how"),
+)
 PEAK_FLOPS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}
 LONGEST, VOCABULARY_SIZE = 512, 50_262
 TOKENS_PER_STEP, SHIPPED_TOKENS_PER_STEP = 32_768, 4_096
 WARMUP_STEPS, PEER_STEPS, PEER_WARMUP_STEPS = 8, 30, 5
 SHIPPED_EPOCHS = 4
+SUMS = 21
 LEARNING_RATE = 3e-4
 DEVICE = "cuda"
 
@@ -54,21 +63,24 @@ def main() -> None:
     parser.add_argument("--measure", nargs=2, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
-        print("\n" + json.dumps(run_case(*arguments.measure, arguments.steps, not arguments.no_loss)))
+        found = run_case(*arguments.measure, arguments.steps, not arguments.no_loss)
+        if os.environ.get("RANK", "0") == "0":
+            print("\n" + json.dumps(found))
     else:
         compare(arguments)
 
 
 def compare(arguments: argparse.Namespace) -> None:
     print_machine()
-    print("| model | case | real tokens/s | MFU | peak GiB | predicted | shipped: tokens/s | loss | how |")
-    print("|---|---|---|---|---|---|---|---|---|", flush=True)
+    print(f"| {' | '.join(COLUMNS)} |\n{'|---' * len(COLUMNS)}|", flush=True)
     for model in arguments.models:
+        alone: dict[str, float] = {}
         for case in arguments.cases:
-            print(f"| {model} | {case} | {_row(model, case, arguments)} |", flush=True)
+            print(f"| {model} | {case} | {_row(model, case, arguments, alone)} |", flush=True)
 
 
-def _row(model: str, case: str, arguments: argparse.Namespace) -> str:
+def _row(model: str, case: str, arguments: argparse.Namespace, alone: dict[str, float]) -> str:
+    """Measure a case; `alone` is the speed of each case on one GPU, by its name."""
     options = [f"--steps={arguments.steps}", *(["--no-loss"] if arguments.no_loss else [])]
     torchrun = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={gpus(case)}"]
     command = [sys.executable, *(torchrun if gpus(case) > 1 else []), __file__, "--measure", model, case, *options]
@@ -82,9 +94,15 @@ def _row(model: str, case: str, arguments: argparse.Namespace) -> str:
         else " | "
     )
     predicted = f"{found['predicted_gib']:.2f}" if "predicted_gib" in found else ""
+    speed, count = found["tokens_per_second"], gpus(case)
+    if count == 1:
+        alone[case] = speed
+    one = alone.get(case.removeprefix(f"{count}x"))
+    linear = f"{speed / one / count:.1%}" if one and count > 1 else ""
+    peaks = ", ".join(f"{peak:.2f}" for peak in found["peak_gib"])
+    added = f"{found['sum_ms']:.2f} of {found['step_ms']:.1f} ms" if "sum_ms" in found else ""
     return (
-        f"{found['tokens_per_second']:,.0f} | {found['mfu']:.0%} | {found['peak_gib']:.2f} | {predicted} | {shipped} | "
-        f"{found['how']}"
+        f"{speed:,.0f} | {linear} | {found['mfu']:.0%} | {peaks} | {predicted} | {added} | {shipped} | {found['how']}"
     )
 
 
@@ -114,7 +132,7 @@ def run_case(model: str, case: str, steps: int, with_loss: bool) -> dict[str, An
     measure: Callable[[Task], dict[str, Any]] = {"nanogpt": nanogpt, "trl": trl, "trainer": trainer}.get(case, theta)
     with tempfile.TemporaryDirectory() as folder, joined(torch.device(DEVICE)) as ranks:
         found = measure(lengths_task(model, case, Path(folder), steps + WARMUP_STEPS, ranks))
-        found["peak_gib"] = torch.cuda.max_memory_allocated() / 2**30
+        found["peak_gib"] = ranks.all_of(torch.cuda.max_memory_allocated() / 2**30)
         found["mfu"] = _flops(model) * found["tokens_per_second"] / _peak() / ranks.count
         if with_loss:
             torch.cuda.empty_cache()
@@ -247,7 +265,27 @@ def theta(task: Task) -> dict[str, Any]:
         else:
             loss = record["loss"]
     how = f"{compute.plan.name}, {tokens:,} tokens a microbatch"
-    return {**meter.result(), "loss": loss, "predicted_gib": predicted / 2**30, "how": how}
+    found = {**meter.result(), "loss": loss, "predicted_gib": predicted / 2**30, "how": how}
+    if task.ranks.count > 1:
+        found["sum_ms"] = sum_milliseconds(task.ranks, size_of(model).parameters, compute.plan.weights)
+    return found
+
+
+def sum_milliseconds(ranks: Any, parameters: int, number_format: str) -> float:
+    """Median time of adding up this many gradients over all ranks, with nothing else running."""
+    import torch
+
+    gradients = torch.randn(parameters, device=DEVICE, dtype=getattr(torch, number_format))
+    times = []
+    for _ in range(SUMS):
+        begin, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+        ranks.wait()
+        begin.record()
+        ranks.add_up([gradients])
+        end.record()
+        end.synchronize()
+        times.append(begin.elapsed_time(end))
+    return statistics.median(times)
 
 
 def peer_loss(model: Any, task: Task) -> dict[str, float]:
@@ -422,7 +460,8 @@ class Meter:
         measured = self.steps[self.warmup : -1]
         mean = sum(tokens for tokens, _ in measured) / sum(seconds for _, seconds in measured)
         median = statistics.median(tokens / seconds for tokens, seconds in measured)
-        return {"tokens_per_second": mean, "median_tokens_per_second": median}
+        step_ms = 1000 * statistics.median(seconds for _, seconds in measured)
+        return {"tokens_per_second": mean, "median_tokens_per_second": median, "step_ms": step_ms}
 
 
 if __name__ == "__main__":

@@ -1,16 +1,19 @@
-"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test,rehearsal}.arrow and tokenizer, its metrics."""
+"""tokenize: Datasets/prepared -> Datasets/tokens/{train,validation,test,rehearsal}.arrow and tokenizer, its metrics.
+
+Datasets/tokens/cut.jsonl lists every reply that was cut and every exchange that was dropped.
+"""
 
 from pathlib import Path
 
 import typer
 
+from stages.progress import fraction
 from theta import files
 from theta.bases.descriptors import locate_tokenizer
-from theta.conversation.messages import Conversation
+from theta.machine.process import available_cores
 from theta.settings import load
-from theta.tokens import store
-from theta.tokens.encode import Encoding, documents
-from theta.tokens.report import histogram, report
+from theta.tokens.build import CUT, REHEARSAL, build
+from theta.tokens.report import histogram, losses, report, together
 from theta.tokens.settings import TokenizerSettings
 from theta.tokens.vocabulary import Vocabulary
 
@@ -24,19 +27,21 @@ def tokenize(
     params: Path = Path("params.yaml"),
 ) -> None:
     """Render and encode each conversation, and label the learned tokens."""
-    settings = load(params, "tokenizer", TokenizerSettings)
+    max_length = load(params, "tokenizer", TokenizerSettings).max_length
     descriptor = files.read_json(base_tokenizer, "kind", "positions")
-    vocabulary = Vocabulary.from_base(locate_tokenizer(descriptor))
-    vocabulary.save(tokens / "tokenizer", descriptor["positions"])
-    counts = {}
-    for split in ("train", "validation", "test", "rehearsal"):
-        counts[split] = Encoding()
-        conversations = files.read_json_lines(prepared / f"{split}.jsonl", Conversation.from_json)
-        encoded = documents(conversations, vocabulary, settings.max_length, counts[split])
-        store.write(tokens / f"{split}.arrow", encoded)
-    rehearsed = sum(counts.pop("rehearsal").lengths.values())  # the metrics are about the user's data only
-    files.write_json(metrics, {split: report(count, settings.max_length) for split, count in counts.items()})
+    vocabulary, positions = Vocabulary.from_base(locate_tokenizer(descriptor)), descriptor["positions"]
+    with files.replacing_folder(tokens) as folder, fraction("tokenizing") as progress:
+        folder.mkdir()
+        vocabulary.save(folder / "tokenizer", positions)
+        counts = build(prepared, folder, max_length, positions, available_cores(), progress)
+    rehearsed = counts.pop(REHEARSAL).lengths.total()  # the metrics are about the user's data only
+    files.write_json(metrics, {split: report(count, max_length) for split, count in counts.items()})
     files.write_text(lengths, histogram(counts.values()))
-    total = sum(counts["train"].lengths.values())
     also = f", and {rehearsed:,} for rehearsal" if rehearsed else ""
-    typer.echo(f"encoded {total:,} training documents with {vocabulary.size:,} token ids{also}")
+    documents = counts["train"].lengths.total()
+    typer.echo(f"encoded {documents:,} training documents with {vocabulary.size:,} token ids{also}")
+    data = together(counts.values())
+    for why in data.fallbacks:
+        typer.echo(f"The slower tokenizer was used: {why}.")
+    if data.needed:
+        typer.echo(f"Warning: {losses(data, max_length, positions)}; see {(tokens / CUT).as_posix()}.")

@@ -290,14 +290,15 @@ def read_json_lines(path: Path, parse: Callable[[Any], Any] | None = None) -> It
         with path.open(encoding="utf-8") as lines:
             for number, line in enumerate(lines, start=1):
                 if line.strip():
-                    yield _parsed(path, number, line, parse)
+                    yield parse_json_line(path, number, line, parse)
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; run `dvc repro` to create it.") from None
     except UnicodeDecodeError as fault:
         raise DataError(f"{path} is not UTF-8 text ({fault.reason}); run `dvc repro` to recreate it.") from None
 
 
-def _parsed(path: Path, number: int, line: str, parse: Callable[[Any], Any] | None) -> Any:
+def parse_json_line(path: Path, number: int, line: str, parse: Callable[[Any], Any] | None = None) -> Any:
+    """Read one line of a file that `write_json_lines` wrote; see `read_json_lines`."""
     try:
         value = json.loads(line)
         return parse(value) if parse else value

@@ -3,6 +3,10 @@ many processes there are.
 """
 
 import multiprocessing
+import os
+import signal
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -32,7 +36,8 @@ def ordered_map(function: Callable[[T], R], pieces: Iterable[T], processes: int)
     if processes <= 1:
         yield from map(function, pieces)
         return
-    pool = ProcessPoolExecutor(processes, mp_context=multiprocessing.get_context("spawn"))
+    context = multiprocessing.get_context("spawn")
+    pool = ProcessPoolExecutor(processes, context, initializer=_follow, initargs=(os.getpid(),))
     waiting: deque[Future[R]] = deque()
     try:
         for piece in pieces:
@@ -47,3 +52,15 @@ def ordered_map(function: Callable[[T], R], pieces: Iterable[T], processes: int)
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _follow(parent: int) -> None:
+    """Leave Ctrl-C to the parent, and end when it has ended, however it did."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -15,30 +15,150 @@ from theta.corpus.shapes.shape import is_message, shape
 
 RULES = (
     Rules(),
-    Rules({"frage": "question", "wer": "role"}, {"bing": "assistant"}, {"Ann": "user", "Bob": "assistant"}, "assistant", True),
+    Rules(
+        {"frage": "question", "wer": "role"},
+        {"bing": "assistant"},
+        {"Ann": "user", "Bob": "assistant"},
+        "assistant",
+        True,
+    ),
 )
 NAMES = (
-    *fields.INSTRUCTIONS, *fields.QUESTIONS, *fields.CONTEXTS, *fields.REPLIES, *fields.SEVERAL_REPLIES, *fields.SYSTEMS,
-    *fields.MESSAGE_LISTS, *fields.CHOSEN, *fields.REJECTED, *fields.PATTERNS, *fields.DOMAINS, *fields.ROLE_KEYS,
-    *fields.CONTENT_KEYS, *fields.MEDIA, *fields.LABELS, *fields.USERS, *fields.ASSISTANTS, "mapping", "current_node",
-    "parent_id", "message_id", "replies", "prompt", "rows", "row", "columns", "index", "features", "nlu", "qas",
-    "paragraphs", "instances", "weight", "train", "loss_mask", "rating", "label", "weights", "tool_calls", "images",
-    "winner", "response_a", "response_b", "conversation_a", "conversation_b", "ts", "timestamp", "frage", "wer", "", " ",
-    "?", "What is it?", "how are you?", "1", "2", "\u200b", "\x00", "reference", "question_id", "choices", "parts",
-)  # fmt: skip
+    *fields.INSTRUCTIONS,
+    *fields.QUESTIONS,
+    *fields.CONTEXTS,
+    *fields.REPLIES,
+    *fields.SEVERAL_REPLIES,
+    *fields.SYSTEMS,
+    *fields.MESSAGE_LISTS,
+    *fields.CHOSEN,
+    *fields.REJECTED,
+    *fields.PATTERNS,
+    *fields.DOMAINS,
+    *fields.ROLE_KEYS,
+    *fields.CONTENT_KEYS,
+    *fields.MEDIA,
+    *fields.LABELS,
+    *fields.USERS,
+    *fields.ASSISTANTS,
+    "mapping",
+    "current_node",
+    "parent_id",
+    "message_id",
+    "replies",
+    "prompt",
+    "rows",
+    "row",
+    "columns",
+    "index",
+    "features",
+    "nlu",
+    "qas",
+    "paragraphs",
+    "instances",
+    "weight",
+    "train",
+    "loss_mask",
+    "rating",
+    "label",
+    "weights",
+    "tool_calls",
+    "images",
+    "winner",
+    "response_a",
+    "response_b",
+    "conversation_a",
+    "conversation_b",
+    "ts",
+    "timestamp",
+    "frage",
+    "wer",
+    "",
+    " ",
+    "?",
+    "What is it?",
+    "how are you?",
+    "1",
+    "2",
+    "\u200b",
+    "\x00",
+    "reference",
+    "question_id",
+    "choices",
+    "parts",
+)
 TEXTS = (
-    "", " ", "\n", "a", "Hello there", "user", "assistant", "system", "human", "gpt", "tool", "Ann", "Bob", "bing", "{}",
-    "[]", '[{"role": "user", "content": "x"}]', "[1", "### Human: a### Assistant: b", "### Human:### Assistant:",
-    "<|im_start|>user\nx<|im_end|>", "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\ny", "[INST] a [/INST] b",
-    "[INST][/INST]", "[INST] a [/INST]", "User: a\nBot: b", "Q: a\nA:", "USER: ASSISTANT:", "\x00\x1b[0m\x85\x93",
-    "\u200b\u00ad", "e\u0301", "\U0001f600", "<image>", "false", "0", "1e999", "Human: a\n\nAssistant:", "- a\n- b", "- ",
-    "12/31/23, 10:00 - Ann: hi\n12/31/23, 10:01 - Bob: yo", "12/31/23, 10:00 - X: hi\n12/31/23, 10:01 - Y: yo",
-    "\ud800", "caf\u00c3\u00a9", "thumbs_down", "message", "text", "thinking", "image", "a" * 300, ":", "User:", "::",
-)  # fmt: skip
+    "",
+    " ",
+    "\n",
+    "a",
+    "Hello there",
+    "user",
+    "assistant",
+    "system",
+    "human",
+    "gpt",
+    "tool",
+    "Ann",
+    "Bob",
+    "bing",
+    "{}",
+    "[]",
+    '[{"role": "user", "content": "x"}]',
+    "[1",
+    "### Human: a### Assistant: b",
+    "### Human:### Assistant:",
+    "<|im_start|>user\nx<|im_end|>",
+    "<|im_start|>user\nx<|im_end|>\n<|im_start|>assistant\ny",
+    "[INST] a [/INST] b",
+    "[INST][/INST]",
+    "[INST] a [/INST]",
+    "User: a\nBot: b",
+    "Q: a\nA:",
+    "USER: ASSISTANT:",
+    "\x00\x1b[0m\x85\x93",
+    "\u200b\u00ad",
+    "e\u0301",
+    "\U0001f600",
+    "<image>",
+    "false",
+    "0",
+    "1e999",
+    "Human: a\n\nAssistant:",
+    "- a\n- b",
+    "- ",
+    "12/31/23, 10:00 - Ann: hi\n12/31/23, 10:01 - Bob: yo",
+    "12/31/23, 10:00 - X: hi\n12/31/23, 10:01 - Y: yo",
+    "\ud800",
+    "caf\u00c3\u00a9",
+    "thumbs_down",
+    "message",
+    "text",
+    "thinking",
+    "image",
+    "a" * 300,
+    ":",
+    "User:",
+    "::",
+)
 SCALARS = (
-    None, True, False, 0, -1, 7, 1.5, float("nan"), float("inf"), 10**400, Number("1.10"), Number("1e999"), Number("0"),
-    Number("9" * 5000), (("a", 1), ("a", 2)), (("question", "x"), ("question", "y")),
-)  # fmt: skip
+    None,
+    True,
+    False,
+    0,
+    -1,
+    7,
+    1.5,
+    float("nan"),
+    float("inf"),
+    10**400,
+    Number("1.10"),
+    Number("1e999"),
+    Number("0"),
+    Number("9" * 5000),
+    (("a", 1), ("a", 2)),
+    (("question", "x"), ("question", "y")),
+)
 
 
 def value(chance: random.Random, depth: int) -> Any:
@@ -48,7 +168,11 @@ def value(chance: random.Random, depth: int) -> Any:
         return chance.choice(TEXTS) if chance.random() < 0.75 else chance.choice(SCALARS)
     if kind < 0.75:
         return {chance.choice(NAMES): value(chance, depth - 1) for _ in range(chance.randint(0, 5))}
-    return alike(chance, depth) if chance.random() < 0.5 else [value(chance, depth - 1) for _ in range(chance.randint(0, 4))]
+    return (
+        alike(chance, depth)
+        if chance.random() < 0.5
+        else [value(chance, depth - 1) for _ in range(chance.randint(0, 4))]
+    )
 
 
 def alike(chance: random.Random, depth: int) -> list[Any]:
@@ -112,19 +236,42 @@ GOOD: tuple[Any, ...] = (
     {"question": "Why?", "answer": "Because."},
     {"system": "S", "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}] * 2},
     {"conversations": [{"from": "human", "value": "a"}, {"from": "gpt", "value": "b", "weight": 0}] * 2},
-    {"mapping": {"r": {"message": None, "parent": None, "children": ["a"]},
-                 "a": {"message": {"author": {"role": "user"}, "content": {"parts": ["q"]}}, "parent": "r", "children": ["b"]},
-                 "b": {"message": {"author": {"role": "assistant"}, "content": {"parts": ["x"]}}, "parent": "a"}},
-     "current_node": "b"},
+    {
+        "mapping": {
+            "r": {"message": None, "parent": None, "children": ["a"]},
+            "a": {
+                "message": {"author": {"role": "user"}, "content": {"parts": ["q"]}},
+                "parent": "r",
+                "children": ["b"],
+            },
+            "b": {"message": {"author": {"role": "assistant"}, "content": {"parts": ["x"]}}, "parent": "a"},
+        },
+        "current_node": "b",
+    },
     {"prompt": {"text": "q", "role": "prompter", "replies": [{"text": "a", "role": "assistant", "replies": []}]}},
-    {"messages": [{"id": 1, "from": "Ann", "text": ["see ", {"type": "link", "text": "it"}]}, {"id": 2, "from": "Bob", "text": "y"}]},
+    {
+        "messages": [
+            {"id": 1, "from": "Ann", "text": ["see ", {"type": "link", "text": "it"}]},
+            {"id": 2, "from": "Bob", "text": "y"},
+        ]
+    },
     {"intents": [{"patterns": ["a", "b"], "responses": ["c"]}]},
-    {"prompt": "q", "chosen": [{"role": "assistant", "content": "g"}], "rejected": [{"role": "assistant", "content": "b"}]},
+    {
+        "prompt": "q",
+        "chosen": [{"role": "assistant", "content": "g"}],
+        "rejected": [{"role": "assistant", "content": "b"}],
+    },
     {"data": [{"paragraphs": [{"context": "c", "qas": [{"question": "q", "answers": [{"text": "a"}]}]}]}]},
     {"question": {"0": "q", "1": "r"}, "answer": {"0": "a", "1": "b"}},
     {"text": "User: a\nBot: b"},
-    {"loss_mask": [0, 1], "messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": [{"type": "text", "text": "b"}]}]},
-)  # fmt: skip
+    {
+        "loss_mask": [0, 1],
+        "messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": [{"type": "text", "text": "b"}]},
+        ],
+    },
+)
 
 
 def change(raw: Any, chance: random.Random) -> None:
@@ -148,11 +295,16 @@ def test_deep_and_long_values_end() -> None:
     for _ in range(95):
         deep = {"data": [deep]} if isinstance(deep, dict) else {"question": deep}
     check(deep, results(deep))
-    chain = [{"id": str(n), "parent_id": str(n - 1), "role": ("user", "assistant")[n % 2], "content": "x"} for n in range(3000)]
+    chain = [
+        {"id": str(n), "parent_id": str(n - 1), "role": ("user", "assistant")[n % 2], "content": "x"}
+        for n in range(3000)
+    ]
     check(chain, results(chain))
     circle = [{"id": str(n), "parent_id": str((n + 1) % 9), "role": "user", "content": "x"} for n in range(9)]
     check(circle, results(circle))
-    star = [{"id": str(n), "parent_id": "0", "role": "assistant" if n else "user", "content": str(n)} for n in range(3000)]
+    star = [
+        {"id": str(n), "parent_id": "0", "role": "assistant" if n else "user", "content": str(n)} for n in range(3000)
+    ]
     check(star, results(star))
     many = {"text": "User: a\nBot: b\n" * 20_000}
     check(many, results(many))

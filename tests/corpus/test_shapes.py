@@ -1,81 +1,23 @@
-"""A raw item becomes a conversation or is rejected with a reason."""
+"""How text is cleaned, where domains come from, and that the quick reading of common shapes is the complete one."""
 
 import json
+import random
 from typing import Any
 
 import pytest
 
-from theta.corpus import shapes
-from theta.corpus.shapes import Reject, Shaped
+from theta.conversation.messages import Conversation
+from theta.corpus.items import Item, Notes, Number, Reject, Rules
+from theta.corpus.shapes import plain
+from theta.corpus.shapes.cleaning import clean
+from theta.corpus.shapes.shape import is_message, shape
 
-Q, A = "What is DNS?", "It turns names into addresses."
-S = "You are brief."
-ONE = (("user", Q), ("assistant", A))
-TWO = (*ONE, ("user", "And ARP?"), ("assistant", "It finds hardware addresses."))
-
-
-def turns(role_key: str, content_key: str, user: str = "user", assistant: str = "assistant") -> list[dict[str, str]]:
-    return [{role_key: user if role == "user" else assistant, content_key: content} for role, content in TWO]
+COMPLETE = Rules(roles={"nobody": "user"})
+"""Any setting of this kind turns the quick reading off."""
 
 
-def shaped(item: Any) -> Shaped:
-    result = shapes.read(item, "x.json#1", "x")
-    assert isinstance(result, Shaped), result
-    return result
-
-
-def rejected(item: Any) -> Reject:
-    result = shapes.read(item, "x.json#1", "x")
-    assert isinstance(result, Reject), result
-    return result
-
-
-def said(item: Any) -> tuple[tuple[str, str], ...]:
-    return tuple((message.role, message.content) for message in shaped(item).conversation.messages)
-
-
-@pytest.mark.parametrize(
-    ("item", "expected"),
-    [
-        ({"question": Q, "answer": A}, ONE),
-        ({"input": Q, "output": A}, ONE),
-        ({"prompt": Q, "completion": A}, ONE),
-        ({"prompt": Q, "response": A}, ONE),
-        ({"query": Q, "response": A}, ONE),
-        ({"instruction": Q, "output": A}, ONE),
-        ({"instruction": Q, "input": "", "response": A}, ONE),
-        ({"instruction": "Sum up.", "input": Q, "output": A}, (("user", f"Sum up.\n\n{Q}"), ("assistant", A))),
-        ({"instruction": "Sum up.", "context": Q, "response": A}, (("user", f"Sum up.\n\n{Q}"), ("assistant", A))),
-        ({"instruction": None, "input": Q, "output": A}, ONE),
-        ({" Question": Q, "ANSWER": A}, ONE),
-        ({"system": S, "question": Q, "answer": A}, (("system", S), *ONE)),
-        ({"system_prompt": S, "question": Q, "response": A}, (("system", S), *ONE)),
-        ({"system": "", "question": Q, "answer": A}, ONE),
-        ({"system": S, "messages": turns("role", "content")}, (("system", S), *TWO)),
-        ({"messages": turns("role", "content")}, TWO),
-        ({"conversation": turns("from", "value", "human", "gpt")}, TWO),
-        ({"Conversations": turns("from", "value", "Human", "GPT")}, TWO),
-        ({"dialogue": turns("speaker", "text", "prompter", "bot")}, TWO),
-        ({"dialog": turns("Speaker", "Text", "question", "answer")}, TWO),
-        ({"turns": turns("role", "text", "USER", "Theta")}, TWO),
-        ({"messages": turns("role", "content", "user", "model"), "prompt": "seen"}, TWO),
-        ({"messages": turns("role", "content", "user", " chatbot ")}, TWO),
-        ({"messages": [{"role": "developer", "content": S}, *turns("role", "content")]}, (("system", S), *TWO)),
-        ({"messages": [{"role": "system", "content": " "}, *turns("role", "content")]}, TWO),
-        ({"exchanges": [{"question": Q, "answer": A}, {"input": TWO[2][1], "output": TWO[3][1]}]}, TWO),
-        ({"system": S, "exchanges": [{"prompt": Q, "completion": A}]}, (("system", S), *ONE)),
-        ({"question": "2 + 2?", "answer": 4}, (("user", "2 + 2?"), ("assistant", "4"))),
-        ({"question": "Pi?", "answer": 3.14}, (("user", "Pi?"), ("assistant", "3.14"))),
-        ({"question": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}], "answer": "c"},
-         (("user", "a\nb"), ("assistant", "c"))),
-        ({"text": " DNS is a directory.\r\nIt is old. "}, (("text", "DNS is a directory.\nIt is old."),)),
-        ({"Text": "DNS.", "url": "a", "meta": {"year": 1983}}, (("text", "DNS."),)),
-        ({"text": "seen", "question": Q, "answer": A}, ONE),
-        ({"text": "seen", "messages": turns("role", "content")}, TWO),
-    ],
-)  # fmt: skip
-def test_every_shape_is_understood(item: Any, expected: tuple[tuple[str, str], ...]) -> None:
-    assert said(item) == expected
+def results(value: Any, rules: Rules, notes: Notes | None = None) -> list[Conversation | Reject]:
+    return list(shape(Item(value, "x.json#1", "x"), rules, notes if notes is not None else Notes()))
 
 
 @pytest.mark.parametrize(
@@ -83,13 +25,46 @@ def test_every_shape_is_understood(item: Any, expected: tuple[tuple[str, str], .
     [
         ("  a\r\nb\rc\n ", "a\nb\nc"),
         ("e\u0301te\u0301", "\u00e9t\u00e9"),
-        ("a\x00b\x07c\x1b[0m\x7f\x85\td", "abc[0m\td"),
+        ("a\x00b\x07c\x1b[0m\x7f\td", "abc\td"),
         ("half \ud83d a pair", "half  a pair"),
         ("a whole one \U0001f600", "a whole one \U0001f600"),
+        ("one\vtwo\ffour\u2028five\u2029six", "one\ntwo\nfour\nfive\nsix"),
+        ("one\x0ctwo\x85three\x0bfour", "one\ntwo\nthree\nfour"),
+        ("it\x92s \x93ok\x94 \x97 \x80 5\x85", "it’s “ok” — € 5…"),
+        ("undefined \x81\x8d there", "undefined  there"),
+        ("    return x\n    # done\n", "    return x\n    # done"),
+        ("  if x:\n    y()", "  if x:\n    y()"),
+        ("    return x\n", "    return x"),
+        ("\treturn x", "\treturn x"),
+        (" an answer", "an answer"),
+        ("\n\n    x = 1\n    y = 2\n\n", "    x = 1\n    y = 2"),
+        ("   First line\nsecond", "First line\nsecond"),
+        ("\ufeffText", "Text"),
+        ("\u200b", ""),
+        ("\u00ad\ufeff \u2066\u3164", ""),
+        ("a\u200db", "a\u200db"),
+        ("👩\u200d🚀", "👩\u200d🚀"),
+        ("", ""),
+        (" \n\t", ""),
     ],
 )
-def test_content_is_cleaned(raw: str, cleaned: str) -> None:
-    assert said({"question": Q, "answer": raw})[1] == ("assistant", cleaned)
+def test_cleaning_keeps_what_was_written(raw: str, cleaned: str) -> None:
+    assert clean(raw) == cleaned
+
+
+def test_cleaning_twice_changes_nothing() -> None:
+    chance = random.Random(0)
+    letters = "ab \n\t\r\x0b\x0c\x85\x92\x00\u200b\u00a0\u2028e\u0301é\ud83d\ufeff"
+    for _ in range(3000):
+        once = clean("".join(chance.choices(letters, k=chance.randint(0, 9))))
+        assert clean(once) == once
+
+
+def test_wrongly_decoded_text_is_repaired_on_request() -> None:
+    pytest.importorskip("ftfy")
+    assert clean("caf\u00c3\u00a9") == "caf\u00c3\u00a9"
+    assert clean("caf\u00c3\u00a9", repair_encoding=True) == "café"
+    assert clean("café & 'quotes'", repair_encoding=True) == "café & 'quotes'"
 
 
 @pytest.mark.parametrize(
@@ -104,70 +79,123 @@ def test_content_is_cleaned(raw: str, cleaned: str) -> None:
     ],
 )
 def test_the_domain_is_the_items_own_or_the_files(item: Any, domain: str) -> None:
-    assert shaped({"question": Q, "answer": A, **item}).conversation.domain == domain
+    for rules in (Rules(), COMPLETE):
+        (made,) = results({"question": "Why?", "answer": "So.", **item}, rules)
+        assert isinstance(made, Conversation)
+        assert made.domain == domain
 
 
-def test_a_last_unanswered_question_is_removed_and_marked() -> None:
-    result = shaped({"messages": [*turns("role", "content"), {"role": "user", "content": "And then?"}]})
-    assert result.unanswered_question_cut
-    assert len(result.conversation.messages) == 4
-    assert not shaped({"messages": turns("role", "content")}).unanswered_question_cut
+TEXTS = (
+    "Why?",
+    "",
+    " ",
+    "é",
+    "a\r\nb",
+    "User: a\nBot: b",
+    "Human: x",
+    "# Title: x",
+    "## Heading\ntext",
+    "<b>x</b>",
+    "<image>x",
+    "<|user|>",
+    "1. One: two",
+    "12/31/23, 10:00 - A: b",
+    "A:",
+    "x:",
+    "[1]",
+    "Q: a\nA: b",
+    "\u200b",
+    "    x\n    y",
+    "Answer: yes",
+    "USER: a ASSISTANT: b",
+    "Note: this",
+    "### Human: a### Assistant: b",
+    '[{"role": "user"}]',
+    "</s>",
+)
 
 
-def chat(*messages: tuple[Any, Any]) -> dict[str, Any]:
-    names = {"s": "system", "u": "user", "a": "assistant"}
-    return {"messages": [{"role": names.get(role, role), "content": content} for role, content in messages]}
+BESIDE: tuple[dict[str, Any], ...] = (
+    *({},) * 6, {"weight": 1}, {"weight": 0}, {"train": True}, {"loss_weight": 0.5},
+    {"content": [{"type": "text", "text": "a"}]},
+    {"content": [{"type": "text", "value": " a\r\n"}]}, {"weight": Number("1.0")}, {"weight": Number("0.0")},
+    {"name": "x"},
+)  # fmt: skip
+
+
+def common(chance: random.Random) -> dict[str, Any]:
+    """An item of a common shape, with texts that are not always common."""
+
+    def text() -> str:
+        return chance.choice(TEXTS) if chance.random() < 0.4 else "Plain text."
+
+    kind = chance.random()
+    if kind < 0.4:
+        names = [chance.choice(["question", "instruction", "prompt"]), chance.choice(["answer", "output", "response"])]
+        names += chance.choice([[], ["input"], ["context"]])
+        value: dict[str, Any] = {name: text() for name in names}
+    elif kind < 0.5:
+        value = {"text": text()}
+    else:
+        role, content, user, assistant = chance.choice(
+            [("role", "content", "user", "assistant"), ("from", "value", "human", "gpt")]
+        )
+        roles = [user, assistant] * chance.randint(1, 3)
+        if chance.random() < 0.3:
+            roles.insert(chance.choice([0, 0, 1]), "system")
+        if chance.random() < 0.2:
+            roles.pop()
+        chat = [{role: each, content: text(), **chance.choice(BESIDE)} for each in roles]
+        value = {chance.choice(["messages", "conversations"]): chat}
+    return value | chance.choice([{}, {"id": "7"}, {"topic": "t", "url": "u"}, {"label": True}, {"rating": "5"}])
+
+
+def test_the_quick_reading_gives_what_the_complete_reading_gives() -> None:
+    chance, quick = random.Random(3), 0
+    for _ in range(10_000):
+        value = common(chance)
+        notes, complete_notes = Notes(), Notes()
+        made, complete = results(value, Rules(), notes), results(value, COMPLETE, complete_notes)
+        assert made == complete, value
+        assert notes == complete_notes, value
+        quick += plain.read(Item(value, "x", "x"), Rules(), Notes()) is not None
+    assert quick > 1500
 
 
 @pytest.mark.parametrize(
-    ("item", "reason", "detail"),
+    ("value", "expected"),
     [
-        ("just text", "not_an_object", "str"),
-        ([1, 2], "not_an_object", "list"),
-        ({"text": "a", "Label": 1}, "unknown_shape", "keys label, text"),
-        ({"text": "a", "question": "b"}, "unknown_shape", "keys question, text"),
-        ({"text": " \x00\n"}, "empty_text", ""),
-        ({"text": None}, "empty_text", ""),
-        ({"text": {"en": "a"}}, "content_not_text", "dict"),
-        (chat(("text", "a")), "unknown_role", "'text'"),
-        ({"question": "a"}, "unknown_shape", "keys question"),
-        ({}, "unknown_shape", "keys none"),
-        ({"messages": "Hi"}, "unknown_shape", "keys messages"),
-        ({"messages": ["Hi", "Hello"]}, "unknown_shape", "a message is of type str"),
-        ({"messages": [{"role": "user", "words": "Hi"}]}, "unknown_shape", "keys role, words"),
-        ({"exchanges": [{"question": "Hi"}]}, "unknown_shape", "keys question"),
-        (chat(("narrator", "a")), "unknown_role", "'narrator'"),
-        (chat((7, "a")), "unknown_role", "7"),
-        ({"question": "Is it?", "answer": True}, "content_not_text", "bool"),
-        ({"question": {"en": "Hi"}, "answer": "a"}, "content_not_text", "dict"),
-        ({"question": [{"type": "image", "url": "a.png"}], "answer": "a"}, "content_not_text", "list"),
-        ({"question": " \x00", "answer": "a"}, "empty_question", ""),
-        ({"question": "a", "answer": None}, "empty_reply", ""),
-        (chat(("u", "a"), ("a", "b"), ("u", "c"), ("a", "\n")), "empty_reply", ""),
-        (chat(("u", "a"), ("a", "b"), ("s", "c"), ("u", "d"), ("a", "e")), "misplaced_system_message", ""),
-        ({"system": S, **chat(("s", "b"), ("u", "c"), ("a", "d"))}, "misplaced_system_message", ""),
-        (chat(("u", "a")), "no_assistant_message", ""),
-        (chat(), "no_assistant_message", ""),
-        (chat(("a", "Welcome"), ("u", "a"), ("a", "b")), "starts_with_assistant", ""),
-        (chat(("u", "a"), ("u", "b"), ("a", "c")), "same_role_twice", "user"),
-        (chat(("u", "a"), ("a", "b"), ("a", "c")), "same_role_twice", "assistant"),
+        ({"role": "user", "content": "x"}, True),
+        ({"from": "human", "value": "x"}, True),
+        ({"role": "assistant", "content": None, "tool_calls": [1]}, True),
+        ({"speaker": "Ann", "utterance": "x"}, True),
+        ({"user": "U1", "text": "x", "ts": "1"}, True),
+        ({"sender_name": "Ann", "content": "x"}, True),
+        ({"type": "human", "data": {"content": "x"}}, True),
+        ({"author": {"role": "user"}, "content": {"parts": ["x"]}}, True),
+        ({"type": "user", "message": {"role": "user", "content": "x"}}, True),
+        ({"human": "x"}, True),
+        ({"question": "x", "answer": "y"}, False),
+        ({"human": "x", "bot": "y"}, False),
+        ({"text": "x"}, False),
+        ({"text": "x", "author": "Jane"}, False),
+        ({"text": "x", "type": "article", "name": "n"}, False),
+        ({"from": "a", "to": "b"}, False),
+        ({"messages": [{"role": "user", "content": "x"}]}, False),
+        ({"role": "user"}, False),
+        ("x", False),
+        (None, False),
+        ([{"role": "user", "content": "x"}], False),
     ],
 )
-def test_every_reason_to_reject(item: Any, reason: str, detail: str) -> None:
-    reject = rejected(item)
-    assert (reject.reason, reject.detail) == (reason, detail)
-    assert (reject.item, reject.source) == (item, "x.json#1")
-
-
-def test_a_reject_is_written_with_reason_and_raw_item() -> None:
-    assert rejected(chat(("narrator", "a"))).to_json() == {
-        "source": "x.json#1",
-        "reason": "unknown_role: 'narrator'",
-        "item": chat(("narrator", "a")),
-    }
+def test_what_is_a_message(value: Any, expected: bool) -> None:
+    assert is_message(value) is expected
 
 
 def test_any_reject_can_be_written() -> None:
-    row = rejected({"half \ud83d": "half \ud83d", **{f"key{n}": n for n in range(500)}}).to_json()
+    (made,) = results({"half \ud83d": "half \ud83d", **{f"key{n}": n for n in range(500)}}, Rules())
+    assert isinstance(made, Reject)
+    row = made.to_json()
     assert json.dumps(row, ensure_ascii=False).encode("utf-8")
     assert len(row["reason"]) < 150
+    assert row["item"]["key7"] == 7

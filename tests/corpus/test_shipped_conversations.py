@@ -6,33 +6,35 @@ from pathlib import Path
 
 import pytest
 
-from theta.corpus import splits
-from theta.corpus.build import Corpus, build
-from theta.corpus.readers.finding import find
+from tests.support.corpora import Built, built_from
 
 FOLDER = Path(__file__).parents[2] / "Datasets/conversations"
 
 
 @pytest.fixture(scope="module")
-def corpus() -> Corpus:
-    return build(str(FOLDER), find(FOLDER), 0.1, 0.1)
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Built:
+    return built_from(tmp_path_factory.mktemp("shipped"), FOLDER)
 
 
-def test_nothing_is_rejected_or_cut(corpus: Corpus) -> None:
-    assert corpus.rejects == []
-    assert corpus.report["unanswered_questions_cut"] == 0
+def test_nothing_is_rejected_mended_or_unused(corpus: Built) -> None:
+    assert corpus.rejected == []
+    assert [corpus.figures[name] for name in ("mended", "unused_keys", "unfilled_templates")] == [{}, {}, {}]
 
 
-def test_no_first_question_repeats(corpus: Corpus) -> None:
-    asked = Counter(splits.key(each.opening) for split in corpus.splits.values() for each in split)
-    assert [question for question, count in asked.items() if count > 1] == []
+def test_nothing_held_out_stands_in_train(corpus: Built) -> None:
+    assert all(not any(counts.values()) for counts in corpus.facts.leaks.values())
+    assert corpus.facts.loosened == ""
 
 
-def test_the_readme_counts_each_file_correctly(corpus: Corpus) -> None:
+def test_no_question_has_two_answers(corpus: Built) -> None:
+    assert corpus.facts.repeated.conflicts == 0
+
+
+def test_the_readme_counts_each_file_correctly(corpus: Built) -> None:
     rows = re.findall(r"^\| `(\w+)\.jsonl?` \| (\d+) \| (\d+) \|", (FOLDER / "README.md").read_text("utf-8"), re.M)
-    kept = [each for split in corpus.splits.values() for each in split]
-    counts = Counter(each.domain for each in kept)
-    several = Counter(each.domain for each in kept if sum(m.role == "assistant" for m in each.messages) > 1)
-    assert {name: (int(all_), int(chats)) for name, all_, chats in rows} == {
-        name: (counts[name], several[name]) for name in counts
+    kept = [row for split in ("train", "validation", "test") for row in corpus.rows[split]]
+    counts = Counter(row["domain"] for row in kept)
+    chats = Counter(row["domain"] for row in kept if sum(m["role"] == "assistant" for m in row["messages"]) > 1)
+    assert {name: (int(all_), int(several)) for name, all_, several in rows} == {
+        name: (counts[name], chats[name]) for name in counts
     }

@@ -40,7 +40,7 @@ def test_a_folder_is_described_by_the_content_of_its_files(project: Path) -> Non
         ],
         "passed_over": [["d.zip", "a zip archive; unpack it"]],
     }
-    assert [each.name for each in sources.locate(described, [], []).files] == ["mine/a.json", "mine/b/c.txt"]
+    assert [each.name for each in sources.locate("mine", described, [], []).files] == ["mine/a.json", "mine/b/c.txt"]
 
 
 def test_the_description_changes_with_content_and_names_but_not_with_files_left_out(project: Path) -> None:
@@ -54,11 +54,12 @@ def test_the_description_changes_with_content_and_names_but_not_with_files_left_
     assert describe("mine", "a.json")["files"] == chosen["files"]
 
 
-def test_files_that_changed_since_are_refused(project: Path) -> None:
-    described = describe("mine")
-    files.write_text(Path("mine/a.json"), "[1, 2]")
-    with pytest.raises(DataError, match=r"The files of mine changed after fetch described them; run `dvc repro` again"):
-        sources.locate(described, [], [])
+def test_a_dataset_of_the_hub_is_that_which_was_described(project: Path) -> None:
+    described = {"kind": "hub", "path": "hf://datasets/ann/chats", "name": "ann/chats", "revision": "0" * 40}
+    with pytest.raises(DataError, match=r"data\.path is hf://datasets/ann/cats, and fetch described .*run `dvc repro`"):
+        sources.locate("hf://datasets/ann/cats", described, [], [])
+    with pytest.raises(DataError, match=r"hf://datasets/ann/chats/a\.jsonl is not on this machine; run `dvc repro -f"):
+        sources.locate("hf://datasets/ann/chats", {**described, "files": ["a.jsonl"]}, [], [])
 
 
 def test_a_copy_of_the_project_reads_the_data_of_the_original(
@@ -69,7 +70,7 @@ def test_a_copy_of_the_project_reads_the_data_of_the_original(
     monkeypatch.chdir(tmp_path / "copy")
     monkeypatch.setenv("DVC_ROOT", str(project))
     assert describe("mine") == described
-    found = sources.locate(described, [], [])
+    found = sources.locate("mine", described, [], [])
     assert next((each.name, each.path) for each in found.files) == ("mine/a.json", project / "mine/a.json")
 
 

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 import pytest
 import torch
 
+from tests.support.runs import settings_with
 from theta.errors import OutOfMemoryError, SettingsError
 from theta.machine import devices
 from theta.machine.devices import choose_device, choose_dtype, memory_remedy, notes, ran_out_of_memory, triton_lacks
+from theta.train.choose import choose_processes
 
 
 @pytest.fixture(autouse=True)
@@ -165,3 +167,26 @@ def test_other_errors_are_not_changed() -> None:
     with pytest.raises(RuntimeError, match="shapes"), memory_remedy(torch.device("cpu"), "do this"):
         raise RuntimeError("shapes do not match")
     assert not ran_out_of_memory(RuntimeError("shapes do not match"))
+
+
+@pytest.fixture
+def four_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Four GPUs for which torch has kernels."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(torch.cuda, "get_arch_list", lambda: ["sm_90"])
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda _index: (9, 0))
+
+
+@pytest.mark.usefixtures("four_gpus")
+@pytest.mark.parametrize(("wanted", "processes"), [("auto", 4), (4, 4), (3, 3), (1, 1)])
+def test_each_gpu_that_is_wanted_has_a_process(wanted: int | str, processes: int) -> None:
+    _, machine = settings_with(device="auto", devices=wanted)
+    assert choose_processes(machine) == processes
+
+
+@pytest.mark.usefixtures("four_gpus")
+def test_more_gpus_than_there_are_is_an_error() -> None:
+    _, machine = settings_with(device="auto", devices=5)
+    with pytest.raises(SettingsError, match=r"machine.devices is 5, but torch can use 4 GPUs; set it to auto\."):
+        choose_processes(machine)

@@ -7,7 +7,7 @@ import pytest
 from safetensors import safe_open
 
 from theta.files import read_json
-from theta.tokens.store import Store, write
+from theta.tokens.store import Store, write_batches
 from theta.tokens.vocabulary import Vocabulary
 
 FOLDER = Path(__file__).parents[2] / "models" / "starter"
@@ -48,12 +48,12 @@ def test_it_knows_english(tmp_path: Path) -> None:
     from theta.conversation.messages import Conversation, Message
     from theta.evaluate.likelihood import measure
     from theta.model import network
-    from theta.tokens.encode import Encoding, documents
+    from theta.tokens.encode import ConversationEncoder
 
     vocabulary, words = Vocabulary.load(FOLDER), TEXT.split()
     texts = (TEXT, " ".join(sorted(words)))
     conversations = [Conversation((Message("text", text),), "prose", f"x#{i}") for i, text in enumerate(texts)]
-    write(tmp_path / "test.arrow", documents(conversations, vocabulary, 512, Encoding()))
+    write_batches(tmp_path / "test.arrow", [ConversationEncoder(vocabulary).encode(conversations, 512).documents])
     store = Store(tmp_path / "test.arrow")
     scores = measure(network.load(FOLDER), store, vocabulary.size, 4096, torch.device("cpu"))
     ordered, shuffled = (scores.nats / store.learned_counts).tolist()

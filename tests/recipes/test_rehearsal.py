@@ -4,7 +4,7 @@ import random
 from typing import Any
 
 from recipes.starter import rehearsal
-from theta.corpus import splits
+from theta.corpus import keys
 
 
 def row(question: str, domain: str = "linux", *before: str) -> dict[str, Any]:
@@ -22,7 +22,7 @@ def questions(rows: list[dict[str, Any]]) -> list[str]:
 
 def test_conversations_of_the_domains_are_chosen_by_their_hashes() -> None:
     chosen = rehearsal.choose(ROWS, {"linux"}, 10)
-    ordered = sorted(questions(ROWS[1::2]), key=lambda question: splits.point(f"{question}\nYes.\nWhy?\nIt is so."))
+    ordered = sorted(questions(ROWS[1::2]), key=lambda question: keys.point(f"{question}\nYes.\nWhy?\nIt is so."))
     assert questions(chosen) == ordered[:10]
     assert {each["domain"] for each in chosen} == {"linux"}
     assert chosen[0] == {name: value for name, value in chosen[0].items() if name in ("domain", "messages")}

@@ -8,7 +8,7 @@ from theta.conversation.messages import Conversation, Message
 from theta.files import write_json, write_json_lines, write_text
 from theta.model import network
 from theta.tokens import store
-from theta.tokens.encode import Encoding, documents
+from theta.tokens.encode import ConversationEncoder
 from theta.tokens.vocabulary import Vocabulary
 
 GENERATION = {
@@ -53,7 +53,7 @@ CONVERSATIONS = (
 
 def save_tokens(path: Path, conversations: tuple[Conversation, ...], vocabulary: Vocabulary) -> store.Store:
     """Encode conversations into an Arrow file, and open it."""
-    store.write(path, documents(conversations, vocabulary, 512, Encoding()))
+    store.write_batches(path, [ConversationEncoder(vocabulary).encode(conversations, 512).documents])
     return store.Store(path)
 
 

@@ -1,12 +1,13 @@
 """Ids and labels are built together; long conversations are split and cut by the rules of `encode`."""
 
 import pytest
+from tokenizers import decoders
 
 from theta.conversation.messages import Conversation, Message
 from theta.conversation.template import END, PAD, USER, render, render_prompt
-from theta.tokens.encode import Encoding, documents
+from theta.tokens.encode import ConversationEncoder, Counts, Loss
 from theta.tokens.store import Document
-from theta.tokens.vocabulary import Vocabulary
+from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 
 def conversation(*contents: str, system: str | None = None) -> Conversation:
@@ -21,9 +22,9 @@ def plain(content: str) -> Conversation:
 
 def encode(
     vocabulary: Vocabulary, *conversations: Conversation, max_length: int = 512
-) -> tuple[list[Document], Encoding]:
-    counts = Encoding()
-    return list(documents(conversations, vocabulary, max_length, counts)), counts
+) -> tuple[list[Document], Counts]:
+    encoded = ConversationEncoder(vocabulary).encode(conversations, max_length)
+    return list(encoded.documents), encoded.counts
 
 
 def text(vocabulary: Vocabulary, ids: list[int]) -> str:
@@ -135,3 +136,75 @@ def test_a_long_text_is_cut_after_a_sentence_or_a_line(vocabulary: Vocabulary) -
     lines = "\n".join(["a line of a poem without an end"] * 30)
     found, _ = encode(vocabulary, plain(lines), max_length=64)
     assert all(text(vocabulary, document.ids).endswith("\n") for document in found[:-1])
+
+
+def losses(vocabulary: Vocabulary, *conversations: Conversation, max_length: int) -> list[Loss]:
+    return ConversationEncoder(vocabulary).encode(conversations, max_length).losses
+
+
+def test_what_is_lost_is_listed_with_its_place_and_reason(vocabulary: Vocabulary) -> None:
+    long, source = "word " * 100, "test.json#1"
+    assert losses(vocabulary, conversation("Hi", "Hello!"), max_length=32) == []
+    # 102 tokens of the question, 3 of the reply; and 3 of the question, 103 of the reply with its two special tokens.
+    assert losses(vocabulary, conversation("Hi", "Hello", long, "ok"), max_length=32) == [
+        Loss(source, 2, "question_too_long", 106, 0)
+    ]
+    assert losses(vocabulary, conversation("Hi", long), max_length=32) == [Loss(source, 1, "reply_cut", 106, 32)]
+    assert losses(vocabulary, conversation("Hi", "Hello", system=long), max_length=32) == [
+        Loss(source, 1, "system_too_long", 109, 0)
+    ]
+
+
+def test_what_follows_a_dropped_exchange_begins_a_new_document(vocabulary: Vocabulary) -> None:
+    found, counts = encode(vocabulary, conversation("Hi", "Hello", "word " * 100, "ok", "Bye", "Ciao"), max_length=32)
+    assert [text(vocabulary, document.ids) for document in found] == [
+        "<|user|>Hi<|end|><|assistant|>Hello<|end|>",
+        "<|user|>Bye<|end|><|assistant|>Ciao<|end|>",
+    ]
+    assert (counts.split, counts.exchanges_dropped, counts.needed) == (1, 1, {106: 1})
+
+
+def marked(*exchanges: tuple[str, str, bool]) -> Conversation:
+    """Exchanges of which some replies are context only."""
+    messages = (
+        message
+        for question, reply, learned in exchanges
+        for message in (Message("user", question), Message("assistant", reply, learned))
+    )
+    return Conversation(tuple(messages), "test", "test.json#1")
+
+
+def test_a_reply_that_is_not_learned_is_context(vocabulary: Vocabulary) -> None:
+    [document], counts = encode(vocabulary, marked(("Hi", "Hello", False), ("Bye", "Ciao", True)))
+    learned = [i for i, is_learned in zip(document.ids, document.learned, strict=True) if is_learned]
+    assert text(vocabulary, learned) == "Ciao<|end|>"
+    assert "<|assistant|>Hello<|end|>" in text(vocabulary, document.ids)
+    assert counts.needed == {}
+
+
+def test_a_part_in_which_nothing_is_learned_is_left_out_and_listed(vocabulary: Vocabulary) -> None:
+    context = marked(("Hi", "word " * 20, False), ("Bye", "word " * 20, True))
+    [document], counts = encode(vocabulary, context, max_length=32)
+    assert text(vocabulary, document.ids).startswith("<|user|>Bye")
+    assert counts.needed == {}  # no reply that is to be learned is lost
+    assert [loss[1:3] for loss in losses(vocabulary, context, max_length=32)] == [(1, "nothing_learned")]
+    assert encode(vocabulary, marked(("Hi", "Hello", False)))[0] == []
+
+
+def test_learned_bytes_are_those_of_the_text(vocabulary: Vocabulary) -> None:
+    """Also where a token is a part of a character."""
+    replies = ["naïve 👩‍💻 你好", "<|end|> and <|user|>", " leading and trailing ", "\x00\u0085"]
+    found, _ = encode(vocabulary, *(conversation("Hi", reply) for reply in replies))
+    assert [document.learned_bytes for document in found] == [len(reply.encode()) for reply in replies]
+
+
+def test_learned_bytes_of_a_vocabulary_that_does_not_spell_bytes() -> None:
+    other = Vocabulary.from_base(GPT2_FOLDER)
+    other.tokenizer.decoder = decoders.Sequence([decoders.ByteLevel()])
+    assert other.byte_counts is None
+    [document], _ = encode(other, conversation("Hi", "naïve 你好"))
+    assert document.learned_bytes == len("naïve 你好".encode())
+
+
+def test_no_conversations_are_no_documents(vocabulary: Vocabulary) -> None:
+    assert encode(vocabulary) == ([], Counts())

@@ -24,7 +24,7 @@ def test_round_trip(tmp_path: Path) -> None:
     assert labels.tolist() == [IGNORED, IGNORED, 2, 3]
     assert store.lengths.tolist() == [3, 4]
     assert store.learned_counts.tolist() == [2, 2]
-    assert (store.domains, store.sources) == (["linux", "git"], ["a.json#1", "a.json#2"])
+    assert (list(store.domains), list(store.sources)) == (["linux", "git"], ["a.json#1", "a.json#2"])
     assert store.learned_bytes.tolist() == [4, 9]
 
 

@@ -8,6 +8,7 @@ Memory does not grow with the data, apart from some numbers for each conversatio
 
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
@@ -68,20 +69,21 @@ def build(
     exact_twins = input_bytes <= EXACT_TWINS_BYTES
     files = [*found.files, *([rehearsal] if rehearsal else [])]
     facts = [FileFacts(file.name) for file in files]
-    pile, read_from = Pile(folder, exact_twins=exact_twins), deque[int]()
+    read_from = deque[int]()
     tasks = (
         Task(block, settings.rules, settings.redact, exact_twins)
         for block in _blocks(files, facts, read_from, strict=settings.strict)
     )
     bytes_made = 0
-    for made in ordered_map(gather, tasks, processes if input_bytes > BYTES_FOR_PROCESSES else 1):
-        file = read_from.popleft()
-        pile.add(made, file, is_data=file < len(found.files))
-        facts[file].add(made)
-        bytes_made += len(made.lines) + len(made.rejects)
-        progress(min(bytes_made / max(input_bytes, 1), 1.0))
-    pile.finish()
-    return _divide(found, facts[: len(found.files)], pile, settings)
+    with closing(Pile(folder, exact_twins=exact_twins)) as pile:
+        for made in ordered_map(gather, tasks, processes if input_bytes > BYTES_FOR_PROCESSES else 1):
+            file = read_from.popleft()
+            pile.add(made, file, is_data=file < len(found.files))
+            facts[file].add(made)
+            bytes_made += len(made.lines) + len(made.rejects)
+            progress(min(bytes_made / max(input_bytes, 1), 1.0))
+        pile.finish()
+        return _divide(found, facts[: len(found.files)], pile, settings)
 
 
 def _blocks(

@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
 
 from theta.corpus import fingerprints, twins
 from theta.corpus.fingerprints import SIGNATURE_SIZE, Fingerprints
@@ -87,9 +85,7 @@ class Evidence:
 
     def finish(self) -> None:
         """Write what is still in memory; nothing can be appended afterwards."""
-        for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
-            records.close()
-        self._sketches.close()
+        self.close()
         self.points = np.concatenate([np.empty(0), *self._points])
         self.whole = np.concatenate([np.empty(0, np.uint64), *self._whole])
 
@@ -190,6 +186,12 @@ class Evidence:
         found = owners[places[twins.pairs(signatures, list(first))]]
         return found[:, 0], found[:, 1]
 
+    def close(self) -> None:
+        """Close the files of the keys."""
+        for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
+            records.close()
+        self._sketches.close()
+
     def remove_files(self) -> None:
         """Remove the files of the keys."""
         for records in (self.chats, self.questions, self.replies, self.openings, self._bands):
@@ -204,6 +206,10 @@ def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.nda
         group_of: the group of each conversation.
         ones, others: pairs of conversations.
     """
+    # Importing it takes as long as preparing a small corpus, and other stages import this module too.
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
     count = int(group_of.max()) + 1 if len(group_of) else 0
     graph = coo_array((np.ones(len(ones), np.bool_), (group_of[ones], group_of[others])), shape=(count, count))
     return np.asarray(connected_components(graph, directed=False)[1][group_of])

@@ -38,7 +38,7 @@ class Gathered:
         lengths: bytes of each line, int64 [conversations].
         rejects: lines of `Datasets/prepared/rejected.jsonl`.
         reasons: number of rejects by reason; `examples` describes the first of each.
-        items: number of items read.
+        items: number of conversations and rejects.
         domains: the domain of each conversation.
         messages, replies: messages and replies of each conversation, int32 [conversations]; a text has no reply.
         reply_words: words of each reply, int32 [replies], in order.
@@ -62,9 +62,8 @@ class Gathered:
 
 def gather(task: Task) -> Gathered:
     """Read the items of a block, and keep or reject each."""
-    notes, kept, rejects, items = Notes(), list[Conversation](), list[Reject](), 0
+    notes, kept, rejects = Notes(), list[Conversation](), list[Reject]()
     for item in task.block.items():
-        items += 1
         for result in _results(item, task.rules, notes):
             if isinstance(result, Reject):
                 rejects.append(result)
@@ -79,7 +78,7 @@ def gather(task: Task) -> Gathered:
         rejects=b"".join(line(reject.to_json()) for reject in rejects),
         reasons=Counter(reject.reason for reject in rejects),
         examples={reject.reason: _example(reject) for reject in reversed(rejects)},
-        items=items,
+        items=len(kept) + len(rejects),
         domains=[each.domain for each in kept],
         messages=_numbers((len(each.messages) for each in kept), np.int32),
         replies=_numbers(map(len, replies), np.int32),

@@ -81,9 +81,15 @@ class Pile:
             line = os.pread(lines.fileno(), int(self.lengths[place]), int(self._begins[place]))
         return Conversation.from_json(json.loads(line))
 
+    def close(self) -> None:
+        """Close all files."""
+        self._lines.close()
+        self.rejects.close()
+        self.evidence.close()
+
     def remove_files(self) -> None:
         """Remove everything from the folder that this object wrote."""
-        self.rejects.close()
+        self.close()
         for name in ("lines", "rejects"):
             (self.folder / name).unlink()
         self.evidence.remove_files()

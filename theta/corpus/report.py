@@ -15,7 +15,7 @@ import numpy as np
 from theta.conversation.messages import OTHER_DOMAINS, domains_shown
 from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
-from theta.corpus.readers.finding import ABOUT_DATA
+from theta.corpus.readers.finding import ABOUT_DATA, LEFT_OUT
 
 NAMES_IN_METRICS = 20
 FILES_SHOWN = 5
@@ -168,7 +168,7 @@ def warnings(facts: Facts) -> Iterator[str]:
     """Yield what a person should know about the data before training on it, a line each."""
     for file in facts.unreadable[:NAMES_IN_METRICS]:
         yield file.fault
-    passed_over = [(name, why) for name, why in facts.passed_over if why != ABOUT_DATA]
+    passed_over = [(name, why) for name, why in facts.passed_over if why not in (ABOUT_DATA, LEFT_OUT)]
     if passed_over:
         shown = ", ".join(f"{name} ({why})" for name, why in passed_over[:FILES_SHOWN])
         more = f" and {len(passed_over) - FILES_SHOWN} more" if len(passed_over) > FILES_SHOWN else ""

@@ -1,32 +1,53 @@
-"""Conversations -> documents of at most `max_length` tokens, and counts of splits, cuts and drops.
+"""Conversations -> documents of at most `max_length` tokens, with counts and a list of what was lost.
 
 A conversation that is too long is split between exchanges (a user message and its reply); each part begins with the
 system message. If a single exchange is too long, the end of its reply is cut off together with the end token, so that
 the model does not learn to stop in the middle of a sentence. An exchange is dropped if its question leaves no room for
-the reply.
+the reply; what follows it begins a new document, because the dropped exchange was its context. A part in which no reply
+is learned is left out.
 
 A plain text that is too long becomes consecutive documents of about equal length, cut at the end of a line or sentence
 if one is near. No token is lost, and only the last document ends with the end token.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from functools import cached_property
+from typing import NamedTuple
 
-from theta.conversation.messages import Conversation
+import numpy as np
+
+from theta.conversation.messages import Conversation, Message, Role
 from theta.conversation.template import render
-from theta.tokens.store import Document
+from theta.tokens.ids import Encoder
+from theta.tokens.store import IGNORED, Documents
 from theta.tokens.vocabulary import Vocabulary
 
-CONVERSATIONS_PER_BATCH = 1024
+LONGEST_COUNTED = 1 << 16
+"""Needed lengths above it are counted together; no base has as many positions."""
 
-Encoded = tuple[list[int], list[bool]]
+Pieces = list[tuple[int, int]]
+"""A document as slices [begin, end) of a batch of rendered conversations."""
+
+
+class Loss(NamedTuple):
+    """A reply or exchange of a conversation that is not learned, or not completely."""
+
+    source: str
+    exchange: int
+    """Which exchange of the conversation, counting from 1."""
+    reason: str
+    """`reply_cut`, `question_too_long`, `system_too_long`, or `nothing_learned`: a part without a learned reply."""
+    tokens: int
+    """Length of the exchange with its system message."""
+    kept_tokens: int
+    """How many of them became part of a document."""
 
 
 @dataclass(slots=True)
-class Encoding:
-    """Counts that `documents` fills.
+class Counts:
+    """Figures of encoded conversations.
 
     Attributes:
         conversations: number of conversations read.
@@ -35,6 +56,8 @@ class Encoding:
         exchanges_dropped: exchanges whose question left no room for the reply.
         learned_tokens: tokens that the model is trained to produce.
         lengths: number of documents of each length in tokens.
+        needed: of the conversations that lost a reply or a part of one, the number that needs each `max_length`.
+        fallbacks: number of batches that gigatoken did not encode, by the reason.
     """
 
     conversations: int = 0
@@ -43,78 +66,263 @@ class Encoding:
     exchanges_dropped: int = 0
     learned_tokens: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
+    needed: Counter[int] = field(default_factory=Counter)
+    fallbacks: Counter[str] = field(default_factory=Counter)
+
+    def add(self, other: "Counts") -> None:
+        """Add the figures of other conversations."""
+        for name in self.__slots__:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
 
 
-def documents(
-    conversations: Iterable[Conversation], vocabulary: Vocabulary, max_length: int, counts: Encoding
-) -> Iterator[Document]:
-    """Encode conversations in order; `counts` is updated while the iterator runs."""
-    remaining = iter(conversations)
-    while batch := list(islice(remaining, CONVERSATIONS_PER_BATCH)):
-        messages = [message for conversation in batch for message in conversation.messages]
-        encoded = iter(vocabulary.encode_many([list(render([message])) for message in messages]))
-        for conversation in batch:
-            counts.conversations += 1
-            messages_encoded = list(islice(encoded, len(conversation.messages)))
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """What conversations became."""
+
+    documents: Documents
+    counts: Counts
+    losses: list[Loss]
+
+
+class ConversationEncoder:
+    """Encodes conversations with a vocabulary.
+
+    Attributes:
+        vocabulary: the vocabulary.
+        ids: encodes the texts.
+    """
+
+    def __init__(self, vocabulary: Vocabulary) -> None:
+        self.vocabulary = vocabulary
+        self.ids = Encoder(vocabulary.tokenizer)
+        self._frames: dict[tuple[Role, bool], tuple[list[np.ndarray], list[np.ndarray], list[bool]]] = {}
+
+    def encode(self, conversations: Sequence[Conversation], max_length: int) -> Encoded:
+        """Encode conversations in order."""
+        batch = self._rendered([message for conversation in conversations for message in conversation.messages])
+        counts = Counts(conversations=len(conversations))
+        if self.ids.fallback:
+            counts.fallbacks[self.ids.fallback] += 1
+        losses: list[Loss] = []
+        documents: list[Pieces] = []
+        owners: list[Conversation] = []
+        first = 0
+        for conversation in conversations:
+            last = first + len(conversation.messages)
+            borders = batch.borders[first : last + 1]
             if conversation.is_text:
-                parts = list(_pieces(messages_encoded[0][0], vocabulary.break_ids, max_length))
+                parts = self._text_pieces(batch.ids, borders, max_length)
+            elif borders[-1] - borders[0] <= max_length and conversation.messages[-1].learned:
+                parts = [[(borders[0], borders[-1])]]
             else:
-                parts = list(_parts(conversation, messages_encoded, max_length, counts))
+                parts, lost = _chat_parts(conversation, borders, max_length)
+                if needed := max((loss.tokens for loss in lost if loss.reason != "nothing_learned"), default=0):
+                    counts.needed[min(needed, LONGEST_COUNTED)] += 1
+                losses += lost
             counts.split += len(parts) > 1
-            for ids, learned in parts:
-                counts.lengths[len(ids)] += 1
-                counts.learned_tokens += sum(learned)
-                learned_text = vocabulary.decode(i for i, is_learned in zip(ids, learned, strict=True) if is_learned)
-                yield Document(ids, learned, conversation.domain, conversation.source, len(learned_text.encode()))
+            documents += parts
+            owners += [conversation] * len(parts)
+            first = last
+        reasons = Counter(loss.reason for loss in losses)
+        counts.replies_cut = reasons["reply_cut"]
+        counts.exchanges_dropped = reasons["question_too_long"] + reasons["system_too_long"]
+        return Encoded(self._laid_out(batch, documents, owners, counts), counts, losses)
+
+    def _rendered(self, messages: Sequence[Message]) -> "_Batch":
+        """Render and encode messages, laid end to end."""
+        arrays: list[np.ndarray] = []
+        flags: list[bool] = []
+        sizes = [0]
+        for message, ids in zip(messages, self.ids.encode([message.content for message in messages]), strict=True):
+            before, after, learned = self._frame(message.role, message.learned)
+            arrays += (*before, ids, *after)
+            flags += learned
+            sizes.append(len(before) + len(ids) + len(after))
+        if not arrays:
+            return _Batch(np.zeros(0, np.int32), np.zeros(0, bool), [0])
+        lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
+        return _Batch(np.concatenate(arrays), np.repeat(flags, lengths), np.cumsum(sizes).tolist())
+
+    def _frame(self, role: Role, learned: bool) -> tuple[list[np.ndarray], list[np.ndarray], list[bool]]:
+        """Return the special tokens before and after a message's text, and whether each part is learned."""
+        if (role, learned) not in self._frames:
+            spans = list(render([Message(role, "", learned)]))
+            place = next(place for place, span in enumerate(spans) if not span.special)
+            special = [np.array([self.vocabulary.special_ids.get(span.text, 0)], dtype=np.int32) for span in spans]
+            self._frames[role, learned] = special[:place], special[place + 1 :], [span.learned for span in spans]
+        return self._frames[role, learned]
+
+    def _text_pieces(self, ids: np.ndarray, borders: Sequence[int], max_length: int) -> list[Pieces]:
+        """Return consecutive pieces of a text, each of at most `max_length` tokens."""
+        begin, end = borders
+        if end - begin <= max_length:
+            return [[(begin, end)]]
+        pieces: list[Pieces] = []
+        is_break = self._is_break[ids[begin:end]]
+        done = 0
+        while done < end - begin:
+            length = _piece_length(is_break, done, max_length)
+            pieces.append([(begin + done, begin + done + length)])
+            done += length
+        return pieces
+
+    @cached_property
+    def _is_break(self) -> np.ndarray:
+        """Whether each id ends a sentence or contains a line break, bool [ids]."""
+        return np.isin(np.arange(self.vocabulary.size), list(self.vocabulary.break_ids))
+
+    def _laid_out(
+        self, batch: "_Batch", documents: Sequence[Pieces], owners: Sequence[Conversation], counts: Counts
+    ) -> Documents:
+        lengths = np.array([sum(end - begin for begin, end in pieces) for pieces in documents], dtype=np.int64)
+        slices = _joined(piece for pieces in documents for piece in pieces)
+        ids, learned = _gathered(batch.ids, slices), _gathered(batch.learned, slices)
+        begins = np.cumsum(lengths) - lengths
+        # The first token of a text is not learned, because no token precedes it to predict it from; that of a chat is
+        # the token of a role, which is never learned.
+        learned[begins] = False
+        counts.learned_tokens = int(learned.sum())
+        counts.lengths = Counter(lengths.tolist())
+        return Documents(
+            ids,
+            np.where(learned, ids, np.int32(IGNORED)),
+            lengths,
+            [owner.domain for owner in owners],
+            [owner.source for owner in owners],
+            self._learned_bytes(ids, learned, begins),
+        )
+
+    def _learned_bytes(self, ids: np.ndarray, learned: np.ndarray, begins: np.ndarray) -> np.ndarray:
+        """Return the length of each document's learned text in UTF-8 bytes, int64 [documents]."""
+        sizes = self.vocabulary.byte_counts
+        if sizes is not None:
+            return np.add.reduceat(np.where(learned, sizes[ids], 0), begins, dtype=np.int64) if len(begins) else begins
+        parts = zip(np.split(ids, begins[1:]), np.split(learned, begins[1:]), strict=True)
+        texts = (self.vocabulary.decode(part[chosen].tolist()) for part, chosen in parts)
+        return np.array([len(text.encode()) for text in texts][: len(begins)], dtype=np.int64)
 
 
-def _parts(
-    conversation: Conversation, encoded: Sequence[Encoded], max_length: int, counts: Encoding
-) -> Iterator[Encoded]:
-    """Yield groups of complete exchanges, each with as many as fit."""
-    has_system = conversation.messages[0].role == "system"
-    system: Encoded = encoded[0] if has_system else ([], [])
-    rest = encoded[has_system:]
-    part, room = [system], max_length - len(system[0])
-    for question, reply in zip(rest[::2], rest[1::2], strict=True):
-        needed = len(question[0]) + len(reply[0])
-        if needed > room and len(part) > 1:
-            yield _joined(part)
-            part, room = [system], max_length - len(system[0])
-        fitting = _cut(reply, room - len(question[0]))
-        if not any(fitting[1]):
-            counts.exchanges_dropped += 1
+class _Batch(NamedTuple):
+    """Rendered messages, laid end to end."""
+
+    ids: np.ndarray
+    """int32 [tokens]"""
+    learned: np.ndarray
+    """bool [tokens]"""
+    borders: list[int]
+    """Where each message begins, and where the last one ends."""
+
+
+class _Exchange(NamedTuple):
+    """A user message and its reply as slices of a batch."""
+
+    number: int
+    """Its place in the conversation, counting from 1."""
+    begin: int
+    reply: int
+    end: int
+    learned: bool
+
+    @property
+    def tokens(self) -> int:
+        return self.end - self.begin
+
+
+def _chat_parts(conversation: Conversation, borders: Sequence[int], max_length: int) -> tuple[list[Pieces], list[Loss]]:
+    """Return the documents of a chat, and what is lost.
+
+    Args:
+        borders: where each message begins in its batch, and where the last one ends.
+    """
+    messages = conversation.messages
+    has_system = messages[0].role == "system"
+    system = borders[0], borders[has_system]
+    exchanges = [
+        _Exchange(number, borders[place], borders[place + 1], borders[place + 2], messages[place + 1].learned)
+        for number, place in enumerate(range(has_system, len(messages), 2), start=1)
+    ]
+    system_tokens = system[1] - system[0]
+    losses: list[Loss] = []
+    if borders[-1] - borders[0] <= max_length:
+        groups = [exchanges]
+    else:
+        groups = list(_groups(exchanges, system_tokens, max_length, conversation.source, losses))
+    parts = []
+    for group in groups:
+        if any(exchange.learned for exchange in group):
+            parts.append([system, *((exchange.begin, exchange.end) for exchange in group)])
+        else:
+            losses += (
+                Loss(conversation.source, exchange.number, "nothing_learned", system_tokens + exchange.tokens, 0)
+                for exchange in group
+            )
+    return parts, losses
+
+
+def _groups(
+    exchanges: Sequence[_Exchange], system_tokens: int, max_length: int, source: str, losses: list[Loss]
+) -> Iterator[list[_Exchange]]:
+    """Yield groups of exchanges, each with as many as fit after the system message; add to `losses` what does not."""
+    group: list[_Exchange] = []
+    room = max_length - system_tokens
+    for exchange in exchanges:
+        if exchange.tokens > room and group:
+            yield group
+            group, room = [], max_length - system_tokens
+        if exchange.tokens > room:
+            fitting, reason = _fitting(exchange, room, max_length)
+            kept_tokens = system_tokens + fitting.tokens if fitting else 0
+            losses.append(Loss(source, exchange.number, reason, system_tokens + exchange.tokens, kept_tokens))
+        else:
+            fitting = exchange
+        if fitting:
+            group.append(fitting)
+            room -= fitting.tokens
+    if group:
+        yield group
+
+
+def _fitting(exchange: _Exchange, room: int, max_length: int) -> tuple[_Exchange | None, str]:
+    """Cut an exchange that is too long; None if no learned token would be left. Return also the reason of the loss."""
+    if not exchange.learned:
+        return None, "nothing_learned"
+    fixed = exchange.reply - exchange.begin + 1  # the question, and the token that begins the reply
+    if room > fixed:
+        return exchange._replace(end=exchange.begin + room), "reply_cut"
+    return None, "system_too_long" if max_length > fixed else "question_too_long"
+
+
+def _piece_length(is_break: np.ndarray, done: int, max_length: int) -> int:
+    """Length of the next piece: an equal part of the rest, up to a quarter more or less so that it ends at a break.
+
+    Args:
+        is_break: whether a piece may end after each token of the text, bool [tokens].
+        done: tokens of the pieces before.
+    """
+    rest = len(is_break) - done
+    if rest <= max_length:
+        return rest
+    equal = -(-rest // -(-rest // max_length))
+    shortest = equal - equal // 4
+    longest = min(equal + equal // 4, max_length)
+    lengths = shortest + np.flatnonzero(is_break[done + shortest - 1 : done + longest])
+    return int(lengths[np.argmin(np.abs(lengths - equal))]) if len(lengths) else equal
+
+
+def _gathered(array: np.ndarray, slices: Sequence[tuple[int, int]]) -> np.ndarray:
+    """Return the slices of an array, laid end to end; a view if there is only one, for texts of many megabytes."""
+    parts = [array[begin:end] for begin, end in slices]
+    return parts[0] if len(parts) == 1 else np.concatenate([array[:0], *parts])
+
+
+def _joined(slices: Iterator[tuple[int, int]]) -> Pieces:
+    """Join slices that follow each other without a gap."""
+    joined: Pieces = []
+    for begin, end in slices:
+        if begin == end:
             continue
-        counts.replies_cut += len(fitting[0]) < len(reply[0])
-        part += [question, fitting]
-        room -= len(question[0]) + len(fitting[0])
-    if len(part) > 1:
-        yield _joined(part)
-
-
-def _pieces(ids: Sequence[int], break_ids: frozenset[int], max_length: int) -> Iterator[Encoded]:
-    """Yield consecutive pieces of a text, each of at most `max_length` tokens."""
-    begin = 0
-    while begin < len(ids):
-        end = begin + _piece_length(ids[begin:], break_ids, max_length)
-        # The first token of a document is not learned, because no token precedes it to predict it from.
-        yield list(ids[begin:end]), [False] + [True] * (end - begin - 1)
-        begin = end
-
-
-def _piece_length(rest: Sequence[int], break_ids: frozenset[int], max_length: int) -> int:
-    """Length of the next piece: an equal part of the rest, up to a quarter more or less so that it ends at a break."""
-    if len(rest) <= max_length:
-        return len(rest)
-    equal = -(-len(rest) // -(-len(rest) // max_length))
-    lengths = range(equal - equal // 4, min(equal + equal // 4, max_length) + 1)
-    breaks = [length for length in lengths if rest[length - 1] in break_ids]
-    return min(breaks, key=lambda length: abs(length - equal), default=equal)
-
-
-def _cut(encoded: Encoded, length: int) -> Encoded:
-    return encoded[0][: max(length, 0)], encoded[1][: max(length, 0)]
-
-
-def _joined(part: Sequence[Encoded]) -> Encoded:
-    return [i for ids, _ in part for i in ids], [flag for _, learned in part for flag in learned]
+        if joined and joined[-1][1] == begin:
+            joined[-1] = joined[-1][0], end
+        else:
+            joined.append((begin, end))
+    return joined

@@ -4,17 +4,21 @@
     labels     list<int32>    the ids of learned positions, IGNORED elsewhere (not shifted, as Hugging Face expects)
     domain     string
     source     string         the conversation that it encodes, such as "Datasets/conversations/linux.json#12"
+    learned    int32          number of learned tokens that another token precedes
     bytes      int32          length of the learned text in UTF-8 bytes, for bits per byte
 
-`datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feather` open it without Theta.
+A file consists of record batches of about a megabyte of text, so it is written and read without ever being in memory as
+a whole. `datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feather` open it without Theta.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
 from theta.files import replacing_file
@@ -27,6 +31,7 @@ _SCHEMA = pa.schema([
     ("labels", pa.list_(pa.int32())),
     ("domain", pa.string()),
     ("source", pa.string()),
+    ("learned", pa.int32()),
     ("bytes", pa.int32()),
 ])  # fmt: skip
 
@@ -42,33 +47,137 @@ class Document:
     learned_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """Documents laid end to end.
+
+    Attributes:
+        ids, labels: int32 [tokens].
+        lengths: tokens of each document, at least 1, int64 [documents].
+        domains, sources: a string for each document.
+        learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
+    """
+
+    ids: np.ndarray
+    labels: np.ndarray
+    lengths: np.ndarray
+    domains: Sequence[str]
+    sources: Sequence[str]
+    learned_bytes: np.ndarray
+
+    @classmethod
+    def of(cls, documents: Sequence[Document]) -> "Documents":
+        """Lay single documents end to end."""
+        ids = np.array([i for document in documents for i in document.ids], dtype=np.int32)
+        learned = np.array([flag for document in documents for flag in document.learned], dtype=bool)
+        return cls(
+            ids,
+            np.where(learned, ids, np.int32(IGNORED)),
+            np.array([len(document.ids) for document in documents], dtype=np.int64),
+            [document.domain for document in documents],
+            [document.source for document in documents],
+            np.array([document.learned_bytes for document in documents], dtype=np.int64),
+        )
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[Document]:
+        ends = np.cumsum(self.lengths)[:-1]
+        ids, labels = np.split(self.ids, ends), np.split(self.labels, ends)
+        for place in range(len(self)):
+            yield Document(
+                ids[place].tolist(),
+                (labels[place] != IGNORED).tolist(),
+                self.domains[place],
+                self.sources[place],
+                int(self.learned_bytes[place]),
+            )
+
+    @property
+    def learned_counts(self) -> np.ndarray:
+        """Learned tokens of each document that another token precedes, int64 [documents]."""
+        begins = np.cumsum(self.lengths) - self.lengths
+        predicted = self.labels != IGNORED
+        predicted[begins] = False  # no token predicts the first one
+        return np.add.reduceat(predicted, begins, dtype=np.int64)
+
+
 def write(path: Path, documents: Iterable[Document]) -> None:
-    """Write documents in order.
+    """Write single documents in order; see `write_batches`."""
+    write_batches(path, [Documents.of(list(documents))])
+
+
+def write_batches(path: Path, batches: Iterable[Documents]) -> None:
+    """Write documents in order, a record batch for each of `batches` that has some.
 
     Raises:
         StorageError: the file cannot be written.
     """
-    rows = [
-        {
-            "input_ids": document.ids,
-            "labels": [i if learned else IGNORED for i, learned in zip(document.ids, document.learned, strict=True)],
-            "domain": document.domain,
-            "source": document.source,
-            "bytes": document.learned_bytes,
-        }
-        for document in documents
-    ]
-    table = pa.Table.from_pylist(rows, schema=_SCHEMA)
     with (
         replacing_file(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, _SCHEMA) as out,
     ):
-        out.write_table(table)
+        for documents in batches:
+            if len(documents):
+                out.write_batch(_record_batch(documents))
+
+
+def _record_batch(documents: Documents) -> pa.RecordBatch:
+    offsets = np.concatenate([[0], np.cumsum(documents.lengths)])
+    assert offsets[-1] < 2**31, f"a batch of {offsets[-1]} tokens is too large for Arrow's lists"
+    columns = [
+        pa.ListArray.from_arrays(_numbers(offsets), _numbers(documents.ids)),
+        pa.ListArray.from_arrays(_numbers(offsets), _numbers(documents.labels)),
+        _strings(documents.domains),
+        _strings(documents.sources),
+        _numbers(documents.learned_counts),
+        _numbers(documents.learned_bytes),
+    ]
+    return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
+
+
+# pa.array would import pandas, if it is installed, which takes half a second.
+def _numbers(values: np.ndarray) -> pa.Array:
+    return pa.Array.from_buffers(pa.int32(), len(values), [None, pa.py_buffer(values.astype(np.int32, copy=False))])
+
+
+def _strings(values: Sequence[str]) -> pa.Array:
+    encoded = [value.encode() for value in values]
+    offsets = np.cumsum([0, *map(len, encoded)]).astype(np.int32)
+    return pa.Array.from_buffers(
+        pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
+    )
+
+
+class Strings(Sequence[str]):
+    """The strings of an Arrow column; they stay in the file until they are asked for."""
+
+    def __init__(self, column: pa.ChunkedArray) -> None:
+        self._column = column
+
+    def __len__(self) -> int:
+        return len(self._column)
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[str]: ...
+    def __getitem__(self, index: int | slice) -> str | list[str]:
+        found = self._column[index]
+        strings: str | list[str] = found.to_pylist() if isinstance(index, slice) else found.as_py()
+        return strings
+
+    def __iter__(self) -> Iterator[str]:
+        for chunk in self._column.chunks:
+            yield from chunk.to_pylist()
 
 
 class Store:
     """Read access to the documents of a split, followed by those for rehearsal.
+
+    Files are mapped into memory: a page is read from the disk when it is needed.
 
     Attributes:
         split_size: number of documents of the split; the documents after it are the base's own, for rehearsal.
@@ -83,7 +192,7 @@ class Store:
         """Open a split, followed by the documents of `rehearsal`, if given.
 
         Args:
-            path: the file of the split. Without `rehearsal` it stays on disk, and its pages are read when needed.
+            path: the file of the split.
             rehearsal: a file of the same format, which may have no documents.
 
         Raises:
@@ -93,27 +202,36 @@ class Store:
         self.split_size: int = tables[0].num_rows
         if self.split_size == 0:
             raise DataError(f"{path} holds no documents; see metrics/tokenize.json for what was dropped.")
-        # A single table stays in its file; several are copied to memory.
-        table = pa.concat_tables(each for each in tables if each.num_rows).combine_chunks()
-        ids, labels = (table.column(name).chunk(0) for name in ("input_ids", "labels"))
-        self._offsets = ids.offsets.to_numpy()
-        self._ids = ids.values.to_numpy()
-        self._labels = labels.values.to_numpy()
-        self.lengths = np.diff(self._offsets).astype(np.int64)
-        self.domains: list[str] = table.column("domain").to_pylist()
-        self.sources: list[str] = table.column("source").to_pylist()
+        table = pa.concat_tables(tables)  # of views, nothing is copied
+        columns = (table.column(name).chunks for name in ("input_ids", "labels"))
+        self._batches = [_Batch(ids, labels) for ids, labels in zip(*columns, strict=True)]
+        # The place of each batch's first document among all documents.
+        self._first = np.cumsum([0, *(len(batch.offsets) - 1 for batch in self._batches)])
+        self.lengths = pc.list_value_length(table.column("input_ids")).to_numpy().astype(np.int64)
+        self.domains, self.sources = Strings(table.column("domain")), Strings(table.column("source"))
+        self.learned_counts = table.column("learned").to_numpy().astype(np.int64)
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
-        predicted = self._labels != IGNORED
-        predicted[self._offsets[:-1]] = False  # no token predicts the first one
-        self.learned_counts = np.add.reduceat(predicted.astype(np.int64), self._offsets[:-1])
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and the labels of a document, both int32 [length]."""
-        begin, end = self._offsets[index], self._offsets[index + 1]
-        return self._ids[begin:end], self._labels[begin:end]
+        if not 0 <= index < len(self):
+            raise IndexError(f"there is no document {index}; there are {len(self)}")
+        place = int(np.searchsorted(self._first, index, side="right")) - 1
+        batch = self._batches[place]
+        begin, end = batch.offsets[index - self._first[place]], batch.offsets[index - self._first[place] + 1]
+        return batch.ids[begin:end], batch.labels[begin:end]
+
+
+class _Batch:
+    """Views of a record batch: offsets int32 [documents + 1], ids and labels int32 [tokens]."""
+
+    def __init__(self, ids: pa.ListArray, labels: pa.ListArray) -> None:
+        self.offsets = ids.offsets.to_numpy()
+        self.ids = ids.values.to_numpy()
+        self.labels = labels.values.to_numpy()
 
 
 def _table(path: Path) -> pa.Table:

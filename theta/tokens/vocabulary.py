@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, Span
@@ -73,6 +74,21 @@ class Vocabulary:
         """Ids of the tokens that end a sentence or contain a line break."""
         texts = ((token, self.tokenizer.decode([token], skip_special_tokens=True)) for token in range(self.size))
         return frozenset(token for token, text in texts if text.endswith((".", "?", "!")) or "\n" in text)
+
+    @cached_property
+    def byte_counts(self) -> np.ndarray | None:
+        """The length of each id's text in bytes, int32 [size]; special tokens have none.
+
+        None for a vocabulary whose tokens are not bytes spelled as characters, one for each.
+        """
+        if not isinstance(self.tokenizer.decoder, decoders.ByteLevel) or self._adds_space:
+            return None
+        counts = np.zeros(self.size, dtype=np.int32)
+        for text, token in self.tokenizer.get_vocab(with_added_tokens=True).items():
+            counts[token] = len(text)
+        for token, added in self.tokenizer.get_added_tokens_decoder().items():
+            counts[token] = 0 if added.special else len(added.content.encode())
+        return counts
 
     def _id(self, token: str) -> int:
         found = self.tokenizer.token_to_id(token)
@@ -185,7 +201,7 @@ def shipped_size(folder: Path) -> int | None:
         content = json.loads((folder / TOKENIZER_JSON).read_text(encoding="utf-8"))
         model, added = content["model"], {token["content"]: token["id"] for token in content["added_tokens"]}
         merges = [merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"]]
-        is_gpt2s = _is_gpt2s(content) and (model["vocab"], merges) == _read_files(GPT2_FOLDER)
+        is_gpt2s = splits_as_gpt2(content) and (model["vocab"], merges) == _read_files(GPT2_FOLDER)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError):
         return None  # `Vocabulary.from_base` reports the fault
     own = [token for token in SPECIAL_TOKENS if token in added]
@@ -194,7 +210,7 @@ def shipped_size(folder: Path) -> int | None:
     return GPT2_SIZE + len(own) if is_gpt2s and are_first and added.items() <= ids.items() else None
 
 
-def _is_gpt2s(content: dict[str, Any]) -> bool:
+def splits_as_gpt2(content: dict[str, Any]) -> bool:
     """Whether a tokenizer, as in tokenizer.json, splits texts as GPT-2's does; the vocabulary may differ."""
     model, splitter = content["model"], content["pre_tokenizer"] or {}
     options = ("dropout", "continuing_subword_prefix", "end_of_word_suffix", "ignore_merges")
@@ -290,7 +306,7 @@ def _tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, obje
     content = json.loads(vocabulary.tokenizer.to_str())
     # For GPT2Tokenizer, transformers 5 builds a new pre-tokenizer and ignores the one in tokenizer.json. The other
     # class keeps it.
-    is_gpt2s = _is_gpt2s(content)
+    is_gpt2s = splits_as_gpt2(content)
     return {
         **special,
         **({"add_prefix_space": False} if is_gpt2s else {}),

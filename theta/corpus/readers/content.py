@@ -19,8 +19,8 @@ CHUNK_BYTES = 1 << 20
 _COMPRESSED = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
-    b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
+    **{b"BZh%d1AY&SY" % level: "bzip2" for level in range(1, 10)},
 }
 _ARROW_STREAM = b"\xff\xff\xff\xff"
 _READ_BY_ARROW = {b"PAR1": "parquet", b"ARROW1": "arrow", _ARROW_STREAM: "arrow stream"}
@@ -35,13 +35,12 @@ _UNREADABLE = {
     b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1": "an old Microsoft Office document; save it as .csv or .txt",
     b"\x89HDF\r\n\x1a\n": "an HDF5 file; export it as .jsonl",
     b"\x93NUMPY": "a NumPy array; export it as .jsonl",
-    b"ORC": "an ORC file; export it as .parquet",
     b"Obj\x01": "an Avro file; export it as .parquet",
     b"FEA1": "a feather file of version 1; write it anew with pyarrow",
     b"\x89PNG": "a PNG image; remove it",
     b"\xff\xd8\xff": "a JPEG image; remove it",
-    b"GIF8": "a GIF image; remove it",
-    b"OggS": "an Ogg recording; remove it",
+    b"GIF89a": "a GIF image; remove it",
+    b"OggS\x00": "an Ogg recording; remove it",
     b"\x7fELF": "a program; remove it",
     b"\x80\x04\x95": "a pickle, which can run any code when it is read; export it as .jsonl",
     b"version https://git-lfs": "a Git LFS pointer, not the file itself; run `git lfs pull`",
@@ -101,7 +100,8 @@ class Content:
                     ends = not part
                     chunk += part
             except Exception:
-                yield bytes(chunk)
+                if chunk:
+                    yield bytes(chunk)
                 raise
             if chunk:
                 yield bytes(chunk)
@@ -118,9 +118,11 @@ class Content:
                     yield text.encode()
             decoder.decode(b"", final=True)
         except UnicodeDecodeError as fault:
+            if text := fault.object[: fault.start].decode(encoding):
+                yield text.encode()
+            line += text.count("\n")
             raise DataError(
-                f"{self.file.name}, line {line} or later: not valid {encoding.upper()} ({fault.reason}); "
-                "save the file as UTF-8."
+                f"{self.file.name}, line {line}: not valid {encoding.upper()} ({fault.reason}); save the file as UTF-8."
             ) from None
 
 
@@ -174,9 +176,13 @@ def _decompressed(stream: IO[bytes], compression: str) -> Any:
         "gzip": lambda: gzip.GzipFile(fileobj=stream),
         "bzip2": lambda: bz2.BZ2File(stream),
         "xz": lambda: lzma.LZMAFile(stream),  # noqa: SIM115  `opened` closes the file itself
-        "zstd": lambda: io.BufferedReader(_Zstandard(stream)),
+        "zstd": lambda: io.BufferedReader(_Zstandard(stream), CHUNK_BYTES),
     }
     return openers[compression]() if compression else stream
+
+
+_ZSTANDARD_BYTES = 8192
+"""Little, because it may be a million times as much when decompressed."""
 
 
 class _Zstandard(io.RawIOBase):
@@ -187,19 +193,19 @@ class _Zstandard(io.RawIOBase):
 
         self._stream, self._new = stream, zstandard.ZstdDecompressor(max_window_size=1 << 31).decompressobj
         self._frame: Any = None
-        self._left = b""
+        self._left = memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._left:
-            chunk = self._stream.read(CHUNK_BYTES // 8)
+            chunk = self._stream.read(_ZSTANDARD_BYTES)
             if not chunk:
                 if self._frame is not None:
                     raise EOFError("the file ends before its end marker")
                 return 0
-            self._left = self._decompressed(chunk)
+            self._left = memoryview(self._decompressed(chunk))
         count = min(len(buffer), len(self._left))
         buffer[:count], self._left = self._left[:count], self._left[count:]
         return count

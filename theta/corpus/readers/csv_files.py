@@ -85,14 +85,14 @@ class _Chunks(io.RawIOBase):
     """Chunks of bytes as a file."""
 
     def __init__(self, chunks: Iterator[bytes]) -> None:
-        self._chunks, self._left = chunks, b""
+        self._chunks, self._left = chunks, memoryview(b"")
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         while not self._left and (chunk := next(self._chunks, None)) is not None:
-            self._left = chunk
+            self._left = memoryview(chunk)
         count = min(len(buffer), len(self._left))
         buffer[:count], self._left = self._left[:count], self._left[count:]
         return count

@@ -110,7 +110,7 @@ def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *
             _pass(passed_over, record.removesuffix(".dvc"), ABSENT)
     readable = [name for name in names if not (why := _unread(place / name)) or _pass(passed_over, name, why)]
     _check_patterns(path, readable, include)
-    chosen = [name for name in readable if _is_chosen(name, include, exclude) or _pass(passed_over, name, _LEFT_OUT)]
+    chosen = [name for name in readable if _is_chosen(name, include, exclude) or _pass(passed_over, name, LEFT_OUT)]
     files = [File.at(path / name, root) for name in _once(place, chosen, passed_over)]
     if not files:
         raise DataError(_nothing_found(path, passed_over))
@@ -118,7 +118,7 @@ def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *
 
 
 ABSENT = "tracked by DVC, but not here; run `dvc pull`"
-_LEFT_OUT = "left out by data.include or data.exclude"
+LEFT_OUT = "left out by data.include or data.exclude"
 
 
 def shown(name: str | Path) -> str:

@@ -13,6 +13,9 @@ SEPARATORS = " \t\r\n,\ufeff\x1e\x00"
 DEPTH_LIMIT = 100
 """Values that are nested deeper are refused: programs that read them after us may not be able to."""
 
+NOT_JSON = "not_json: "
+"""How the reason of a fault begins that has a place in the text."""
+
 _LONE_SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 _KNOWN_KEYS_AT_MOST = 1000
 _known_keys: set[tuple[str, ...]] = set()
@@ -26,7 +29,9 @@ class Fault:
     text: str
     why: str
     """A short name of the reason, then the details."""
-    offset: int
+    begin: int = 0
+    """Where in the text the value begins."""
+    offset: int = 0
     """Where in the text the fault is."""
 
 
@@ -41,13 +46,13 @@ def values(text: str) -> Iterator[Any]:
         try:
             value, end = _decoded(text, at)
         except ValueError as fault:
-            yield Fault(text[at:], f"not_json: {getattr(fault, 'msg', fault)}", getattr(fault, "pos", at))
+            yield Fault(text[at:], f"{NOT_JSON}{getattr(fault, 'msg', fault)}", at, getattr(fault, "pos", at))
             return
         except RecursionError:
-            yield Fault(text[at:], "nested_too_deeply", at)
+            yield Fault(text[at:], "nested_too_deeply")
             return
         except MemoryError:
-            yield Fault(text[at : at + 1000], "too_large: more than the memory of this machine", at)
+            yield Fault(text[at : at + 1000], "too_large: more than the memory of this machine")
             return
         yield _checked(value, text, at, end)
         at = _skipped(text, end)
@@ -65,10 +70,10 @@ def _decoded(text: str, at: int) -> tuple[Any, int]:
 
 def _checked(value: Any, text: str, at: int, end: int) -> Any:
     if isinstance(value, tuple):
-        return Fault(text[at:end], f"key_twice: {_twice(value)}", at)
+        return Fault(text[at:end], f"key_twice: {_twice(value)}")
     if _is_deep(value, text, at, end):
-        return Fault(text[at:end], "nested_too_deeply", at)
-    if _LONE_SURROGATE.search(text, at, end):
+        return Fault(text[at:end], "nested_too_deeply")
+    if text.find("\\u", at, end) >= 0 and _LONE_SURROGATE.search(text, at, end):
         return _without_surrogates(value)
     return value
 
@@ -82,7 +87,7 @@ def _skipped(text: str, at: int) -> int:
 def _object(pairs: list[tuple[str, Any]]) -> Any:
     value = dict(pairs)
     keys = tuple(value)
-    if len(keys) == len(pairs) and keys in _known_keys:
+    if keys in _known_keys and len(keys) == len(pairs):
         return value
     if len({key.strip().lower() for key in keys}) != len(pairs):
         return tuple(pairs)

@@ -33,6 +33,16 @@ class Structure:
     backslashes: int = 0
     """The number of backslashes at the end."""
 
+    @property
+    def is_open(self) -> bool:
+        """Whether a list, an object or a text is open."""
+        return self.depth > 0 or self.in_text
+
+    def resumed(self) -> "Structure":
+        """Return the structure after a value that was given up: only an outermost list is still open."""
+        is_list = self.in_list and self.depth > 0
+        return Structure(depth=int(is_list), in_list=is_list)
+
     def cuts(self, chunk: bytes) -> list[int]:
         """Return the offsets in the next bytes at which the outermost values end, in order."""
         content = np.frombuffer(chunk, np.uint8)

@@ -19,8 +19,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     faults: list[str] = []
     mended: list[str] = []
     for system, rest in _segments(turns, mended):
-        for run in _exchanges(rest, faults, mended):
-            found.append((*system, *(Message(turn.role, turn.content, turn.learned) for turn in run)))  # type: ignore[arg-type]
+        found += [(*system, *map(_message, run)) for run in _exchanges(rest, faults, mended)]
     learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
     if found and not learned:
         raise UnusableError("marked_not_to_learn")
@@ -30,6 +29,10 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     for name in [*mended, *(f"exchange left out ({fault.partition(':')[0]})" for fault in faults)]:
         place.note("mended", name)
     yield from learned
+
+
+def _message(turn: Turn) -> Message:
+    return Message("user" if turn.role == "user" else "assistant", turn.content, turn.learned)
 
 
 def _nothing(turns: Sequence[Turn]) -> str:
@@ -109,7 +112,7 @@ def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
     turns = [turn for turn in part if turn.role == role]
     filled = [turn for turn in turns if turn.content]
     if len(filled) < 2:
-        return (filled or turns or [None])[0]
+        return next(iter(filled or turns), None)
     mended.append("messages of one side joined")
     return filled[0]._replace(
         content="\n".join(turn.content for turn in filled), learned=all(turn.learned for turn in filled)

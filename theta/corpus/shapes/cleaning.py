@@ -34,7 +34,7 @@ def clean(text: str, *, repair_encoding: bool = False) -> str:
             import ftfy
 
             text = ftfy.fix_encoding(text)
-        text = unicodedata.normalize("NFC", text.removeprefix("\ufeff"))
+        text = unicodedata.normalize("NFC", text.replace("\ufeff", ""))
         if _INVISIBLE.fullmatch(text):
             return ""
     stripped = text.strip()

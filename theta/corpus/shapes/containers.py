@@ -4,15 +4,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from theta.corpus.shapes.fields import (
-    CONTEXTS, DOMAINS, HISTORIES, INSTRUCTIONS, LABELS, MESSAGE_LISTS, QUESTIONS, REPLIES, SEVERAL_REPLIES, SYSTEMS, canonical,
+    CONTEXTS,
+    DOMAINS,
+    HISTORIES,
+    INSTRUCTIONS,
+    LABELS,
+    MESSAGE_LISTS,
+    QUESTIONS,
+    REPLIES,
+    SEVERAL_REPLIES,
+    SYSTEMS,
+    canonical,
 )  # fmt: skip
 
-_WITH_CONTEXT = ("qas", "qapairs", "qapair", "questions", "instances", "paragraphs", "pairs", "faqs", "faq", "exchanges")
+_WITH_CONTEXT = (
+    "qas",
+    "qapairs",
+    "qapair",
+    "questions",
+    "instances",
+    "paragraphs",
+    "pairs",
+    "faqs",
+    "faq",
+    "exchanges",
+)
 """Lists whose entries are about what stands beside the list."""
 INHERITED = frozenset((*CONTEXTS, *SYSTEMS, *DOMAINS, *INSTRUCTIONS, "text"))
 """What entries of such a list get from the object that holds it."""
-_COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *MESSAGE_LISTS, *SYSTEMS, *LABELS,
-                      *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human", "bot"))  # fmt: skip
+_COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *MESSAGE_LISTS, *SYSTEMS,
+                      *LABELS, *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human",
+                      "bot"))  # fmt: skip
 _ROW = frozenset(("row", "rowidx", "truncatedcells"))
 
 
@@ -29,7 +51,9 @@ class Entry(NamedTuple):
 def rows_of(value: Mapping[str, Any]) -> Iterator[Entry] | None:
     """Yield the rows of a table that is kept by column, or row by row without names; None if it is none."""
     columns, cells = value.get("columns"), value.get("data")
-    if any(key for key in value if canonical(key) in ("questions", "patterns")) and any(canonical(key) in CONTEXTS for key in value):
+    if any(key for key in value if canonical(key) in ("questions", "patterns")) and any(
+        canonical(key) in CONTEXTS for key in value
+    ):
         return None  # questions in turn about one text
     if isinstance(columns, list) and isinstance(cells, list) and all(isinstance(row, list) for row in cells):
         names = [str(name) for name in columns]
@@ -41,13 +65,14 @@ def rows_of(value: Mapping[str, Any]) -> Iterator[Entry] | None:
     if _is_table_of_lists(value, known, lists):
         count = len(lists[known[0]])
         beside = {key: entry for key, entry in value.items() if key not in lists}
-        return (
-            Entry(at + 1, {**beside, **{key: column[at] for key, column in lists.items()}}) for at in range(count)
-        )
+        return (Entry(at + 1, {**beside, **{key: column[at] for key, column in lists.items()}}) for at in range(count))
     by_row = {key: column for key, column in value.items() if isinstance(column, dict)}
     if len(by_row) == len(value) and len(known) * 2 >= len(value) and (len(value) > 1 or "text" in by_row):
         keys = list(by_row[known[0]])
-        if keys and all(list(column) == keys for column in by_row.values()) and all(key.isdigit() for key in keys):
+        alike = bool(keys) and all(list(column) == keys for column in by_row.values())
+        own = {canonical(key) for key in value}
+        named = not own.isdisjoint(REPLIES) and not own.isdisjoint((*QUESTIONS, *INSTRUCTIONS))
+        if alike and (named or all(key.isdigit() for key in keys)):
             return (Entry(key, {name: column[key] for name, column in by_row.items()}) for key in keys)
     return None
 
@@ -61,8 +86,12 @@ def _is_table_of_lists(value: Mapping[str, Any], known: Sequence[str], lists: Ma
         return all(isinstance(entry, str) for entry in lists[columns[0]])
     if not names.isdisjoint(MESSAGE_LISTS) and names.isdisjoint((*QUESTIONS, *REPLIES)):
         chats = [lists[key] for key in columns if canonical(key) in MESSAGE_LISTS]
-        return len(lists) > 1 and all(isinstance(chat, list) and chat and isinstance(chat[0], dict) for column in chats for chat in column)
-    if any(isinstance(entry, dict) and not _SPEAKING.isdisjoint(entry) for column in lists.values() for entry in column):
+        return len(lists) > 1 and all(
+            isinstance(chat, list) and chat and isinstance(chat[0], dict) for column in chats for chat in column
+        )
+    if any(
+        isinstance(entry, dict) and not _SPEAKING.isdisjoint(entry) for column in lists.values() for entry in column
+    ):
         return False
     plain = all(entry is None or isinstance(entry, str | int | float) for key in columns for entry in lists[key])
     asks = not names.isdisjoint((*QUESTIONS, *INSTRUCTIONS, *CONTEXTS, "user", "human", "text"))
@@ -97,7 +126,10 @@ def _with_shared(held: Any, shared: Mapping[str, Any]) -> Any:
     if not isinstance(held, dict):
         return held
     own = {canonical(key) for key, entry in held.items() if entry not in (None, "")}
-    return {**{("context" if key == "text" else key): entry for key, entry in shared.items() if canonical(key) not in own}, **held}
+    return {
+        **{("context" if key == "text" else key): entry for key, entry in shared.items() if canonical(key) not in own},
+        **held,
+    }
 
 
 def has_context_list(fields: Mapping[str, Any]) -> bool:

@@ -17,10 +17,13 @@ _MEDIA = {"image", "image_url", "input_image", "audio", "input_audio", "video", 
 _MEDIA_KEYS = ("image", "image_url", "audio", "video", "input_audio", "asset_pointer", "inline_data", "inlineData")
 _TOOL_KEYS = ("functionCall", "functionResponse", "function_call", "toolUse", "toolResult")
 _TEXT_KEYS = ("text", "value", "content", "parts", "input_text", "output_text", "body")
-_PART_KEYS = {"type", "text", "value", "content", "parts", "content_type", "annotations", "cache_control", "name", "role", "contentType"}
+_PART_KEYS = {
+    "type", "text", "value", "content", "parts", "content_type", "annotations", "cache_control", "name", "role",
+    "contentType", "msgtype", "format", "formatted_body",
+}  # fmt: skip
 
 
-def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = False) -> str:
+def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = False) -> str:  # noqa: PLR0911
     """Return the text of a value, cleaned; a missing value is empty text.
 
     Args:
@@ -73,7 +76,7 @@ def _number(written: str) -> str:
     return written
 
 
-def _parts(value: Any, place: Place) -> list[str] | None:
+def _parts(value: Any, place: Place) -> list[str] | None:  # noqa: PLR0911
     """The texts of the parts of a message; None if they are none."""
     if isinstance(value, list):
         found = [_parts(part, place) for part in value]

@@ -1,6 +1,5 @@
 """An object with a question and its reply -> turns, whatever both are called and whatever stands beside them."""
 
-import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,26 +7,35 @@ from theta.corpus.items import Number
 from theta.corpus.shapes import marks, messages, transcripts
 from theta.corpus.shapes.content import text_of
 from theta.corpus.shapes.fields import (
-    ASSISTANTS, CHOSEN, CONTEXTS, HISTORIES, INSTRUCTIONS, MEDIA, MESSAGE_LISTS, PAIRS, QUESTIONS, REJECTED, REPLIES,
-    SEVERAL, SEVERAL_REPLIES, SYSTEMS, USERS, UnusableError, canonical_fields, first,
+    ASSISTANTS,
+    CONTEXTS,
+    HISTORIES,
+    INSTRUCTIONS,
+    MEDIA,
+    MESSAGE_LISTS,
+    PAIRS,
+    QUESTIONS,
+    REPLIES,
+    SEVERAL,
+    SEVERAL_REPLIES,
+    SYSTEMS,
+    USERS,
+    UnusableError,
+    canonical_fields,
+    first,
 )  # fmt: skip
+from theta.corpus.shapes.replies import answer_text, parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
 _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
 """What asks where nothing is called a question, but something is called a reply."""
 _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
-_SCORES = ("isaccepted", "accepted", "isbest", "best", "score", "votes", "upvotes", "rating", "vote")
-_STEMS = ("response", "answer", "output", "completion", "conversation", "reply")
-_ENDS = ("a", "b", "0", "1", "2")
-_COMPARED = frozenset((*CHOSEN, *(f"{stem}{end}" for stem in _STEMS for end in _ENDS)))
 _LIST_NAMES = frozenset(MESSAGE_LISTS)
-_ANSWER_TEXTS = ("answer", "text", "body", "content", "value", "message", "answertext", "markdown", "response", "inputtext")
-_CHOICES = ("betterresponseid", "winner", "preferred", "preference", "chosenindex", "better", "choice", "label")
 
 
 def is_exchange(fields: Mapping[str, Any]) -> bool:
     """Whether an object holds a question and a reply of its own."""
-    return bool(_reply_key(fields) and _question_keys(fields)) or _pair_keys(fields) is not None
+    return bool(_reply_key(fields) and question_keys(fields)) or _pair_keys(fields) is not None
 
 
 def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
@@ -45,13 +53,13 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
         asked, replied = [pair[0]], pair[1]
     else:
         reply_key = _reply_key(fields)
-        asked = _question_keys(fields) if reply_key else []
+        asked = question_keys(fields) if reply_key else []
         if reply_key is None or not asked:
             return None
         replied = reply_key
     used.update((*asked, replied))
-    turns = [*earlier_turns(fields, place, used), *_question(fields, asked, place)]
-    return [*_after_prompt(turns, reply_turns(fields[replied], place, key=replied))]
+    turns = [*earlier_turns(fields, place, used), *question_turns(fields, asked, place)]
+    return [*after_prompt(turns, reply_turns(fields[replied], place, key=replied))]
 
 
 def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
@@ -61,13 +69,15 @@ def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> li
     about = next((name for name in CONTEXTS if isinstance(fields.get(name), str) and fields[name]), None)
     asked, replied = fields.get("questions"), fields.get("answers")
     if isinstance(replied, dict):  # by column
-        replied = next((held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None)
+        replied = next(
+            (held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None
+        )
     if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
         return None
     used.update((about, "questions", "answers"))
     turns = [Turn("system", "")]
     for question, answer in zip(asked, replied, strict=True):
-        turns += [Turn("user", _answer(question, place)), Turn("assistant", _answer(answer, place))]
+        turns += [Turn("user", answer_text(question, place)), Turn("assistant", answer_text(answer, place))]
     if len(turns) > 1:
         turns[1] = turns[1]._replace(content=f"{turns[1].content}\n\n{text_of(fields[about], place)}")
     return turns[1:]
@@ -156,17 +166,6 @@ def message_list(fields: Mapping[str, Any]) -> str | None:
     return None
 
 
-def parsed(text: str) -> list[Any] | None:
-    """Return the list that a text holds as JSON, as tables keep it; None if it holds none."""
-    if text[:1] == "[" and text[-1:] == "]":
-        try:
-            value = json.loads(text, parse_float=Number, parse_int=Number, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value) else None
-    return None
-
-
 def listed(value: Any) -> list[Any]:
     """Return the messages of what `message_list` named."""
     if isinstance(value, str):
@@ -176,7 +175,7 @@ def listed(value: Any) -> list[Any]:
     return list(value)
 
 
-def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str, Any]) -> bool:
+def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str, Any]) -> bool:  # noqa: PLR0911
     filled = [entry for entry in entries if entry not in (None, {}, [])]
     if any(messages.is_message(entry) for entry in filled[:2]):
         return True
@@ -194,39 +193,8 @@ def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str,
     return not all(isinstance(entry, list) and not is_pair(entry) for entry in filled)
 
 
-def chosen_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
-    """Return the turns of a preference pair, with the chosen reply; None if it is none."""
-    if _COMPARED.isdisjoint(fields):
-        return None
-    key = first(CHOSEN, fields)
-    if key is None or isinstance(fields[key], bool) or _is_index(fields[key]):
-        return _chosen_of_several(fields, place, used)
-    if key == "better" and "worse" not in fields:
-        return None
-    used.update((key, *REJECTED))
-    place.note("chosen", "preferred reply")
-    prompt = _prompt(fields, place, used)
-    reply = reply_turns(fields[key], place, key=key)
-    return _after_prompt(prompt, reply)
-
-
-def _is_index(value: Any) -> bool:
-    return isinstance(value, int | Number)
-
-
-def _prompt(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
-    """What a preference pair replies to: messages or a question; it may be part of the chosen messages."""
-    name = message_list(fields)
-    if name is not None:
-        used.add(name)
-        return turns_of_list(listed(fields[name]), place)
-    asked = _question_keys(fields)
-    used.update(asked)
-    return [*earlier_turns(fields, place, used), *(_question(fields, asked, place) if asked else [])]
-
-
-def _after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
-    """The prompt and its reply, which may repeat the prompt."""
+def after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
+    """Return the prompt and its reply, which may repeat the prompt."""
     asked = [turn.content for turn in prompt if turn.role == "user"]
     if len(reply) > 1 and asked and any(turn.role == "user" and turn.content in asked for turn in reply):
         opening = [turn for turn in prompt if turn.role == "system" and turn not in reply]
@@ -238,110 +206,14 @@ def _after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
     return [*prompt, *reply]
 
 
-def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
-    """The turns of a comparison of replies that are named by letters or numbers."""
-    for stem in _STEMS:
-        options = {end: f"{stem}{end}" for end in _ENDS if f"{stem}{end}" in fields}
-        if len(options) < 2:
-            continue
-        choice = next((fields[name] for name in _CHOICES if name in fields), None)
-        used.update(options.values())
-        end = str(choice).strip().lower().removeprefix("model").removeprefix(stem).strip("_ ")
-        if "bad" in end:
-            raise UnusableError("marked_bad", f"both replies: {choice}")
-        if end.startswith("tie"):
-            end = next(iter(options))
-        if end not in options:
-            raise UnusableError("unknown_shape", f"which of {', '.join(options.values())} is better is not said")
-        place.note("chosen", "preferred reply")
-        value = fields[options[end]]
-        if isinstance(value, list):
-            return turns_of_list(value, place)
-        return _after_prompt(_prompt(fields, place, used), reply_turns(value, place, key=stem))
-    return None
-
-
-def reply_turns(value: Any, place: Place, *, key: str) -> list[Turn]:
-    """Return the turns of a reply: a text, a message, messages, or the best of several answers."""
-    if isinstance(value, str):
-        if listed_messages := parsed(value):
-            if messages.is_message(listed_messages[0]):
-                return messages.turns_of(listed_messages, place)
-        elif key in CHOSEN and (turns := transcripts.turns_of(value, place)) and turns[0].role == "user":
-            return turns
-        return [Turn("assistant", text_of(value, place))]
-    if isinstance(value, dict):
-        fields = canonical_fields(value, place.rules)
-        if isinstance(fields.get("messages"), list):
-            return messages.turns_of(fields["messages"], place)
-        if isinstance(fields.get("message"), dict):
-            fields = canonical_fields(fields["message"], place.rules)
-        if messages.is_message(fields, place.rules):
-            return [turn._replace(role="assistant" if turn.role == "unknown" else turn.role, fault=turn.fault)
-                    for turn in messages.turns_of([fields], place)]  # fmt: skip
-        return [Turn("assistant", _answer(value, place))]
-    if isinstance(value, list):
-        if value and messages.is_message(value[0], place.rules):
-            return messages.turns_of(value, place)
-        if key in SEVERAL_REPLIES or key in CHOSEN or (value and isinstance(value[0], dict)) or key in REPLIES:
-            return _best(value, place)
-    return [Turn("assistant", text_of(value, place, as_json=True))]
-
-
-def _best(answers: Sequence[Any], place: Place) -> list[Turn]:
-    """The accepted answer, or the one with the most votes, or the first."""
-    filled = [answer for answer in answers if answer not in (None, "", {}, [])]
-    if not filled:
-        return [Turn("assistant", "")]
-    if all(isinstance(answer, dict) and answer.get("type") in ("text", "output_text", "thinking") for answer in filled):
-        return [Turn("assistant", text_of(filled, place))]
-    if not all(isinstance(answer, dict | str) for answer in filled):
-        return [Turn("assistant", text_of(filled, place, as_json=True))]
-    texts = {str(_answer(answer, place)) for answer in filled}
-    if len(texts) > 1:
-        place.note("chosen", "one of several answers")
-    scored = [(_score(answer, place), -at, answer) for at, answer in enumerate(filled)]
-    return reply_turns(max(scored, key=lambda each: each[:2])[2], place, key="")
-
-
-def _score(answer: Any, place: Place) -> tuple[float, ...]:
-    if not isinstance(answer, dict):
-        return (0.0,) * len(_SCORES)
-    fields = canonical_fields(answer, place.rules)
-    return tuple(_float(fields.get(name)) for name in _SCORES)
-
-
-def _float(value: Any) -> float:
-    if isinstance(value, str) and value.strip().lower() in ("true", "yes"):
-        return 1.0
-    try:
-        amount = float(value)
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
-    return amount if amount == amount else 0.0
-
-
-def _answer(value: Any, place: Place) -> str:
-    """The text of an answer that may be an object."""
-    if isinstance(value, dict):
-        fields = canonical_fields(value, place.rules)
-        key = first(_ANSWER_TEXTS, fields)
-        if key is not None and (len(value) == 1 or isinstance(fields[key], str | list)):
-            inner = fields[key]
-            if isinstance(inner, list) and all(isinstance(each, str) for each in inner):
-                inner = inner[0]  # wordings of one answer
-            return text_of(inner, place, as_json=True)
-    return text_of(value, place, as_json=True)
-
-
 def _reply_key(fields: Mapping[str, Any]) -> str | None:
     """The name of the reply; that of an empty one if no other is filled."""
     names = [name for name in (*REPLIES, *SEVERAL_REPLIES) if name in fields]
     return first(names, fields) or next(iter(names), None)
 
 
-def _question_keys(fields: Mapping[str, Any]) -> list[str]:
-    """The names of what makes up the question: instruction, question, then what it is about."""
+def question_keys(fields: Mapping[str, Any]) -> list[str]:
+    """Return the names of what makes up the question: instruction, question, then what it is about."""
     names = list(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
     filled = [name for name in names if name in fields and _says_something(fields[name])]
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
@@ -361,7 +233,7 @@ def _says_something(value: Any) -> bool:
 
 def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     """Names that mean question and reply only together, such as user and assistant."""
-    if _reply_key(fields) is None or not _question_keys(fields):
+    if _reply_key(fields) is None or not question_keys(fields):
         user, assistant = first(USERS, fields), first(ASSISTANTS, fields)
         if user and assistant:
             return user, assistant
@@ -378,8 +250,8 @@ def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     return None
 
 
-def _question(fields: Mapping[str, Any], names: Sequence[str], place: Place) -> list[Turn]:
-    """The turns of a question: one text of its parts, or the messages of a prompt."""
+def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place) -> list[Turn]:
+    """Return the turns of a question: one text of its parts, or the messages of a prompt."""
     if len(names) == 1 or not isinstance(fields[names[0]], str):
         turns = _prompt_turns(fields[names[0]], place)
         if turns is not None:

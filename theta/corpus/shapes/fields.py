@@ -42,7 +42,7 @@ PATTERNS = ("patterns", "trainingphrases", "examples", "utterances", "questions"
 TEXTS = ("text", "content", "body", "markdown", "article", "document", "passage", "story")
 DOMAINS = ("domain", "category", "topic")
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author", "sendername", "speakername", "senderclass", "speakerrole",
-             "authorrole", "type", "user", "username", "participant", "name", "agent")  # fmt: skip
+             "authorrole", "type", "user", "username", "participant", "name", "agent", "creator")  # fmt: skip
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body", "parts", "msg", "says", "data", "kwargs",
                 "sentence", "transcript")  # fmt: skip
 MEDIA = ("images", "image", "imageurl", "imagepath", "videos", "video", "audios", "audio", "pixelvalues")
@@ -52,35 +52,50 @@ LABELS = ("label", "labels", "intent", "sentiment", "class")
 USERS = ("user", "human", "customer", "client", "person", "prompter", "student", "patient", "visitor")
 ASSISTANTS = ("assistant", "bot", "gpt", "ai", "chatbot", "chatgpt", "model", "agent", "theta", "machine", "doctor",
               "teacher", "support")  # fmt: skip
-PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("post", "comment"), ("from", "to"))
+PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("post", "comment"),
+         ("input", "target"), ("inputs", "targets"), ("inputs", "outputs"),
+         ("inputspretokenized", "targetspretokenized"), ("from", "to"))  # fmt: skip
 """Names that mean a question and its reply only together."""
 
-METADATA = frozenset(
-    "id ids uid uuid guid key index idx url urls link links href source sources origin dataset datasetname subset split "
-    "date datetime time timestamp timestamps timestampms created createdat createtime updated updatedat updatetime "
-    "modified version license licence lang language languages locale model modelname author authors user username "
-    "userid name names tag tags type kind format hash sha sha1 md5 score scores rank rating ratings quality count "
-    "length tokens numtokens file filename filepath path conversationid messageid parentid parentmessageid dialogid "
-    "dialogueid threadid sessionid questionid answerid exampleid promptid taskid rowid tools functions tool toolnames "
-    "meta metadata difficulty level grade subject domain category topic topics keywords keyword email emails status "
-    "state rejected loss lossmask weight weights train trainable label labels task class group set part chapter page "
-    "section line doi isbn isbn10 isbn13 ip host channel guild team services currentnode mapping finishreason stop "
-    "temperature seed annotator annotators reviewer worker workerid hit country city currency unit unsafe".split()
-)
+METADATA = frozenset((
+    "id", "ids", "uid", "uuid", "guid", "key", "index", "idx", "url", "urls", "link", "links", "href", "source",
+    "sources", "origin", "dataset", "datasetname", "subset", "split", "date", "datetime", "time", "timestamp",
+    "timestamps", "timestampms", "created", "createdat", "createtime", "updated", "updatedat", "updatetime",
+    "modified", "version", "license", "licence", "lang", "language", "languages", "locale", "model", "modelname",
+    "author", "authors", "user", "username", "userid", "name", "names", "tag", "tags", "type", "kind", "format",
+    "hash", "sha", "sha1", "md5", "score", "scores", "rank", "rating", "ratings", "quality", "count", "length",
+    "tokens", "numtokens", "file", "filename", "filepath", "path", "conversationid", "messageid", "parentid",
+    "parentmessageid", "dialogid", "dialogueid", "threadid", "sessionid", "questionid", "answerid", "exampleid",
+    "promptid", "taskid", "rowid", "tools", "functions", "tool", "toolnames", "meta", "metadata", "difficulty",
+    "level", "grade", "subject", "domain", "category", "topic", "topics", "keywords", "keyword", "email", "emails",
+    "status", "state", "rejected", "loss", "lossmask", "weight", "weights", "train", "trainable", "label", "labels",
+    "task", "class", "group", "set", "part", "chapter", "page", "section", "line", "doi", "isbn", "isbn10",
+    "isbn13", "ip", "host", "channel", "guild", "team", "services", "currentnode", "mapping", "finishreason",
+    "stop", "temperature", "seed", "annotator", "annotators", "reviewer", "worker", "workerid", "hit", "country",
+    "city", "currency", "unit", "unsafe",
+))  # fmt: skip
 """Names of facts about an item; their text is not content that was overlooked."""
 
+_USER_NAMES = (
+    *USERS, "question", "usr", "humanmessage", "usermessage", "humanmessagechunk", "asker", "questioner", "caller", "q",
+    "input", "me", "instruction", "seeker", "guest",
+)  # fmt: skip
+_ASSISTANT_NAMES = (
+    *ASSISTANTS, "answer", "bing", "bard", "claude", "gemini", "llama", "copilot", "gpt3", "gpt35", "gpt4", "gpt4o",
+    "aimessage", "aimessagechunk", "assistantmessage", "response", "a", "output", "reply", "robot", "helper", "expert",
+    "operator", "advisor", "answerer", "deepseek", "mistral", "qwen", "chatassistant", "recommender", "wizard",
+)  # fmt: skip
+_TOOL_NAMES = (
+    "tool", "tools", "function", "functioncall", "functionresponse", "observation", "ipython", "toolcall",
+    "toolresponse", "toolresult", "tooloutput", "functionoutput", "functioncalloutput", "functionresult",
+    "toolmessage", "functionmessage", "environment",
+)  # fmt: skip
 ROLE_NAMES: dict[TurnRole, tuple[str, ...]] = {
     "system": ("system", "developer", "sys"),
-    "user": (*USERS, "question", "usr", "humanmessage", "usermessage", "humanmessagechunk", "asker", "questioner",
-             "caller", "q", "input", "me", "instruction", "seeker", "guest"),  # fmt: skip
-    "assistant": (*ASSISTANTS, "answer", "bing", "bard", "claude", "gemini", "llama", "copilot", "gpt3", "gpt35",
-                  "gpt4", "gpt4o", "aimessage", "aimessagechunk", "assistantmessage", "response", "a", "output", "reply",
-                  "robot", "helper", "expert", "operator", "advisor", "answerer", "deepseek", "mistral", "qwen",
-                  "chatassistant", "recommender", "wizard"),  # fmt: skip
-    "tool": ("tool", "function", "functioncall", "functionresponse", "observation", "ipython", "toolcall",
-             "toolresponse", "toolresult", "tooloutput", "functionoutput", "functioncalloutput", "functionresult",
-             "toolmessage", "functionmessage", "environment", "tools"),  # fmt: skip
-}  # fmt: skip
+    "user": _USER_NAMES,
+    "assistant": _ASSISTANT_NAMES,
+    "tool": _TOOL_NAMES,
+}
 _ROLES: dict[str, TurnRole] = {name: role for role, names in ROLE_NAMES.items() for name in names}
 
 _SEPARATORS = str.maketrans("", "", " \t\n_-.:<>|#*[]/\ufeff")
@@ -130,7 +145,7 @@ def role_of(name: str, rules: Rules) -> TurnRole:
     known = _ROLES.get(name)  # most are written plainly
     if known is None or rules.roles or rules.speakers:
         settings = (*rules.roles.items(), *rules.speakers.items())
-        return _named_role(name, settings)  # type: ignore[arg-type]
+        return _named_role(name, settings)
     return known
 
 

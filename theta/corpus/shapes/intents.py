@@ -1,6 +1,6 @@
 """An intent -> exchanges: ways to ask, and replies to all of them.
 
-    {"patterns": ["When are you open?", "opening hours"], "responses": ["From nine to five."]}
+{"patterns": ["When are you open?", "opening hours"], "responses": ["From nine to five."]}
 """
 
 from collections.abc import Iterator, Mapping
@@ -25,6 +25,8 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
     if asked in ("questions", "utterances", "examples") and _has_own_replies(fields[asked]):
         return None
     phrases, replies = _phrases(fields[asked], place), _texts(fields[replied], place)
+    if len(phrases) != len(replies) and _are_objects(fields[asked]) and _are_objects(fields[replied]):
+        return None  # nobody knows which answers belong to which question
     used.update((asked, replied))
     if not replies:
         raise UnusableError("empty_reply")
@@ -58,9 +60,17 @@ def joined_by_name(fields: Mapping[str, Any], place: Place) -> Iterator[dict[str
     )
 
 
+def _are_objects(value: Any) -> bool:
+    return (
+        isinstance(value, list) and len(value) > 1 and all(isinstance(entry, dict) and "id" in entry for entry in value)
+    )
+
+
 def _is_chat(value: Any) -> bool:
     """Whether what should be replies is a list of messages with roles."""
-    return isinstance(value, list) and any(isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value)
+    return isinstance(value, list) and any(
+        isinstance(entry, dict) and ("role" in entry or "from" in entry) for entry in value
+    )
 
 
 def _has_own_replies(value: Any) -> bool:
@@ -100,4 +110,3 @@ def _texts(value: Any, place: Place) -> list[str]:
 def _raw(part: Any) -> str:
     text = part.get("text") if isinstance(part, dict) else part
     return text if isinstance(text, str) else ""
-

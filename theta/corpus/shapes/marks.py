@@ -7,17 +7,25 @@ from theta.corpus.items import Number
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
 
-_GOOD = ("label", "kto_tag", "rating", "feedback", "vote", "votes", "thumbs", "thumbsup", "reaction", "quality", "isgood", "good",
-         "correct", "iscorrect", "accepted", "approved", "isapproved", "valid", "isvalid", "reviewresult", "preference",
-         "upvoted", "liked", "desirable", "ishelpful", "helpful", "use", "keep", "include", "verdict", "ktotag",
-         "status", "safe", "issafe", "userfeedback", "userrating", "humanrating", "helpfulness")  # fmt: skip
-_BAD = ("isbad", "bad", "deleted", "isdeleted", "hidden", "thumbsdown", "flagged", "toxic", "istoxic", "ignore", "skip", "skipped",
-        "exclude", "spam", "isspam", "unsafe", "isunsafe", "disliked", "downvoted", "undesirable", "invalid")  # fmt: skip
-_WEIGHTS = ("weight", "weights", "lossweight", "train", "trainable", "loss", "lossmask", "learn", "trainonthis", "sampleweight",
-            "istrained", "learnable", "learned", "training", "trainmask", "trainonturn", "computeloss")  # fmt: skip
+_GOOD = (
+    "label", "ktotag", "rating", "feedback", "vote", "votes", "thumbs", "thumbsup", "reaction", "quality", "isgood",
+    "good", "correct", "iscorrect", "accepted", "approved", "isapproved", "valid", "isvalid", "reviewresult",
+    "preference", "upvoted", "liked", "desirable", "ishelpful", "helpful", "use", "keep", "include", "verdict",
+    "status", "safe", "issafe", "userfeedback", "userrating", "humanrating", "helpfulness",
+)  # fmt: skip
+_BAD = (
+    "isbad", "bad", "deleted", "isdeleted", "hidden", "thumbsdown", "flagged", "toxic", "istoxic", "ignore", "skip",
+    "skipped", "exclude", "spam", "isspam", "unsafe", "isunsafe", "disliked", "downvoted", "undesirable", "invalid",
+)  # fmt: skip
+_WEIGHTS = (
+    "weight", "weights", "lossweight", "train", "trainable", "loss", "lossmask", "learn", "trainonthis",
+    "sampleweight", "istrained", "learnable", "learned", "training", "trainmask", "trainonturn", "computeloss",
+)  # fmt: skip
 _MASKED = ("mask", "masked", "notrain", "donottrain", "ignoreloss", "contextonly")
-_LISTS = ("lossmask", "lossweights", "lossweight", "weights", "weight", "trainmask", "train", "trainable", "mask", "learned",
-          "turnweights", "messageweights", "assistantmask", "assistantmasks", "labels", "label")  # fmt: skip
+_LISTS = (
+    "lossmask", "lossweights", "lossweight", "weights", "weight", "trainmask", "train", "trainable", "mask", "learned",
+    "turnweights", "messageweights", "assistantmask", "assistantmasks", "labels", "label",
+)  # fmt: skip
 _LIST_NAMES = frozenset(_LISTS)
 _NO = {"false", "no", "off", "n", "f", "0"}
 _YES = {"true", "yes", "on", "y", "t", "1"}
@@ -77,14 +85,19 @@ def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
             detail = f"{name} has {len(marks)} entries, the chat has {len(turns)} messages and {len(replies)} replies"
             raise UnusableError("mark_does_not_fit", detail)
         off = {at for at, is_masked in zip(places, masked, strict=True) if is_masked}
-        turns = [turn._replace(learned=turn.learned and not (at in off and turn.role == "assistant")) for at, turn in enumerate(turns)]
+        turns = [
+            turn._replace(learned=turn.learned and not (at in off and turn.role == "assistant"))
+            for at, turn in enumerate(turns)
+        ]
     return turns
 
 
 def _is_bad(name: str, value: Any, place: Place) -> bool:
     if isinstance(value, dict):  # {"rating": "thumbsDown"}, {"label": "bad"}
         inner = {str(key).lower(): entry for key, entry in value.items()}
-        return any(_is_bad(key, inner[key], place) for key in ("rating", "label", "value", "score", "type") if key in inner)
+        return any(
+            _is_bad(key, inner[key], place) for key in ("rating", "label", "value", "score", "type") if key in inner
+        )
     if isinstance(value, bool):
         return not value
     amount = _amount(value)
@@ -113,7 +126,11 @@ def _truth(value: Any) -> bool | None:
 
 def _amount(value: Any) -> float | None:
     """The number that a mark is; text such as "0.0" counts, because tables write numbers so."""
-    if isinstance(value, bool) or not isinstance(value, int | float | str) or (isinstance(value, str) and len(value) > 30):
+    if (
+        isinstance(value, bool)
+        or not isinstance(value, int | float | str)
+        or (isinstance(value, str) and len(value) > 30)
+    ):
         return None
     try:
         return float(value)

@@ -2,22 +2,37 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from itertools import pairwise
 from typing import Any
 
 from theta.corpus.items import Number, Rules
 from theta.corpus.shapes import marks
 from theta.corpus.shapes.content import holds_tuple, text_of
 from theta.corpus.shapes.fields import (
-    ASSISTANTS, CHOSEN, CONTENT_KEYS, QUESTIONS, REPLIES, ROLE_KEYS, USERS, TurnRole, UnusableError, canonical, canonical_fields, first,
-    role_of, unknown_shape,
+    ASSISTANTS,
+    CHOSEN,
+    CONTENT_KEYS,
+    QUESTIONS,
+    REPLIES,
+    ROLE_KEYS,
+    USERS,
+    TurnRole,
+    UnusableError,
+    canonical,
+    canonical_fields,
+    first,
+    role_of,
+    unknown_shape,
 )  # fmt: skip
 from theta.corpus.shapes.turns import Place, Turn
 
-_PLAIN_ROLE_KEYS = ("role", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
-                    "speakerrole")  # fmt: skip
+_PLAIN_ROLE_KEYS = (
+    "role", "creator", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
+    "speakerrole",
+)  # fmt: skip
 """Keys that only messages have; the others need a known role or a sign of a chat beside them."""
-_NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user", "application",
-          "firstname")  # fmt: skip
+_NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
+          "application", "firstname")  # fmt: skip
 _CHAT_SIGNS = {"ts", "threadts", "timestamp", "timestampms", "senttime", "createdat", "createddatetime", "channel",
                "messageid", "subtype", "date", "replyto", "time"}  # fmt: skip
 _TOOL_FIELDS = ("toolcalls", "functioncall", "toolcall", "toolcallid", "functioncalls")
@@ -30,7 +45,7 @@ _FEW = 5
 _SPEAKERS_SHOWN = 6
 
 
-def is_message(value: Any, rules: Rules | None = None) -> bool:
+def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
     """Whether a value is one message of a chat: it names who speaks and what is said."""
     if not isinstance(value, dict):
         return False
@@ -65,7 +80,7 @@ def turns_of(entries: Sequence[Any], place: Place) -> list[Turn]:
     Raises:
         UnusableError: an entry is no message, or nobody knows who the speakers are.
     """
-    fields = [_unwrapped(canonical_fields(_object(entry), place.rules)) for entry in entries]
+    fields = [_undamaged(_unwrapped(canonical_fields(_object(entry), place.rules))) for entry in entries]
     if _is_reversed(fields):
         place.note("mended", "newest message first")
         fields.reverse()
@@ -104,6 +119,20 @@ def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
                     fields = {**fields, "type": kind[-1]}
                 return {**{key: entry for key, entry in fields.items() if key != name}, **_without_type(fields, held)}
     return fields
+
+
+def _undamaged(fields: dict[str, Any]) -> dict[str, Any]:
+    """The message as it was typed: Meta's programs export the bytes of UTF-8 as if they were letters of Latin-1."""
+    if "sendername" not in fields:
+        return fields
+    return {name: _decoded(entry) if isinstance(entry, str) else entry for name, entry in fields.items()}
+
+
+def _decoded(text: str) -> str:
+    try:
+        return text if text.isascii() else text.encode("latin-1").decode("utf-8")
+    except UnicodeError:
+        return text
 
 
 def _without_type(fields: Mapping[str, Any], held: dict[str, Any]) -> dict[str, Any]:
@@ -175,7 +204,7 @@ def _roles(names: Sequence[str], keys: Sequence[str], place: Place) -> list[Turn
     # In task dialogues the system is the one who answers: it speaks in turn with the user.
     if "assistant" not in roles and "user" in roles and "system" in roles[1:]:
         return ["assistant" if role == "system" else role for role in roles]
-    return [role for role in roles]
+    return list(roles)
 
 
 def unknown_speakers(counts: Counter[str]) -> UnusableError:
@@ -190,12 +219,16 @@ def _alternating(fields: Sequence[Mapping[str, Any]], place: Place) -> list[Turn
         raise unknown_shape(next(each for each in fields if not first(CONTENT_KEYS, each)))
     if len(fields) < 2:
         raise unknown_shape(fields[0])
-    return [_turn(each, role, role, place) for each, role in zip(fields, alternating_roles(len(fields), place), strict=True)]
+    return [
+        _turn(each, role, role, place) for each, role in zip(fields, alternating_roles(len(fields), place), strict=True)
+    ]
 
 
 def alternating_roles(count: int, place: Place) -> list[TurnRole]:
     """Return the roles of a chat of texts without names, as data.first_speaker begins it."""
-    order: tuple[TurnRole, TurnRole] = ("assistant", "user") if place.rules.first_speaker == "assistant" else ("user", "assistant")
+    order: tuple[TurnRole, TurnRole] = (
+        ("assistant", "user") if place.rules.first_speaker == "assistant" else ("user", "assistant")
+    )
     return [order[at % 2] for at in range(count)]
 
 
@@ -218,9 +251,13 @@ def _turn(fields: Mapping[str, Any], role: TurnRole, who: str, place: Place) -> 
         if fault.reason in ("needs_image", "tool_call"):
             return Turn(role, "", fault=f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason)
         raise
-    if any(fields.get(name) for name in ("images", "image", "videos", "audios", "photo")) and (role == "user" or not content):
+    if any(fields.get(name) for name in ("images", "image", "videos", "audios", "photo")) and (
+        role == "user" or not content
+    ):
         return Turn(role, "", fault="needs_image")
-    if not content and any(fields.get(name) for name in ("file", "files", "attachments", "mediatype", "photos", "gifs", "share")):
+    if not content and any(
+        fields.get(name) for name in ("file", "files", "attachments", "mediatype", "photos", "gifs", "share")
+    ):
         return Turn(role, "", fault="needs_image")
     return Turn(role, content, learned=not _is_masked(fields, role, place))
 
@@ -236,14 +273,18 @@ def _is_masked(fields: Mapping[str, Any], role: TurnRole, place: Place) -> bool:
 
 def _is_running_text(value: Any) -> bool:
     """Whether parts are pieces of one running text, as Telegram writes a message with links."""
-    return isinstance(value, list) and any(isinstance(part, str) for part in value) and any(
-        isinstance(part, dict) and isinstance(part.get("text"), str) for part in value
+    return (
+        isinstance(value, list)
+        and any(isinstance(part, str) for part in value)
+        and any(isinstance(part, dict) and isinstance(part.get("text"), str) for part in value)
     )
 
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
     """Whether it is no message but says that somebody came or went."""
-    return any(isinstance(fields.get(name), str) and fields[name] in _EVENTS for name in ("type", "subtype", "messagetype"))
+    return any(
+        isinstance(fields.get(name), str) and fields[name] in _EVENTS for name in ("type", "subtype", "messagetype")
+    )
 
 
 def _is_reversed(fields: Sequence[Mapping[str, Any]]) -> bool:
@@ -254,10 +295,10 @@ def _is_reversed(fields: Sequence[Mapping[str, Any]]) -> bool:
         if all(name in each for each in fields):
             times = [each[name] for each in fields]
             try:
-                moments = [float(time) for time in times]
+                moments = [float(str(time)) for time in times]
             except (TypeError, ValueError):
                 if not all(isinstance(time, str) for time in times) or any(isinstance(time, Number) for time in times):
                     return False
-                return times[0] > times[-1] and all(one >= other for one, other in zip(times, times[1:], strict=False))
-            return moments[0] > moments[-1] and all(one >= other for one, other in zip(moments, moments[1:], strict=False))
+                return times[0] > times[-1] and all(one >= other for one, other in pairwise(times))
+            return moments[0] > moments[-1] and all(one >= other for one, other in pairwise(moments))
     return False

@@ -17,15 +17,18 @@ _QUESTIONS = ("question", "instruction", "prompt", "query")
 _CONTEXTS = ("input", "context", "passage")
 _REPLIES = ("answer", "response", "completion", "output")
 _LISTS = ("messages", "conversations", "conversation")
-_BESIDE = (METADATA | frozenset(DOMAINS)) - marks.ALL - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
+_BESIDE = (
+    (METADATA | frozenset(DOMAINS))
+    - marks.ALL
+    - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
+)
 _MOST_KEYS = 12
 _ROLES: dict[str, Role] = {
     "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"
 }  # fmt: skip
-_MESSAGE_KEYS = {
-    ("role", "content"): ("role", "content"), ("content", "role"): ("role", "content"),
-    ("from", "value"): ("from", "value"), ("value", "from"): ("from", "value"),
-}  # fmt: skip
+_MARKS = frozenset(("weight", "train", "trainable", "loss_weight"))
+_FULL = (1, "1", "1.0")
+"""Values of a mark that says nothing new: the reply is learned. True equals 1."""
 _MESSAGES, _TEXT, _EXCHANGE = (Note("shape", name) for name in ("messages", "text", "question and reply"))
 _MEDIA_SIGNS = ("<image", "<video", "<audio", "<img", "<|image")
 
@@ -103,22 +106,20 @@ def _text(text: Any) -> tuple[Message, ...] | None:
     return (Message("text", content),) if content and not transcripts.may_be(content) else None
 
 
-def _messages(entries: Any) -> tuple[Message, ...] | None:
-    if type(entries) is not list or not entries or type(entries[0]) is not dict:
+def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
+    if type(entries) is not list or not entries:
         return None
-    names = _MESSAGE_KEYS.get(tuple(entries[0]))
-    if names is None:
-        return None
-    role_key, content_key = names
     made: list[Message] = []
     awaited: Role = "user"
     for entry in entries:
-        if type(entry) is not dict or len(entry) != 2:
+        keys = _message_keys(tuple(entry)) if type(entry) is dict else None
+        if keys is None:
             return None
-        name, content = entry.get(role_key), entry.get(content_key)
-        if type(content) is not str or type(name) is not str:
+        role_key, content_key, marked = keys
+        name, content = entry[role_key], _content(entry[content_key])
+        if type(name) is not str or content is None or (marked and entry[marked] not in _FULL):
             return None
-        role, content = _ROLES.get(name), clean(content)
+        role = _ROLES.get(name)
         if role is None or not content:
             return None
         if role == awaited:
@@ -129,6 +130,30 @@ def _messages(entries: Any) -> tuple[Message, ...] | None:
             return None
         made.append(Message(role, content))
     return tuple(made) if awaited == "user" and len(made) > 1 else None
+
+
+@lru_cache(maxsize=512)
+def _message_keys(names: tuple[str, ...]) -> tuple[str, str, str] | None:
+    """The keys of a message that hold the role, the content and a mark, if any."""
+    rest = sorted(set(names) - {"role", "content", "from", "value"})
+    if len(names) != 2 + len(rest) or len(rest) > 1 or not set(rest) <= _MARKS:
+        return None
+    for role, content in (("role", "content"), ("from", "value")):
+        if role in names and content in names:
+            return role, content, rest[0] if rest else ""
+    return None
+
+
+def _content(value: Any) -> str | None:
+    """The text of a message, which may be a part of its own."""
+    if type(value) is str:
+        return clean(value)
+    if type(value) is list and len(value) == 1 and type(value[0]) is dict and len(value[0]) == 2:
+        part = value[0]
+        if part.get("type") == "text":
+            text = part.get("text", part.get("value"))
+            return clean(text) if type(text) is str else None
+    return None
 
 
 def _needs_media(text: str) -> bool:

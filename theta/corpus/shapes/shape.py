@@ -12,15 +12,36 @@ from typing import Any
 
 from theta.conversation.messages import Conversation, Message
 from theta.corpus.items import Item, Notes, Number, Reject, Rules
-from theta.corpus.shapes import containers, exchanges, intents, marks, messages, plain, threads, transcripts
+from theta.corpus.shapes import (
+    containers,
+    exchanges,
+    intents,
+    marks,
+    messages,
+    plain,
+    preferences,
+    replies,
+    threads,
+    transcripts,
+)
 from theta.corpus.shapes.arrange import arranged
 from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
-    DOMAINS, LABELS, QUESTIONS, REPLIES, TEXTS, UnusableError, canonical_fields, unknown_shape,
+    DOMAINS,
+    LABELS,
+    MESSAGE_LISTS,
+    QUESTIONS,
+    REPLIES,
+    TEXTS,
+    UnusableError,
+    canonical_fields,
+    unknown_shape,
 )  # fmt: skip
-from theta.corpus.shapes.messages import is_message as is_message
+from theta.corpus.shapes.messages import is_message
 from theta.corpus.shapes.turns import Place, Turn
 from theta.corpus.shapes.unused import note_unused
+
+__all__ = ["is_message", "shape"]
 
 Results = Iterator[Conversation | Reject]
 
@@ -67,11 +88,14 @@ def _of_value(value: Any, place: Place, depth: int) -> Results:
 
 def _of_text(value: str, place: Place) -> Results:
     """A bare text is read only where it is a chat: lists of words are in files of every kind."""
-    entries = exchanges.parsed(value)
+    entries = replies.parsed(value)
     if entries is not None:
         return _of_list(entries, place, _MAX_DEPTH)
     return _kept(
-        lambda: _required(transcripts.turns_of(value, place), UnusableError("not_an_object", "str")), value, place, "transcript"
+        lambda: _required(transcripts.turns_of(value, place), UnusableError("not_an_object", "str")),
+        value,
+        place,
+        "transcript",
     )
 
 
@@ -110,7 +134,10 @@ def _of_chat(entries: Sequence[Any], place: Place, fields: Mapping[str, Any], sy
         return iter((place.reject(fault, list(entries)),))
     if several is None:
         return _kept(
-            lambda: marks.without_masked([*system, *messages.turns_of(entries, place)], fields), list(entries), place, "messages"
+            lambda: marks.without_masked([*system, *messages.turns_of(entries, place)], fields),
+            list(entries),
+            place,
+            "messages",
         )
     return _of_several(several, list(entries), place, "threads")
 
@@ -127,7 +154,9 @@ def _of_several(several: Iterator[list[Turn]], value: Any, place: Place, shown: 
             return
         if turns is None:
             return
-        if any(turn.learned for turn in turns if turn.role == "assistant") or not any(t.role == "assistant" for t in turns):
+        if any(turn.learned for turn in turns if turn.role == "assistant") or not any(
+            t.role == "assistant" for t in turns
+        ):
             yield from _kept(lambda turns=turns: turns, value, place.at(number), shown)  # type: ignore[misc]
 
 
@@ -180,7 +209,7 @@ def _of_entries(entries: Iterator[containers.Entry], place: Place, depth: int) -
     return chain.from_iterable(_of_value(entry.value, place.at(entry.name), depth + 1) for entry in entries)
 
 
-def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results:
+def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results:  # noqa: PLR0911
     """What an object means, the surest signs first."""
     used: set[str] = set()
     if (turns := threads.export_of(fields, place)) is not None:
@@ -197,15 +226,26 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
     if exchanges.needs_media(fields) and _is_learnable(fields):
         raise UnusableError("needs_image")
     system = exchanges.system_turns(fields, place, used)
-    if (chosen := exchanges.chosen_turns(fields, place, used)) is not None:
+    if (chosen := preferences.chosen_turns(fields, place, used)) is not None:
         return _turns([*system, *chosen], value, fields, used, place, "preference")
     if (name := exchanges.message_list(fields)) is not None:
         return _of_messages(value, fields, name, system, used, place)
+    if (spoken := _spoken(fields, used, place)) is not None:
+        return _turns([*system, *spoken], value, fields, used, place, "transcript")
     if is_message(value, place.rules) and not containers.has_context_list(fields):
-        return _of_lone_message(value, fields, place)
+        return _of_lone_message(value, place)
     if not containers.has_context_list(fields) and (found := exchanges.turns_of(fields, place, used)) is not None:
         return _turns([*system, *found], value, fields, used, place, "question and reply")
     return _of_rest(value, fields, used, place, depth)
+
+
+def _spoken(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn] | None:
+    """The turns of a transcript under a name that otherwise holds messages."""
+    for name in MESSAGE_LISTS:
+        if isinstance(fields.get(name), str) and (turns := transcripts.turns_of(fields[name], place)) is not None:
+            used.add(name)
+            return turns
+    return None
 
 
 def _of_rest(value: dict[str, Any], fields: dict[str, Any], used: set[str], place: Place, depth: int) -> Results:
@@ -222,9 +262,7 @@ def _of_rest(value: dict[str, Any], fields: dict[str, Any], used: set[str], plac
     return _of_container(value, entries, place, depth)
 
 
-def _of_container(
-    value: dict[str, Any], entries: Sequence[containers.Entry], place: Place, depth: int
-) -> Results:
+def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], place: Place, depth: int) -> Results:
     """The conversations that an object holds; what holds none is rejected as a whole and named."""
     anything = False
     without: list[tuple[containers.Entry, list[Reject]]] = []
@@ -242,13 +280,15 @@ def _of_container(
         else:
             without.append((entry, rejects))
     if anything:
-        shared = containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
+        shared = (
+            containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
+        )
         note_unused(value, shared, "", place)
         for entry, rejects in without:
             yield from _named(entry, rejects, place)
-    elif any(reject.reason not in ("unknown_shape", "not_an_object") for _, rejects in without for reject in rejects):
-        yield from chain.from_iterable(rejects for _, rejects in without)
-    elif any(isinstance(entry.value, list) and any(isinstance(e, dict) for e in entry.value) for entry, _ in without):
+    elif any(
+        reject.reason not in ("unknown_shape", "not_an_object") for _, rejects in without for reject in rejects
+    ) or any(isinstance(entry.value, list) and any(isinstance(e, dict) for e in entry.value) for entry, _ in without):
         yield from chain.from_iterable(rejects for _, rejects in without)
     else:
         yield place.reject(unknown_shape(value), value)
@@ -274,7 +314,9 @@ def _of_messages(
     turns = exchanges.turns_of_list(_with_replies(fields, name, entries, used), place)
     if turns and turns[-1].role == "user":
         turns += _reply_beside(fields, used, place)
-    context = next((fields[key] for key in ("context", "passage", "document", "story") if isinstance(fields.get(key), str)), "")
+    context = next(
+        (fields[key] for key in ("context", "passage", "document", "story") if isinstance(fields.get(key), str)), ""
+    )
     if context and not any(context.strip() in turn.content for turn in turns):
         used.update(("context", "passage", "document", "story"))
         turns = _with_context(text_of(context, place), turns)
@@ -298,7 +340,7 @@ def _reply_beside(fields: Mapping[str, Any], used: set[str], place: Place) -> li
     for key in (*REPLIES, "responses", "choices", "completions", "responsemessage", "target"):
         if key in fields and fields[key] not in (None, "", []):
             used.add(key)
-            return exchanges.reply_turns(fields[key], place, key=key)
+            return replies.reply_turns(fields[key], place, key=key)
     return []
 
 
@@ -320,10 +362,12 @@ def _turns(
     return _kept(lambda: masked, value, place, shown)
 
 
-_IMAGE = re.compile(r"\s*<(?:image|video|audio|img|image_placeholder|\|image\|)>|.*<(?:image|video|audio)>\s*\Z", re.DOTALL)
+_IMAGE = re.compile(
+    r"\s*<(?:image|video|audio|img|image_placeholder|\|image\|)>|.*<(?:image|video|audio)>\s*\Z", re.DOTALL
+)
 
 
-def _of_lone_message(value: dict[str, Any], fields: Mapping[str, Any], place: Place) -> Results:
+def _of_lone_message(value: dict[str, Any], place: Place) -> Results:
     """A message without its chat is neither a conversation nor a text to learn."""
     turns = messages.turns_of([value], place)  # says who speaks, if nobody knows
     if not turns:
@@ -331,7 +375,9 @@ def _of_lone_message(value: dict[str, Any], fields: Mapping[str, Any], place: Pl
     if turns[0].fault:
         reason, _, detail = turns[0].fault.partition(": ")
         raise UnusableError(reason, detail)
-    raise UnusableError("message_without_its_chat", f"one message of {turns[0].role}; give the messages of a chat as a list")
+    raise UnusableError(
+        "message_without_its_chat", f"one message of {turns[0].role}; give the messages of a chat as a list"
+    )
 
 
 def _is_plain_text(fields: Mapping[str, Any], text: str) -> bool:
@@ -367,4 +413,3 @@ def _with_domain(fields: Mapping[str, Any], place: Place) -> Place:
         if isinstance(named, str) and (words := " ".join(text_of(named, place).split())):
             return Place(place.source, words, place.rules, place.notes)
     return place
-

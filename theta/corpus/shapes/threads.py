@@ -51,7 +51,11 @@ def threads_of(entries: Sequence[Any], place: Place) -> Iterator[list[Turn]] | N
 def tree_of(fields: Mapping[str, Any], place: Place) -> Iterator[list[Turn]] | None:
     """Yield the conversations of a tree whose messages hold their replies; None if it is none."""
     root = fields.get("prompt") if isinstance(fields.get("prompt"), dict) else fields
-    if not isinstance(root, dict) or not isinstance(root.get("replies"), list) or not messages.is_message(root, place.rules):
+    if (
+        not isinstance(root, dict)
+        or not isinstance(root.get("replies"), list)
+        or not messages.is_message(root, place.rules)
+    ):
         return None
     return _paths([_nested(root)], place)
 
@@ -93,7 +97,11 @@ def _is_internal(message: Mapping[str, Any]) -> bool:
         return bool(hidden)
     kind = content.get("content_type")
     empty = is_system and not any(content.get("parts") or [])
-    return bool(hidden) or empty or kind in ("thoughts", "reasoning_recap", "model_editable_context", "user_editable_context")
+    return (
+        bool(hidden)
+        or empty
+        or kind in ("thoughts", "reasoning_recap", "model_editable_context", "user_editable_context")
+    )
 
 
 def _id(value: Any) -> str:
@@ -149,7 +157,7 @@ def _paths(roots: Sequence[_Node], place: Place) -> Iterator[list[Turn]]:
     """The conversation that leads to each last message, the best first."""
     learned: set[int] = set()
     left = _MAX_MESSAGES
-    waiting = [(root, (root,)) for root in reversed(roots)]
+    waiting: list[tuple[_Node, tuple[_Node, ...]]] = [(root, (root,)) for root in reversed(roots)]
     while waiting:
         node, path = waiting.pop()
         if node.children:
@@ -175,7 +183,7 @@ def _ranked(children: Sequence[_Node]) -> list[_Node]:
         for name in _RANKS:
             value = node.message.get(name)
             if isinstance(value, int | float | Number) and not isinstance(value, bool):
-                return float(value)
+                return float(str(value))  # a whole number may be too large for a float, its text is not
         return float("inf")
 
     return sorted(children, key=rank)

@@ -33,7 +33,8 @@ _TOKENS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
     ("<|", re.compile(r"<\|(system|user|assistant|human|bot|prompter|model)\|>", re.IGNORECASE),
      re.compile(r"<\|end\|>|</s>|<s>|<\|endoftext\|>|<\|end_of_turn\|>|<\|end_of_text\|>")),
     ("<｜", re.compile(r"<｜(User|Assistant|System)｜>"), re.compile(r"<｜(?:begin|end)▁of▁sentence｜>")),
-    ("<|end_of_turn|>", re.compile(r"(?:^|(?<=<\|end_of_turn\|>))\s*(?:GPT4 Correct |GPT4 |Code )?(User|Assistant|Human|System):"),
+    ("<|end_of_turn|>",
+     re.compile(r"(?:^|(?<=<\|end_of_turn\|>))\s*(?:GPT4 Correct |GPT4 |Code )?(User|Assistant|Human|System):"),
      re.compile(r"<\|end_of_turn\|>|</?s>")),
 )  # fmt: skip
 
@@ -47,6 +48,7 @@ _LABELS = (
 )
 _HEADINGS = re.compile(rf"#{{2,4}}\s*({_LABELS})\b\s*:?[ \t]*", re.IGNORECASE)
 _CAPITALS = re.compile(r"(?<![\w#])(USER|ASSISTANT|SYSTEM|HUMAN)\s*:[ \t]*")
+_ON_ONE_LINE = re.compile(r"(?:\A\s*|(?<=\s))(Human|User|Assistant|Bot|AI|Chatbot|Question|Answer): ")
 _ROLE_OF_LABEL: dict[str, TurnRole] = {
     "q": "user", "a": "assistant", "instruction": "user", "input": "user", "output": "assistant", "prompt": "user",
     "response": "assistant", "question": "user", "answer": "assistant", "ai assistant": "assistant",
@@ -54,10 +56,14 @@ _ROLE_OF_LABEL: dict[str, TurnRole] = {
 _ALPACA_OPENING = re.compile(r"\s*Below is an instruction that describes a task", re.IGNORECASE)
 
 _WHATSAPP = re.compile(
-    r"(?m)^\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \u200e?\d{1,2}[:.]\d{2}(?:[:.]\d{2})?(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
+    r"(?m)^\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \u200e?\d{1,2}[:.]\d{2}(?:[:.]\d{2})?"
+    r"(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
     r"(?: -)? (?:\u200e?([^:\n]{1,60}): )?"
 )
-_LEFT_OUT = re.compile(r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|(?:image|video|audio|sticker|GIF|document) omitted)")
+_LEFT_OUT = re.compile(
+    r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|"
+    r"(?:image|video|audio|sticker|GIF|document) omitted)"
+)
 _MIN_WHATSAPP = 2
 
 
@@ -78,7 +84,8 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
 
 
 _BEGINS = re.compile(
-    rf"\u200e?\s*(?:\d|\[\u200e?\d|\[INST|<s>|(?:#{{1,4}}|\*\*|__|>|<|\[)?\s*(?:{_LABELS})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:)", re.IGNORECASE
+    rf"\u200e?\s*(?:\d|\[\u200e?\d|\[INST|<s>|(?:#{{1,4}}|\*\*|__|>|<|\[)?\s*(?:{_LABELS})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:)",
+    re.IGNORECASE,
 )
 _FIRST = frozenset("0123456789[<\u200e")
 _LABEL_CHARACTERS = 40
@@ -86,7 +93,7 @@ _SIGNS = tuple(sign for sign, _, _ in _TOKENS)
 
 
 def may_be(text: str) -> bool:
-    """Whether a cleaned text could be a transcript; where this is false, `turns_of` finds none without data.speakers."""
+    """Whether a cleaned text could be a transcript; if not, only names of data.speakers make it one."""
     head = text[:_LABEL_CHARACTERS]
     if (":" in head or head[:1] in _FIRST) and _BEGINS.match(text):
         return True
@@ -106,7 +113,9 @@ def _by_tokens(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
     return None
 
 
-def _between(text: str, opening: re.Pattern[str], ends: re.Pattern[str], rules: Rules) -> list[tuple[TurnRole, str]] | None:
+def _between(
+    text: str, opening: re.Pattern[str], ends: re.Pattern[str], rules: Rules
+) -> list[tuple[TurnRole, str]] | None:
     marks = list(opening.finditer(text))
     if not marks or ends.sub("", text[: marks[0].start()]).strip():
         return None
@@ -141,13 +150,16 @@ def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
         return found
     if "USER" in text or "HUMAN" in text:
         return _labelled(text, _CAPITALS, rules, preamble=True)
-    return None
+    return _labelled(text, _ON_ONE_LINE, rules) if _ON_ONE_LINE.match(text) else None
 
 
 @lru_cache(maxsize=16)
 def _line_labels(*own: Sequence[str]) -> re.Pattern[str]:
     names = "|".join([re.escape(name) for names in own for name in names] + [_LABELS])
-    return re.compile(rf"(?m)^[ \t]*(?:\*\*|__|>\s*|<|\[)?({names})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:(?:\*\*|__)?[ \t]*", re.IGNORECASE)
+    return re.compile(
+        rf"(?m)^[ \t]*(?:\*\*|__|>\s*|<|\[)?({names})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:(?:\*\*|__)?[ \t]*",
+        re.IGNORECASE,
+    )
 
 
 def _labelled(
@@ -195,6 +207,4 @@ def _whatsapp(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
         for name, count in counts.items():
             place.notes.add("speaker", name, place.source, count)
         raise unknown_speakers(counts)
-    return [
-        (roles[name], words) for name, words in said if roles[name] != "unknown" and not _LEFT_OUT.fullmatch(words)
-    ]
+    return [(roles[name], words) for name, words in said if roles[name] != "unknown" and not _LEFT_OUT.fullmatch(words)]

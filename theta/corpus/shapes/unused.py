@@ -6,7 +6,17 @@ from collections.abc import Mapping, Set
 from functools import lru_cache
 from typing import Any
 
-from theta.corpus.shapes.fields import CONTEXTS, DOMAINS, INSTRUCTIONS, METADATA, QUESTIONS, REPLIES, SYSTEMS, canonical
+from theta.corpus.shapes.fields import (
+    CONTEXTS,
+    DOMAINS,
+    INSTRUCTIONS,
+    METADATA,
+    QUESTIONS,
+    REJECTED,
+    REPLIES,
+    SYSTEMS,
+    canonical,
+)
 from theta.corpus.shapes.turns import Place
 
 _WORDS = 2
@@ -21,7 +31,13 @@ def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Plac
             continue
         name = canonical(key)
         renamed = place.rules.fields.get(key)
-        if name in used or name in METADATA or name in DOMAINS or (renamed and canonical(renamed) in used):
+        if (
+            name in used
+            or name in METADATA
+            or name in REJECTED
+            or name in DOMAINS
+            or (renamed and canonical(renamed) in used)
+        ):
             continue
         if _is_content(name, entry) and entry.strip() not in said and not (said and said in entry):
             place.note("unused_key", key)

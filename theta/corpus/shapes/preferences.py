@@ -1,0 +1,72 @@
+"""A preferred and a rejected reply to one question -> the conversation with the preferred one."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from theta.corpus.items import Number
+from theta.corpus.shapes import exchanges
+from theta.corpus.shapes.fields import CHOSEN, REJECTED, UnusableError, first
+from theta.corpus.shapes.replies import reply_turns
+from theta.corpus.shapes.turns import Place, Turn
+
+_STEMS = ("response", "answer", "output", "completion", "conversation", "reply")
+_ENDS = ("a", "b", "0", "1", "2")
+_COMPARED = frozenset((*CHOSEN, *(f"{stem}{end}" for stem in _STEMS for end in _ENDS)))
+_CHOICES = ("betterresponseid", "winner", "preferred", "preference", "chosenindex", "better", "choice", "label")
+
+
+def chosen_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
+    """Return the turns of a preference pair, with the chosen reply; None if it is none."""
+    if _COMPARED.isdisjoint(fields):
+        return None
+    key = first(CHOSEN, fields)
+    if key is None or isinstance(fields[key], bool) or _is_index(fields[key]):
+        return _chosen_of_several(fields, place, used)
+    if key == "better" and "worse" not in fields:
+        return None
+    used.update((key, *REJECTED))
+    place.note("chosen", "preferred reply")
+    prompt = _prompt(fields, place, used)
+    reply = reply_turns(fields[key], place, key=key)
+    return exchanges.after_prompt(prompt, reply)
+
+
+def _is_index(value: Any) -> bool:
+    return isinstance(value, int | Number)
+
+
+def _prompt(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
+    """What a preference pair replies to: messages or a question; it may be part of the chosen messages."""
+    name = exchanges.message_list(fields)
+    if name is not None:
+        used.add(name)
+        return exchanges.turns_of_list(exchanges.listed(fields[name]), place)
+    asked = exchanges.question_keys(fields)
+    used.update(asked)
+    return [
+        *exchanges.earlier_turns(fields, place, used),
+        *(exchanges.question_turns(fields, asked, place) if asked else []),
+    ]
+
+
+def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
+    """The turns of a comparison of replies that are named by letters or numbers."""
+    for stem in _STEMS:
+        options = {end: f"{stem}{end}" for end in _ENDS if f"{stem}{end}" in fields}
+        if len(options) < 2:
+            continue
+        choice = next((fields[name] for name in _CHOICES if name in fields), None)
+        used.update(options.values())
+        end = str(choice).strip().lower().removeprefix("model").removeprefix(stem).strip("_ ")
+        if "bad" in end:
+            raise UnusableError("marked_bad", f"both replies: {choice}")
+        if end.startswith("tie"):
+            end = next(iter(options))
+        if end not in options:
+            raise UnusableError("unknown_shape", f"which of {', '.join(options.values())} is better is not said")
+        place.note("chosen", "preferred reply")
+        value = fields[options[end]]
+        if isinstance(value, list):
+            return exchanges.turns_of_list(value, place)
+        return exchanges.after_prompt(_prompt(fields, place, used), reply_turns(value, place, key=stem))
+    return None

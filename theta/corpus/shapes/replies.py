@@ -1,0 +1,110 @@
+"""What a reply consists of: a text, a message, several messages, or the best of several answers."""
+
+import json
+import math
+from collections.abc import Sequence
+from typing import Any
+
+from theta.corpus.items import Number
+from theta.corpus.shapes import messages, transcripts
+from theta.corpus.shapes.content import text_of
+from theta.corpus.shapes.fields import CHOSEN, REPLIES, SEVERAL_REPLIES, canonical_fields, first
+from theta.corpus.shapes.turns import Place, Turn
+
+_SCORES = ("isaccepted", "accepted", "isbest", "best", "score", "votes", "upvotes", "rating", "vote")
+_ANSWER_TEXTS = (
+    "answer",
+    "text",
+    "body",
+    "content",
+    "value",
+    "message",
+    "answertext",
+    "markdown",
+    "response",
+    "inputtext",
+)
+
+
+def reply_turns(value: Any, place: Place, *, key: str) -> list[Turn]:  # noqa: PLR0911
+    """Return the turns of a reply: a text, a message, messages, or the best of several answers."""
+    if isinstance(value, str):
+        if listed_messages := parsed(value):
+            if messages.is_message(listed_messages[0]):
+                return messages.turns_of(listed_messages, place)
+        elif key in CHOSEN and (turns := transcripts.turns_of(value, place)) and turns[0].role == "user":
+            return turns
+        return [Turn("assistant", text_of(value, place))]
+    if isinstance(value, dict):
+        fields = canonical_fields(value, place.rules)
+        if isinstance(fields.get("messages"), list):
+            return messages.turns_of(fields["messages"], place)
+        if isinstance(fields.get("message"), dict):
+            fields = canonical_fields(fields["message"], place.rules)
+        if messages.is_message(fields, place.rules):
+            return [turn._replace(role="assistant" if turn.role == "unknown" else turn.role, fault=turn.fault)
+                    for turn in messages.turns_of([fields], place)]  # fmt: skip
+        return [Turn("assistant", answer_text(value, place))]
+    if isinstance(value, list):
+        if value and messages.is_message(value[0], place.rules):
+            return messages.turns_of(value, place)
+        if key in SEVERAL_REPLIES or key in CHOSEN or (value and isinstance(value[0], dict)) or key in REPLIES:
+            return _best(value, place)
+    return [Turn("assistant", text_of(value, place, as_json=True))]
+
+
+def _best(answers: Sequence[Any], place: Place) -> list[Turn]:
+    """The accepted answer, or the one with the most votes, or the first."""
+    filled = [answer for answer in answers if answer not in (None, "", {}, [])]
+    if not filled:
+        return [Turn("assistant", "")]
+    if all(isinstance(answer, dict) and answer.get("type") in ("text", "output_text", "thinking") for answer in filled):
+        return [Turn("assistant", text_of(filled, place))]
+    if not all(isinstance(answer, dict | str) for answer in filled):
+        return [Turn("assistant", text_of(filled, place, as_json=True))]
+    texts = {str(answer_text(answer, place)) for answer in filled}
+    if len(texts) > 1:
+        place.note("chosen", "one of several answers")
+    scored = [(_score(answer, place), -at, answer) for at, answer in enumerate(filled)]
+    return reply_turns(max(scored, key=lambda each: each[:2])[2], place, key="")
+
+
+def _score(answer: Any, place: Place) -> tuple[float, ...]:
+    if not isinstance(answer, dict):
+        return (0.0,) * len(_SCORES)
+    fields = canonical_fields(answer, place.rules)
+    return tuple(_float(fields.get(name)) for name in _SCORES)
+
+
+def _float(value: Any) -> float:
+    if isinstance(value, str) and value.strip().lower() in ("true", "yes"):
+        return 1.0
+    try:
+        amount = float(value)
+    except (TypeError, ValueError, OverflowError):
+        return 0.0
+    return 0.0 if math.isnan(amount) else amount
+
+
+def answer_text(value: Any, place: Place) -> str:
+    """Return the text of an answer that may be an object."""
+    if isinstance(value, dict):
+        fields = canonical_fields(value, place.rules)
+        key = first(_ANSWER_TEXTS, fields)
+        if key is not None and (len(value) == 1 or isinstance(fields[key], str | list)):
+            inner = fields[key]
+            if isinstance(inner, list) and all(isinstance(each, str) for each in inner):
+                inner = inner[0]  # wordings of one answer
+            return text_of(inner, place, as_json=True)
+    return text_of(value, place, as_json=True)
+
+
+def parsed(text: str) -> list[Any] | None:
+    """Return the list that a text holds as JSON, as tables keep it; None if it holds none."""
+    if text[:1] == "[" and text[-1:] == "]":
+        try:
+            value = json.loads(text, parse_float=Number, parse_int=Number, parse_constant=lambda _: None)
+        except (ValueError, RecursionError):
+            return None
+        return value if isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value) else None
+    return None
