@@ -27,7 +27,8 @@ LONG_REPLY_CHARACTERS = 30
 """Replies that are shorter than both, such as "Yes.", say little about where they come from. Some languages are written
 without spaces, so that words alone do not tell."""
 
-_MIX = np.random.default_rng(0x7E7A).integers(1, 2**32, (SIGNATURE_SIZE, 2), dtype=np.uint32)
+_MULTIPLIERS = np.frombuffer(hashlib.shake_256(b"MinHash").digest(4 * SIGNATURE_SIZE), "<u4") | np.uint32(1)
+"""An odd multiplier permutes the numbers of 32 bits; the hashes of 4-grams are mixed already."""
 _GRAM_FACTORS = (np.uint32(0x9E3779B1), np.uint32(0x85EBCA77), np.uint32(0xC2B2AE3D), np.uint32(0x27D4EB2F))
 
 
@@ -175,10 +176,8 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
     starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
     made = np.empty((SIGNATURE_SIZE, len(texts)), np.uint32)
     hashed = np.empty_like(grams)
-    for row, (factor, offset) in zip(made, _MIX, strict=True):
-        np.multiply(grams, factor | np.uint32(1), out=hashed)
-        hashed += offset
-        hashed ^= hashed >> np.uint32(16)
+    for row, multiplier in zip(made, _MULTIPLIERS, strict=True):
+        np.multiply(grams, multiplier, out=hashed)
         np.minimum.reduceat(hashed, starts, out=row)
     return np.ascontiguousarray(made.T)
 

@@ -43,13 +43,19 @@ def _is_card(number: str) -> bool:
     return len(set(digits)) > 1 and (sum(digits[-1::-2]) + sum(doubled)) % 10 == 0
 
 
+def _is_address(address: str) -> bool:
+    """Whether it may be a person's: not one of the domains that are set aside for examples, nor a Git server's."""
+    name, _, domain = address.lower().partition("@")
+    return name != "git" and not re.search(r"(?:^|\.)example(?:\.(?:com|net|org))?$", domain)
+
+
 def _always(_: str) -> bool:
     return True
 
 
 _PERSONAL: dict[str, tuple[re.Pattern[str], Callable[[str], bool], str]] = {
     "keys": (_KEY, _always, "[key]"),
-    "emails": (_EMAIL, _always, "[email]"),
+    "emails": (_EMAIL, _is_address, "[email]"),
     "cards": (_CARD, _is_card, "[card number]"),
     "phones": (_PHONE, _always, "[phone number]"),
 }
