@@ -29,3 +29,9 @@ def vocabulary() -> Vocabulary:
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> Path:
     """A model folder as the export writes it, with random weights: 2 layers, width 32, 128 positions."""
     return save_exported(tmp_path_factory.mktemp("models") / "theta_final", vocabulary, POSITIONS)
+
+
+@pytest.fixture(scope="session")
+def long_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> Path:
+    """The same with 1,024 positions: its replies take a second or more, long enough to stop them."""
+    return save_exported(tmp_path_factory.mktemp("long") / "theta_final", vocabulary, 1024)

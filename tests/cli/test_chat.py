@@ -14,14 +14,12 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
-from tests.support.checkpoints import save_exported
 from theta import ThetaModel
 from theta.cli import main
 from theta.cli.replies import Interrupts, show
 from theta.cli.user_input import history_file
 from theta.cli.wrapping import Wrapping
 from theta.corpus import shapes
-from theta.tokens.vocabulary import Vocabulary
 
 QUESTION = "What is DNS?"
 SHORT = ("--max-length", "6", "--top-k", "1")
@@ -226,9 +224,10 @@ class Terminal:
         self._stream = pyte.ByteStream(self.screen)
         arguments = ["-m", "theta", "chat", "--model", str(folder), "--seed", "0", "--max-length", str(max_length)]
         # Without an answer to the question where the cursor is, prompt_toolkit warns after two seconds.
-        environment = {**os.environ, "XDG_STATE_HOME": str(state), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
+        own = {"XDG_STATE_HOME": str(state), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
+        inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self._child = pexpect.spawn(
-            sys.executable, arguments, env=environment, dimensions=(200, columns), timeout=60, encoding=None
+            sys.executable, arguments, env={**inherited, **own}, dimensions=(200, columns), timeout=60, encoding=None
         )
 
     def text(self) -> str:
@@ -251,12 +250,6 @@ class Terminal:
         self._child.expect(pexpect.EOF)
         self._child.close()
         return int(self._child.exitstatus)
-
-
-@pytest.fixture(scope="module")
-def long_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> Path:
-    """A model whose replies take seconds, long enough to stop them."""
-    return save_exported(tmp_path_factory.mktemp("long") / "theta_final", vocabulary, 1024)
 
 
 @pytest.mark.slow

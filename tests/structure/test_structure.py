@@ -22,7 +22,8 @@ DIRECTION: dict[str, set[str]] = {
     "generate": {"conversation", "tokens", "bases", "machine", "model"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
-    "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
+    "serve": {"conversation", "tokens", "generate"},
+    "cli": {"conversation", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export", "serve"},
 }
 IMPORTABLE_BY_ALL = {"settings", "errors", "files"}
 WHOLE = {"params"}

@@ -6,8 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.markup import escape
-
 from theta.cli.text import visible
 
 if TYPE_CHECKING:
@@ -61,11 +59,13 @@ def load_model(folder: Path) -> "ThetaModel":
     A wrong folder is refused before the imports, which take seconds.
     """
     from rich.console import Console
+    from rich.text import Text
 
     from theta.generate.folder import check
 
     check(folder)
-    with Console(stderr=True).status(f"Loading {escape(visible(str(folder)))}"):
+    words = Text(f"Loading {visible(str(folder))}", no_wrap=True, overflow="ellipsis")
+    with Console(stderr=True).status(words):
         from theta.generate.assistant import ThetaModel
 
         return ThetaModel.load(folder)

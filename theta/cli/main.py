@@ -10,6 +10,7 @@ from theta.cli.models import models
 from theta.cli.plan import plan
 from theta.cli.release import release
 from theta.cli.schema import schema
+from theta.cli.serve import serve
 
 app = typer.Typer(
     help="Choose a base, talk to a fine-tuned model, and release it. The pipeline that makes it is run by `dvc repro`.",
@@ -17,7 +18,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, generate, chat, release, schema):
+for command in (models, plan, generate, chat, serve, release, schema):
     app.command()(command)
 
 

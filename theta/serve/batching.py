@@ -1,0 +1,227 @@
+"""Many replies written side by side: a thread runs the engine, and coroutines read what it writes.
+
+    requests ─ waiting (bounded) ─ rows of the running batch ─ tokens, to the coroutine of each reply
+
+A reply joins the batch as soon as a row is free. It leaves when it ends, or when nobody reads it any more.
+"""
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from threading import Condition, Thread
+from typing import Protocol
+
+from theta.errors import ThetaError, reason
+from theta.generate.settings import GenerationSettings
+from theta.serve.metrics import Metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A token that was written."""
+
+    id: int
+    last: bool
+    """Whether the reply ends with it, or because of it."""
+    log_probability: float | None = None
+    """By the model alone, before temperature and the other parameters; None unless it was asked for."""
+    alternatives: tuple[tuple[int, float], ...] = ()
+    """The likeliest ids in its place, with their log-probabilities."""
+
+
+class Engine(Protocol):
+    """What writes the replies: rows that join and leave a running batch without changing each other."""
+
+    most_rows: int
+
+    def join(self, ids: Sequence[int], settings: GenerationSettings, seed: int | None, alternatives: int | None) -> int:
+        """Begin a reply to a prompt; return the number of its row."""
+
+    def step(self) -> Mapping[int, Token]:
+        """Return the next token of each row. A row whose last token it is has left."""
+
+    def leave(self, row: int) -> None:
+        """End a reply early."""
+
+
+class BusyError(ThetaError):
+    """As many replies wait as may."""
+
+    def __init__(self, waiting: int, seconds: int) -> None:
+        super().__init__(f"{waiting} replies are waiting already, which is the most; ask again in {seconds} seconds.")
+        self.seconds = seconds
+
+
+class EngineError(ThetaError):
+    """The engine failed while it wrote a reply."""
+
+
+@dataclass(eq=False)
+class Reply:
+    """A reply that is being written, as the coroutine that asked for it sees it."""
+
+    ids: Sequence[int]
+    """Of the prompt."""
+    settings: GenerationSettings
+    seed: int | None
+    alternatives: int | None
+    """How many alternatives to report for each token; None for no log-probabilities either."""
+    asked: float = field(default_factory=time.perf_counter)
+    left: bool = False
+    """Whether nobody reads it any more."""
+    _arrived: list[Token | EngineError] = field(default_factory=list)
+    _changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+    def arrive(self, token: Token | EngineError) -> None:
+        """Hand over a token, or the fault that ended the reply; called in the event loop."""
+        self._arrived.append(token)
+        self._changed.set()
+
+    async def tokens(self) -> AsyncIterator[list[Token]]:
+        """Yield the tokens in groups of those that have come since the last group.
+
+        Raises:
+            EngineError: the engine failed.
+        """
+        ended = False
+        while not ended:
+            await self._changed.wait()
+            self._changed.clear()
+            arrived, self._arrived = self._arrived, []
+            written = [token for token in arrived if isinstance(token, Token)]
+            if written:
+                ended = written[-1].last
+                yield written
+            for fault in arrived:
+                if isinstance(fault, EngineError):
+                    raise fault
+
+
+class Batching:
+    """Runs an engine in a thread of its own, from `start` to `close`.
+
+    Args:
+        engine: used by the thread alone.
+        metrics: counts what happens.
+        most_waiting: how many replies may wait for a row.
+    """
+
+    def __init__(self, engine: Engine, metrics: Metrics, most_waiting: int) -> None:
+        self._engine, self._metrics, self._most_waiting = engine, metrics, most_waiting
+        self._waiting: deque[Reply] = deque()
+        self._rows: dict[int, Reply] = {}
+        self._changed = Condition()
+        self._closing = False
+        self._mean_seconds = 1.0
+        self._thread = Thread(target=self._run, name="engine", daemon=True)
+
+    def start(self) -> None:
+        """Begin to write; called in the event loop that the replies are read in."""
+        self._loop = asyncio.get_running_loop()
+        self._thread.start()
+
+    def close(self) -> None:
+        """End all replies, and the thread."""
+        with self._changed:
+            self._closing = True
+            self._changed.notify()
+        self._thread.join()
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the engine's thread runs."""
+        return self._thread.is_alive()
+
+    def submit(self, replies: Sequence[Reply]) -> None:
+        """Queue the replies of one request.
+
+        Raises:
+            BusyError: they are more than may wait; none of them is queued.
+        """
+        with self._changed:
+            self._waiting = deque(reply for reply in self._waiting if not reply.left)
+            places = self._engine.most_rows - len(self._rows) + self._most_waiting
+            if len(self._waiting) + len(replies) > places:
+                seconds = self._mean_seconds * (1 + len(self._waiting) / self._engine.most_rows)
+                raise BusyError(len(self._waiting), min(max(round(seconds), 1), 60))
+            self._waiting.extend(replies)
+            self._changed.notify()
+
+    def leave(self, replies: Sequence[Reply]) -> None:
+        """End replies that nobody reads any more; those that have ended already are no fault."""
+        for reply in replies:
+            reply.left = True
+        with self._changed:
+            self._changed.notify()
+
+    def _run(self) -> None:
+        while (joining := self._next()) is not None:
+            for reply in joining:
+                self._join(reply)
+            if self._rows:
+                self._step()
+        self._fail(EngineError("The server is shutting down; ask again later."))
+
+    def _next(self) -> list[Reply] | None:
+        """Return the replies that join now, once there is anything to do; None at the end."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._rows or self._waiting)
+            if self._closing:
+                return None
+            for row in [row for row, reply in self._rows.items() if reply.left]:
+                self._engine.leave(row)
+                del self._rows[row]
+            self._metrics.running.set(len(self._rows))
+            joining: list[Reply] = []
+            while self._waiting and len(self._rows) + len(joining) < self._engine.most_rows:
+                reply = self._waiting.popleft()
+                if not reply.left:
+                    joining.append(reply)
+            self._metrics.waiting.set(len(self._waiting))
+            return joining
+
+    def _join(self, reply: Reply) -> None:
+        try:
+            row = self._engine.join(reply.ids, reply.settings, reply.seed, reply.alternatives)
+        except Exception as fault:
+            self._deliver([(reply, EngineError(f"The reply cannot be begun ({reason(fault)}); ask again later."))])
+        else:
+            self._rows[row] = reply
+
+    def _step(self) -> None:
+        self._metrics.running.set(len(self._rows))
+        self._metrics.batch.observe(len(self._rows))
+        try:
+            written = self._engine.step()
+        except Exception as fault:
+            self._fail(EngineError(f"The reply cannot go on ({reason(fault)}); ask again later."))
+            return
+        self._deliver([(self._rows[row], token) for row, token in written.items()])
+        for row, token in written.items():
+            if token.last:
+                seconds = time.perf_counter() - self._rows.pop(row).asked
+                self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
+        self._metrics.running.set(len(self._rows))
+
+    def _fail(self, fault: EngineError) -> None:
+        """End all replies with a fault; those that wait fail only when the server ends."""
+        failed = list(self._rows.values())
+        for row in self._rows:
+            self._engine.leave(row)
+        self._rows.clear()
+        if self._closing:
+            failed += self._waiting
+            self._waiting.clear()
+        self._deliver([(reply, fault) for reply in failed])
+
+    def _deliver(self, tokens: Sequence[tuple[Reply, Token | EngineError]]) -> None:
+        # One call for all rows of a step: waking the event loop costs more than the hand-over itself.
+        if tokens and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_hand_over, tokens)
+
+
+def _hand_over(tokens: Sequence[tuple[Reply, Token | EngineError]]) -> None:
+    for reply, token in tokens:
+        reply.arrive(token)
