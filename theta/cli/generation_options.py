@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
 from theta.cli.text import visible
 
 if TYPE_CHECKING:
