@@ -52,7 +52,7 @@ def refused(served: Served, changes: dict[str, Any], path: str = CHAT) -> tuple[
         ({"messages": [{"role": "user", "content": " "}]}, "Message 1 (user) has content ' '; give it some text."),
         (
             {"messages": [{"role": "user", "content": "\ud800"}]},
-            r"Message 1 (user) is not valid Unicode text: '\ud800'.",
+            r"messages.0.content is '\ud800': half of a character",
         ),
         ({"messages": QUESTION * 2}, "Message 2 has role 'user', expected 'assistant'."),
         ({"messages": [{"role": "assistant", "content": "x"}]}, "Message 1 has role 'assistant', expected 'user'."),

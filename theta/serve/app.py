@@ -175,7 +175,8 @@ def _of_theta(request: Request, fault: ThetaError) -> Answer:  # noqa: ARG001 - 
 
 def _of_the_body(request: Request, fault: RequestValidationError) -> Answer:  # noqa: ARG001
     first = fault.errors()[0]
-    param = ".".join(str(part) for part in first["loc"] if part != "body")
+    # Where a value may have one of several types, pydantic names the type, too.
+    param = ".".join(str(part) for part in first["loc"] if part not in ("body", "str") and "[" not in str(part))
     words = str(first["msg"]).removeprefix("Value error, ")
     match first["type"]:
         case "json_invalid":

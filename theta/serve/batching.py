@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from threading import Condition, Thread
 from typing import Protocol
 
-from theta.errors import ThetaError, reason
+from theta.errors import GenerationError, ThetaError, reason
 from theta.generate.settings import GenerationSettings
 from theta.serve.metrics import Metrics
 
@@ -138,11 +138,17 @@ class Batching:
         """Queue the replies of one request.
 
         Raises:
-            BusyError: they are more than may wait; none of them is queued.
+            BusyError: they are more than may wait now; none of them is queued.
+            GenerationError: they are more than may ever wait.
         """
+        most = self._engine.most_rows + self._most_waiting
+        if len(replies) > most:
+            raise GenerationError(
+                f"The request asks for {len(replies)} replies, which is more than the {most} at once."
+            )
         with self._changed:
             self._waiting = deque(reply for reply in self._waiting if not reply.left)
-            places = self._engine.most_rows - len(self._rows) + self._most_waiting
+            places = most - len(self._rows)
             if len(self._waiting) + len(replies) > places:
                 seconds = self._mean_seconds * (1 + len(self._waiting) / self._engine.most_rows)
                 raise BusyError(len(self._waiting), min(max(round(seconds), 1), 60))

@@ -68,25 +68,28 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     """Go on with plain texts."""
     service = _service(request, body)
     settings = _settings(service, body)
-    prompts = [await asyncio.to_thread(_plain_ids, service.model, prompt) for prompt in body.prompts()]
-    return await _answer(request, body, [Prompt(ids, settings, body.alternatives) for ids in prompts], chat=False)
+    encoded = await asyncio.to_thread(_plain_ids, service.model, body.prompts())
+    return await _answer(request, body, [Prompt(ids, settings, body.alternatives) for ids in encoded], chat=False)
 
 
-def _plain_ids(model: ThetaModel, prompt: str | list[int]) -> list[int]:
-    """Return the ids of a prompt without the marks of a chat.
+def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[list[int]]:
+    """Return the ids of prompts without the marks of a chat.
 
     Raises:
         GenerationError: it has an id that is not in the vocabulary, or no room for a reply.
     """
     vocabulary, positions = model.vocabulary, model.model.config.n_positions
-    ids = vocabulary.encode([Span(prompt, learned=False)])[0] if isinstance(prompt, str) else prompt
-    if unknown := [id_ for id_ in ids if not 0 <= id_ < vocabulary.size]:
-        raise GenerationError(f"The prompt has the id {unknown[0]}, allowed is 0 to {vocabulary.size - 1}.")
-    if len(ids) >= positions:
-        raise GenerationError(
-            f"The prompt has {len(ids)} tokens; the model reads {positions}, prompt and reply together."
-        )
-    return ids
+    encoded = []
+    for prompt in prompts:
+        ids = vocabulary.encode([Span(prompt, learned=False)])[0] if isinstance(prompt, str) else prompt
+        if unknown := [id_ for id_ in ids if not 0 <= id_ < vocabulary.size]:
+            raise GenerationError(f"The prompt has the id {unknown[0]}, allowed is 0 to {vocabulary.size - 1}.")
+        if len(ids) >= positions:
+            raise GenerationError(
+                f"The prompt has {len(ids)} tokens; the model reads {positions}, prompt and reply together."
+            )
+        encoded.append(ids)
+    return encoded
 
 
 def _service(request: Request, body: GenerationRequest) -> Service:

@@ -31,11 +31,20 @@ def _off(value: Any) -> Any:
     return value
 
 
+def _unicode(value: str) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half of a character; send whole ones") from None
+    return value
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
 Off = Annotated[Any, AfterValidator(_off)]
 """An option that may only be given the value that turns it off."""
 Ignored = Any
 """An option that changes no reply."""
-_Stop = Annotated[str, Field(min_length=1, max_length=1000)]
+_Stop = Annotated[str, Field(min_length=1, max_length=1000), AfterValidator(_unicode)]
 Stops = Annotated[Annotated[list[_Stop], Field(max_length=MOST_STOPS)] | None, BeforeValidator(_as_list)]
 
 
@@ -53,7 +62,7 @@ class StreamOptions(_Body):
 class GenerationRequest(_Body):
     """What both kinds of request may contain."""
 
-    model: Annotated[str, Field(max_length=200)]
+    model: Annotated[Text, Field(max_length=200)]
     max_completion_tokens: int | None = None
     max_tokens: int | None = None
     max_length: int | None = None
@@ -108,7 +117,7 @@ class TextPart(_Body):
     """A part of a message's content."""
 
     type: Literal["text"]
-    text: str
+    text: Text
 
 
 class ChatMessage(BaseModel):
@@ -117,7 +126,7 @@ class ChatMessage(BaseModel):
     model_config = ConfigDict(extra="ignore", strict=True)
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Text | list[TextPart]
 
     def to_theta(self) -> dict[str, str]:
         """Return the message as `theta.generate.prompt` takes it."""
@@ -159,7 +168,7 @@ class ChatRequest(GenerationRequest):
 class CompletionRequest(GenerationRequest):
     """The body of POST /v1/completions: a plain text that the model goes on with, without the marks of a chat."""
 
-    prompt: str | list[str] | list[int] | list[list[int]]
+    prompt: Text | list[Text] | list[int] | list[list[int]]
     logprobs: Annotated[int, Field(ge=0, le=MOST_COMPLETION_LOGPROBS)] | None = None
     best_of: int | None = None
     echo: Off = None
@@ -188,7 +197,7 @@ class CompletionRequest(GenerationRequest):
 class Feedback(_Body):
     """The body of POST /feedback: a conversation that ends with a reply, and whether that reply is good."""
 
-    id: Annotated[str, Field(min_length=1, max_length=100)]
+    id: Annotated[Text, Field(min_length=1, max_length=100)]
     messages: Annotated[list[ChatMessage], Field(min_length=2)]
     label: bool | None
     """None takes an earlier mark back."""

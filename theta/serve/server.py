@@ -78,7 +78,7 @@ def server(app: FastAPI, ready: Callable[[], None]) -> uvicorn.Server:
     """Return what serves the application, with its limits; see `run`."""
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        log_level="error",  # not a line for each request that is no HTTP,
         ws="none",
         lifespan="on",
         limit_concurrency=MOST_CONNECTIONS,
