@@ -169,3 +169,32 @@ def test_many_at_once_get_each_their_own_reply(served: Served) -> None:
         return [one.choices[0].message.content for one in made]
 
     assert asyncio.run(ask()) == [served.model.chat([QUESTION], max_length=9, seed=seed) for seed in range(20)]
+
+
+def test_log_probabilities(served: Served) -> None:
+    create = served.openai.chat.completions.create
+    made = create(model=NAME, messages=[QUESTION], max_tokens=9, seed=4, logprobs=True, top_logprobs=2).choices[0]
+    content = made.logprobs.content
+    assert "".join(token.token for token in content) == made.message.content
+    assert all(token.logprob <= 0 and len(token.top_logprobs) == 2 for token in content)
+    assert all(bytes(token.bytes).decode() == token.token for token in content if token.bytes)
+    parts = create(model=NAME, messages=[QUESTION], max_tokens=9, seed=4, logprobs=True, top_logprobs=2, stream=True)
+    streamed = [token for part in parts if (own := part.choices[0].logprobs) for token in own.content]
+    assert [token.token for token in streamed] == [token.token for token in content]
+    bare = create(model=NAME, messages=[QUESTION], max_tokens=9, seed=4, logprobs=True).choices[0].logprobs.content
+    assert [token.top_logprobs for token in bare] == [[]] * 9
+
+    plain = served.openai.completions.create(model=NAME, prompt="DNS is", max_tokens=5, seed=1, logprobs=3).choices[0]
+    assert "".join(plain.logprobs.tokens) == plain.text
+    assert plain.logprobs.text_offset == [len("".join(plain.logprobs.tokens[:place])) for place in range(5)]
+    assert [len(best) for best in plain.logprobs.top_logprobs] == [3] * 5
+    assert len(plain.logprobs.token_logprobs) == 5
+
+
+def test_log_probabilities_end_before_a_stop_sequence(served: Served) -> None:
+    create = served.openai.chat.completions.create
+    whole = create(model=NAME, messages=[QUESTION], max_tokens=30, seed=2, logprobs=True).choices[0]
+    third = whole.logprobs.content[3].token
+    made = create(model=NAME, messages=[QUESTION], max_tokens=30, seed=2, logprobs=True, stop=third).choices[0]
+    texts = [token.token for token in made.logprobs.content]
+    assert "".join(texts) == made.message.content == whole.message.content.partition(third)[0]

@@ -18,7 +18,7 @@ from tests.support.serving import NAME, serving
 from theta import ThetaModel
 from theta.errors import SettingsError
 from theta.serve.batching import Token
-from theta.serve.engine import OneByOne
+from theta.serve.rows import Rows
 from theta.serve.server import bind, check_access, is_loopback
 
 CHAT = "/v1/chat/completions"
@@ -28,12 +28,6 @@ LONG = {"model": NAME, "messages": [{"role": "user", "content": "What is DNS?"}]
 @pytest.fixture(scope="module")
 def long_model(long_folder: Path) -> ThetaModel:
     return ThetaModel.load(long_folder)
-
-
-def engine(model: ThetaModel, rows: int) -> OneByOne:
-    made = OneByOne(model)
-    made.most_rows = rows
-    return made
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -49,7 +43,7 @@ def events(lines: Iterator[str]) -> Iterator[Any]:
 
 
 def test_more_requests_than_may_wait_are_told_when_to_come_back(long_model: ThetaModel, tmp_path: Path) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", engine(long_model, 1), most_waiting=1) as served:
+    with serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 1), most_waiting=1) as served:
         with served.http.stream("POST", CHAT, json={**LONG, "stream": True}) as one:
             until(lambda: served.count("theta_replies_running") == 1)
             with served.http.stream("POST", CHAT, json={**LONG, "stream": True}):
@@ -65,7 +59,7 @@ def test_more_requests_than_may_wait_are_told_when_to_come_back(long_model: Thet
 
 @pytest.mark.parametrize("stream", [True, False])
 def test_a_client_that_leaves_frees_its_row(long_model: ThetaModel, tmp_path: Path, stream: bool) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", engine(long_model, 2)) as served:
+    with serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 2)) as served:
         for _ in range(3):
             with httpx2.Client(base_url=served.url, timeout=httpx2.Timeout(60, read=0.2)) as client:
                 if stream:
@@ -81,7 +75,7 @@ def test_a_client_that_leaves_frees_its_row(long_model: ThetaModel, tmp_path: Pa
 
 def test_a_client_that_leaves_while_it_waits_takes_no_row(long_model: ThetaModel, tmp_path: Path) -> None:
     with (
-        serving(long_model, tmp_path / "feedback.jsonl", engine(long_model, 1)) as served,
+        serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 1)) as served,
         served.http.stream("POST", CHAT, json={**LONG, "stream": True}),
     ):
         with httpx2.Client(base_url=served.url, timeout=0.2) as client, pytest.raises(httpx2.ReadTimeout):
@@ -102,7 +96,7 @@ def test_a_reply_that_takes_too_long_is_ended(long_model: ThetaModel, tmp_path: 
         until(lambda: served.count("theta_replies_running") == 0)
 
 
-class Failing(OneByOne):
+class Failing(Rows):
     """An engine that fails when it writes its seventh token."""
 
     steps = 0
@@ -115,7 +109,7 @@ class Failing(OneByOne):
 
 
 def test_an_engine_that_fails_is_told_and_goes_on(model: ThetaModel, tmp_path: Path) -> None:
-    with serving(model, tmp_path / "feedback.jsonl", Failing(model)) as served:
+    with serving(model, tmp_path / "feedback.jsonl", Failing(model, 8)) as served:
         short = {**LONG, "max_tokens": 5}
         assert served.http.post(CHAT, json=short).status_code == 200
         with served.http.stream("POST", CHAT, json={**short, "stream": True}) as reply:
@@ -141,7 +135,7 @@ def test_metrics_count_what_happened(model: ThetaModel, tmp_path: Path) -> None:
 
 
 def test_replies_in_flight_end_when_the_server_does(long_model: ThetaModel, tmp_path: Path) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", engine(long_model, 1)) as served:
+    with serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 1)) as served:
         batching = served.service.batching
         assert served.http.get("/health").status_code == 200
     assert not batching.is_alive

@@ -14,7 +14,7 @@ from theta import ThetaModel
 from theta.serve.app import create_app
 from theta.serve.batching import Engine
 from theta.serve.completions import Service
-from theta.serve.engine import OneByOne
+from theta.serve.rows import Rows
 from theta.serve.server import address, bind, server
 
 NAME = "theta"
@@ -41,7 +41,7 @@ class Served:
 @contextmanager
 def serving(model: ThetaModel, feedback: Path, engine: Engine | None = None, **options: Any) -> Iterator[Served]:
     """Yield a running server; it is shut down at the end of the block."""
-    app = create_app(model, engine or OneByOne(model), name=NAME, feedback_file=feedback, **options)
+    app = create_app(model, engine or Rows(model, 256), name=NAME, feedback_file=feedback, **options)
     listening, ready = bind("127.0.0.1", 0), Event()
     running = server(app, ready.set)
     thread = Thread(target=running.run, kwargs={"sockets": [listening]})

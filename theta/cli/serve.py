@@ -20,6 +20,7 @@ def serve(
         str | None, typer.Option(envvar="THETA_TOKEN", help="What clients must send as their API key.")
     ] = None,
     name: Annotated[str, typer.Option(help="What clients call the model.")] = "theta",
+    rows: Annotated[int, typer.Option(min=1, help="Replies that are written at once.")] = 256,
     waiting: Annotated[int, typer.Option(min=0, help="Replies that may wait; more are refused with status 429.")] = 256,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a reply may take.")] = 600.0,
     feedback: Annotated[Path, typer.Option(help="File for replies that were marked on the page.")] = FEEDBACK,
@@ -31,11 +32,11 @@ def serve(
     listening = bind(host, port)
     loaded = load_model(model)
     from theta.serve.app import create_app
-    from theta.serve.engine import OneByOne
+    from theta.serve.rows import Rows
 
     app = create_app(
         loaded,
-        OneByOne(loaded),
+        Rows(loaded, rows),
         name=name,
         created=int((model / "config.json").stat().st_mtime),
         token=token,

@@ -67,7 +67,7 @@ class ThetaModel:
         beyond = range(vocabulary.size, model.config.vocab_size)
         end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
         special = {id_ for token, id_ in vocabulary.special_ids.items() if token != END} | {end_of_text} - {None}
-        self._suppressed_ids = sorted({*special, *beyond})
+        self.suppressed_ids = sorted({*special, *beyond})
 
     @classmethod
     def load(cls, path: str | Path, device: str = "auto") -> "ThetaModel":
@@ -121,7 +121,7 @@ class ThetaModel:
     def stream(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> Iterator[str]:
         """Yield the reply of `chat` in pieces as it is written; a piece never splits a character."""
         settings = self.settings.replaced(**parameters)
-        steps = self._decode([self._prompt_ids(messages, settings)], settings, _generator(seed))
+        steps = self._decode([self._prompt_ids(messages, settings)], settings, random_generator(seed))
         return text_pieces((id_ for [id_] in steps if id_ is not None), self.vocabulary)
 
     def generate_batch(
@@ -144,7 +144,7 @@ class ThetaModel:
         settings = self.settings.replaced(**parameters)
         encoded = [self._prompt_ids(prompt, settings) for prompt in prompts]
         longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-        generator = _generator(seed)
+        generator = random_generator(seed)
         replies: dict[int, Reply] = {}
         for first in range(0, len(encoded), batch_size):
             places = longest_first[first : first + batch_size]
@@ -166,7 +166,7 @@ class ThetaModel:
                 settings,
                 end_id=self.vocabulary.end_id,
                 pad_id=self.vocabulary.pad_id,
-                suppressed_ids=self._suppressed_ids,
+                suppressed_ids=self.suppressed_ids,
                 generator=generator,
             )
 
@@ -194,7 +194,12 @@ def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
         yield rest
 
 
-def _generator(seed: int | None) -> torch.Generator | None:
+def random_generator(seed: int | None) -> torch.Generator | None:
+    """Return a generator for a seed, or None, which stands for torch's global one.
+
+    Raises:
+        SettingsError: the seed is not a whole number from 0 to 2**63 - 1.
+    """
     if seed is None:
         return None
     if not _is_number(seed) or not 0 <= seed < 2**63:

@@ -17,6 +17,8 @@ from theta.errors import GenerationError, ThetaError, reason
 from theta.generate.settings import GenerationSettings
 from theta.serve.metrics import Metrics
 
+ENDED = "The server has stopped to write replies; ask again later."
+
 
 @dataclass(frozen=True, slots=True)
 class Token:
@@ -139,6 +141,7 @@ class Batching:
 
         Raises:
             BusyError: they are more than may wait now; none of them is queued.
+            EngineError: the engine has stopped.
             GenerationError: they are more than may ever wait.
         """
         most = self._engine.most_rows + self._most_waiting
@@ -147,6 +150,8 @@ class Batching:
                 f"The request asks for {len(replies)} replies, which is more than the {most} at once."
             )
         with self._changed:
+            if self._closing:
+                raise EngineError(ENDED)
             self._waiting = deque(reply for reply in self._waiting if not reply.left)
             places = most - len(self._rows)
             if len(self._waiting) + len(replies) > places:
@@ -163,12 +168,16 @@ class Batching:
             self._changed.notify()
 
     def _run(self) -> None:
-        while (joining := self._next()) is not None:
-            for reply in joining:
-                self._join(reply)
-            if self._rows:
-                self._step()
-        self._fail(EngineError("The server is shutting down; ask again later."))
+        try:
+            while (joining := self._next()) is not None:
+                for reply in joining:
+                    self._join(reply)
+                if self._rows:
+                    self._step()
+        finally:  # also after a fault of the engine that nothing can go on from
+            with self._changed:
+                self._closing = True
+                self._deliver([(reply, EngineError(ENDED)) for reply in (*self._rows.values(), *self._waiting)])
 
     def _next(self) -> list[Reply] | None:
         """Return the replies that join now, once there is anything to do; None at the end."""
@@ -212,15 +221,11 @@ class Batching:
         self._metrics.running.set(len(self._rows))
 
     def _fail(self, fault: EngineError) -> None:
-        """End all replies with a fault; those that wait fail only when the server ends."""
-        failed = list(self._rows.values())
-        for row in self._rows:
+        """End the running replies with a fault."""
+        failed, self._rows = self._rows, {}
+        for row in failed:
             self._engine.leave(row)
-        self._rows.clear()
-        if self._closing:
-            failed += self._waiting
-            self._waiting.clear()
-        self._deliver([(reply, fault) for reply in failed])
+        self._deliver([(reply, fault) for reply in failed.values()])
 
     def _deliver(self, tokens: Sequence[tuple[Reply, Token | EngineError]]) -> None:
         # One call for all rows of a step: waking the event loop costs more than the hand-over itself.

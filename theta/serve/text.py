@@ -12,7 +12,8 @@ class ReplyText:
     """Turns ids into text that is certain: no half of a character, and nothing of a stop sequence.
 
     Attributes:
-        released: number of characters that were returned.
+        certain: number of characters of the tokens so far, without those of an unfinished character.
+        released: how many of them were returned.
         stopped: whether a stop sequence has ended the text; nothing is returned afterwards.
     """
 
@@ -22,13 +23,8 @@ class ReplyText:
         self._new: list[int] = []
         self._shown = 0  # characters of the new tokens
         self._held = ""
-        self.released = 0
+        self.certain = self.released = 0
         self.stopped = False
-
-    @property
-    def certain(self) -> int:
-        """Number of characters of the tokens so far, without those of an unfinished character."""
-        return self.released + len(self._held)
 
     def add(self, id_: int) -> str:
         """Return the text that has become certain with another token."""
@@ -36,6 +32,7 @@ class ReplyText:
         text = self._decoded()
         whole = text.rstrip(PARTIAL)
         piece, self._shown = whole[self._shown :], len(whole)
+        self.certain += len(piece)
         if whole == text:
             self._context, self._new, self._shown = [id_], [], 0
         return self._release(piece)
