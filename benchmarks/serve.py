@@ -67,7 +67,7 @@ def main() -> None:
             print_attack(attack(url, arguments.hostile, seed=0))
         return
     expected, offline = replies_offline(arguments.model, arguments.max_length, arguments.clients)
-    print(f"offline: {offline:,.0f} tokens a second")
+    print(f"offline: {offline.per_second:,.0f} tokens a second, {offline.per_cpu_second:,.0f} a CPU second", flush=True)
     with server(arguments.model) as (url, pid):
         watched = asyncio.run(load(url, arguments.clients, arguments.seconds, arguments.max_length, expected, pid))
         print_load(watched, offline)
@@ -96,15 +96,23 @@ def server(model: Path) -> Iterator[tuple[str, int]]:
 Expected = dict[tuple[str, int], str]
 
 
-def replies_offline(model: Path, max_length: int, rows: int) -> tuple[Expected, float]:
-    """Return the reply to each question and seed, and the tokens per second of `generate_batch` with this many rows.
+@dataclass
+class Throughput:
+    """Tokens by time, and by the time of all CPUs, which a busy neighbour changes less."""
+
+    per_second: float
+    per_cpu_second: float
+
+
+def replies_offline(model: Path, max_length: int, rows: int) -> tuple[Expected, Throughput]:
+    """Return the reply to each question and seed, and the throughput of `generate_batch` with this many rows.
 
     They come from a process of its own, whose memory is free again before the server starts.
     """
     code = f"import benchmarks.serve as own; own.print_offline({str(model)!r}, {max_length}, {rows})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout)
-    return {(question, seed): text for question, seed, text in found["replies"]}, found["tokens_per_second"]
+    return {(question, seed): text for question, seed, text in found["replies"]}, Throughput(*found["throughput"])
 
 
 def print_offline(model: str, max_length: int, rows: int) -> None:
@@ -120,10 +128,13 @@ def print_offline(model: str, max_length: int, rows: int) -> None:
     prompts = [QUESTIONS[place % len(QUESTIONS)] for place in range(4 * rows)]
     rates = []
     for _ in range(3):
-        begun = time.perf_counter()
+        begun, cpu = time.perf_counter(), time.process_time()
         made = loaded.generate_batch(prompts, batch_size=rows, seed=0, max_length=max_length)
-        rates.append(sum(reply.tokens for reply in made) / (time.perf_counter() - begun))
-    print(json.dumps({"replies": replies, "tokens_per_second": statistics.median(rates)}))
+        tokens = sum(reply.tokens for reply in made)
+        rates.append((tokens / (time.perf_counter() - begun), tokens / (time.process_time() - cpu)))
+    print(
+        json.dumps({"replies": replies, "throughput": [statistics.median(each) for each in zip(*rates, strict=True)]})
+    )
 
 
 @dataclass
@@ -131,6 +142,7 @@ class Watched:
     """What happened under load."""
 
     seconds: float = 0.0
+    server_cpu_seconds: float = 0.0
     tokens: int = 0
     replies: int = 0
     wrong: list[str] = field(default_factory=list)
@@ -156,9 +168,11 @@ async def load(url: str, clients: int, seconds: float, max_length: int, expected
     async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=120) as http:
         watching = asyncio.create_task(_watch_memory(pid, watched)) if pid else None
         asking = (_ask_on(http, number, begun + seconds, max_length, expected, watched) for number in range(clients))
+        cpu = _cpu_seconds(pid) if pid else 0.0
         await asyncio.gather(*asking)
         if watching:
             watching.cancel()
+            watched.server_cpu_seconds = _cpu_seconds(pid) - cpu
     watched.seconds = time.perf_counter() - begun
     return watched
 
@@ -211,6 +225,11 @@ async def _watch_memory(pid: int, watched: Watched) -> None:
         await asyncio.sleep(1)
 
 
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def rows_per_step(url: str) -> float:
     """Return the mean number of replies that advanced in one step."""
     text = httpx2.get(f"{url}/metrics").text
@@ -220,11 +239,12 @@ def rows_per_step(url: str) -> float:
     return total / steps
 
 
-def print_load(watched: Watched, offline: float) -> None:
+def print_load(watched: Watched, offline: Throughput) -> None:
     """Print the figures of a run."""
-    rate = watched.tokens / watched.seconds
+    rate, per_cpu = watched.tokens / watched.seconds, watched.tokens / watched.server_cpu_seconds
     print(f"{watched.replies:,} replies, {watched.tokens:,} tokens in {watched.seconds:.0f} s")
-    print(f"{rate:,.0f} tokens a second, {rate / offline:.0%} of offline")
+    print(f"{rate:,.0f} tokens a second, {rate / offline.per_second:.0%} of offline")
+    print(f"{per_cpu:,.0f} tokens a CPU second of the server, {per_cpu / offline.per_cpu_second:.0%} of offline")
     print(f"first token, median: {1000 * statistics.median(watched.first_token_seconds):,.0f} ms")
     quarter = max(len(watched.mebibytes) // 4, 1)
     parts = [watched.mebibytes[place : place + quarter] for place in range(0, 4 * quarter, quarter)]

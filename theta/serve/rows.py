@@ -102,7 +102,7 @@ class Rows:
         logits = [self._advance()] if self._rows else []
         if joining := self._next_prompts():
             logits.append(self._prefill(joining))
-        chosen, reports = self._choose(torch.cat(logits))
+        chosen, reports = self._choose(logits[0] if len(logits) == 1 else torch.cat(logits))
         return self._written(chosen, reports)
 
     def _advance(self) -> Tensor:
