@@ -38,6 +38,10 @@ class Engine(Protocol):
 
     most_rows: int
 
+    @property
+    def is_full(self) -> bool:
+        """Whether no further reply can join now."""
+
     def join(self, ids: Sequence[int], settings: GenerationSettings, seed: int | None, alternatives: int | None) -> int:
         """Begin a reply to a prompt; return the number of its row."""
 
@@ -169,8 +173,8 @@ class Batching:
 
     def _run(self) -> None:
         try:
-            while (joining := self._next()) is not None:
-                for reply in joining:
+            while self._is_to_go_on():
+                while (reply := self._next()) is not None:
                     self._join(reply)
                 if self._rows:
                     self._step()
@@ -179,23 +183,25 @@ class Batching:
                 self._closing = True
                 self._deliver([(reply, EngineError(ENDED)) for reply in (*self._rows.values(), *self._waiting)])
 
-    def _next(self) -> list[Reply] | None:
-        """Return the replies that join now, once there is anything to do; None at the end."""
+    def _is_to_go_on(self) -> bool:
+        """Wait until there is anything to do, and free the rows that nobody reads; return False at the end."""
         with self._changed:
             self._changed.wait_for(lambda: self._closing or self._rows or self._waiting)
-            if self._closing:
-                return None
             for row in [row for row, reply in self._rows.items() if reply.left]:
                 self._engine.leave(row)
                 del self._rows[row]
             self._metrics.running.set(len(self._rows))
-            joining: list[Reply] = []
-            while self._waiting and len(self._rows) + len(joining) < self._engine.most_rows:
-                reply = self._waiting.popleft()
-                if not reply.left:
-                    joining.append(reply)
+            return not self._closing
+
+    def _next(self) -> Reply | None:
+        """Return the next reply that can join."""
+        with self._changed:
+            reply = None
+            while self._waiting and reply is None and not self._engine.is_full:
+                first = self._waiting.popleft()
+                reply = None if first.left else first
             self._metrics.waiting.set(len(self._waiting))
-            return joining
+            return reply
 
     def _join(self, reply: Reply) -> None:
         try:

@@ -73,6 +73,11 @@ class Rows:
         return row.number
 
     @property
+    def is_full(self) -> bool:
+        """Whether no further reply can join now."""
+        return len(self._rows) + len(self._joining) >= self.most_rows
+
+    @property
     def rows(self) -> int:
         """Number of replies that have a row."""
         return len(self._rows)
