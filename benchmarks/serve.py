@@ -121,9 +121,9 @@ def print_offline(model: str, max_length: int, rows: int) -> None:
 
     loaded = ThetaModel.load(model)
     replies = [
-        (question, seed, loaded.chat(question, seed=seed, max_length=max_length))
+        (question, seed, reply.text)
         for question in QUESTIONS
-        for seed in range(SEEDS)
+        for seed, reply in enumerate(loaded.generate_batch([question] * SEEDS, seed=0, max_length=max_length))
     ]
     prompts = [QUESTIONS[place % len(QUESTIONS)] for place in range(4 * rows)]
     rates = []
@@ -202,7 +202,8 @@ async def _whole(http: httpx2.AsyncClient, body: dict[str, Any], watched: Watche
 
 
 async def _streamed(http: httpx2.AsyncClient, body: dict[str, Any], watched: Watched) -> tuple[str, int]:
-    texts, tokens, begun = [], 0, time.perf_counter()
+    texts: list[str] = []
+    tokens, begun = 0, time.perf_counter()
     body = {**body, "stream": True, "stream_options": {"include_usage": True}}
     async with http.stream("POST", CHAT, json=body) as answer:
         answer.raise_for_status()
@@ -221,7 +222,7 @@ async def _streamed(http: httpx2.AsyncClient, body: dict[str, Any], watched: Wat
 async def _watch_memory(pid: int, watched: Watched) -> None:
     while True:
         status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        watched.mebibytes.append(int(re.search(r"VmRSS:\s+(\d+)", status)[1]) / 1024)  # type: ignore[index]
+        watched.mebibytes += [int(found) / 1024 for found in re.findall(r"VmRSS:\s+(\d+)", status)]
         await asyncio.sleep(1)
 
 
@@ -233,10 +234,14 @@ def _cpu_seconds(pid: int) -> float:
 def rows_per_step(url: str) -> float:
     """Return the mean number of replies that advanced in one step."""
     text = httpx2.get(f"{url}/metrics").text
-    total, steps = (
-        float(re.search(rf"^theta_batch_rows_{name} (.+)$", text, re.MULTILINE)[1]) for name in ("sum", "count")
-    )  # type: ignore[index]
+    total, steps = (_value(text, f"theta_batch_rows_{name}") for name in ("sum", "count"))
     return total / steps
+
+
+def _value(text: str, name: str) -> float:
+    found = re.search(rf"^{name} (.+)$", text, re.MULTILINE)
+    assert found is not None
+    return float(found[1])
 
 
 def print_load(watched: Watched, offline: Throughput) -> None:

@@ -6,15 +6,9 @@ from pathlib import Path
 import pytest
 
 from tests.support.serving import Served, serving
-from theta import ThetaModel
-
-
-@pytest.fixture(scope="session")
-def model(tiny_folder: Path) -> ThetaModel:
-    return ThetaModel.load(tiny_folder)
 
 
 @pytest.fixture(scope="module")
-def served(model: ThetaModel, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    with serving(model, tmp_path_factory.mktemp("feedback") / "feedback.jsonl") as running:
+def served(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
+    with serving(tiny_folder, tmp_path_factory.mktemp("feedback") / "feedback.jsonl") as running:
         yield running

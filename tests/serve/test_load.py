@@ -7,12 +7,11 @@ import pytest
 
 from benchmarks.serve import attack, load
 from tests.support.serving import Served, serving
-from theta import ThetaModel
 
 
 @pytest.mark.slow
-def test_two_hundred_clients_get_their_own_replies(model: ThetaModel, tmp_path: Path) -> None:
-    with serving(model, tmp_path / "feedback.jsonl") as served:
+def test_two_hundred_clients_get_their_own_replies(tiny_folder: Path, tmp_path: Path) -> None:
+    with serving(tiny_folder, tmp_path / "feedback.jsonl") as served:
         watched = asyncio.run(load(served.url, clients=200, seconds=3, max_length=8, expected={}))
         assert (dict(watched.errors), watched.wrong) == ({}, [])
         assert watched.replies >= 200

@@ -10,7 +10,6 @@ import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from tests.support.serving import Served, serving
-from theta import ThetaModel
 from theta.corpus import shapes
 
 CHROMIUM = shutil.which("chromium")
@@ -126,7 +125,7 @@ def test_retry_and_edit(page: Page) -> None:
 
 
 def test_stop_by_the_button_and_by_escape(browser: Browser, long_folder: Path, tmp_path: Path) -> None:
-    with serving(ThetaModel.load(long_folder), tmp_path / "feedback.jsonl") as served:
+    with serving(long_folder, tmp_path / "feedback.jsonl") as served:
         for page in opened(browser, served.url):
             set_parameter(page, "max_length", 1000)
             for by_key in (False, True):
@@ -301,8 +300,8 @@ def test_on_a_phone_nothing_is_wider_than_the_screen(browser: Browser, served: S
         expect(page.get_by_role("button", name="New conversation")).not_to_be_visible()
 
 
-def test_a_server_that_is_gone_is_told_and_asked_again(browser: Browser, model: ThetaModel, tmp_path: Path) -> None:
-    with serving(model, tmp_path / "feedback.jsonl") as served:
+def test_a_server_that_is_gone_is_told_and_asked_again(browser: Browser, tiny_folder: Path, tmp_path: Path) -> None:
+    with serving(tiny_folder, tmp_path / "feedback.jsonl") as served:
         pages = opened(browser, served.url)
         page = next(pages)
     page.get_by_label("Your message").fill(QUESTION)
@@ -313,8 +312,8 @@ def test_a_server_that_is_gone_is_told_and_asked_again(browser: Browser, model: 
     page.context.close()
 
 
-def test_the_token_is_asked_for_or_handed_over(browser: Browser, model: ThetaModel, tmp_path: Path) -> None:
-    with serving(model, tmp_path / "feedback.jsonl", token="secret") as served:
+def test_the_token_is_asked_for_or_handed_over(browser: Browser, tiny_folder: Path, tmp_path: Path) -> None:
+    with serving(tiny_folder, tmp_path / "feedback.jsonl", token="secret") as served:
         for page in opened(browser, served.url):
             page.get_by_label("Token").fill("secret")
             page.get_by_label("Token").press("Tab")

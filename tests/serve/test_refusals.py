@@ -2,12 +2,12 @@
 
 import json
 import socket
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.serving import NAME, Served, serving
-from theta import ThetaModel
 from theta.serve import guard
 
 CHAT = "/v1/chat/completions"
@@ -140,10 +140,10 @@ def test_other_methods_and_paths_are_refused(served: Served) -> None:
 
 
 def test_a_body_that_does_not_come_is_given_up(
-    model: ThetaModel, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+    tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(guard, "SECONDS_PER_BODY", 0.2)
-    with serving(model, tmp_path_factory.mktemp("x") / "feedback.jsonl") as served:
+    with serving(tiny_folder, tmp_path_factory.mktemp("x") / "feedback.jsonl") as served:
         port = int(served.url.rsplit(":", 1)[1])
         with socket.create_connection(("127.0.0.1", port), timeout=20) as slow:
             head = f"POST {CHAT} HTTP/1.1", "Host: localhost", "Content-Type: application/json", "Content-Length: 99"
@@ -162,8 +162,8 @@ def test_pages_of_other_sites_are_refused(served: Served) -> None:
         assert served.http.get("/v1/models", headers={"Origin": origin}).status_code == status
 
 
-def test_with_a_token_every_client_must_send_it(model: ThetaModel, tmp_path_factory: pytest.TempPathFactory) -> None:
-    with serving(model, tmp_path_factory.mktemp("x") / "feedback.jsonl", token="sécret") as served:
+def test_with_a_token_every_client_must_send_it(tiny_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
+    with serving(tiny_folder, tmp_path_factory.mktemp("x") / "feedback.jsonl", token="sécret") as served:
         client = served.http
         assert client.get("/").status_code == client.get("/health").status_code == 200
         for path in ("/v1/models", "/metrics", "/nowhere"):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -15,19 +16,13 @@ import httpx2
 import pytest
 
 from tests.support.serving import NAME, serving
-from theta import ThetaModel
+from theta.cli.serve import check_installed
 from theta.errors import SettingsError
-from theta.serve.batching import Token
-from theta.serve.rows import Rows
+from theta.generate.engine import Engine, Token
 from theta.serve.server import bind, check_access, is_loopback
 
 CHAT = "/v1/chat/completions"
 LONG = {"model": NAME, "messages": [{"role": "user", "content": "What is DNS?"}], "max_tokens": 1000}
-
-
-@pytest.fixture(scope="module")
-def long_model(long_folder: Path) -> ThetaModel:
-    return ThetaModel.load(long_folder)
 
 
 def until(is_so: Callable[[], bool]) -> None:
@@ -42,8 +37,8 @@ def events(lines: Iterator[str]) -> Iterator[Any]:
     yield from (json.loads(line[6:]) for line in lines if line.startswith("data: {"))
 
 
-def test_more_requests_than_may_wait_are_told_when_to_come_back(long_model: ThetaModel, tmp_path: Path) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 1), most_waiting=1) as served:
+def test_more_requests_than_may_wait_are_told_when_to_come_back(long_folder: Path, tmp_path: Path) -> None:
+    with serving(long_folder, tmp_path / "feedback.jsonl", rows=1, most_waiting=1) as served:
         with served.http.stream("POST", CHAT, json={**LONG, "stream": True}) as one:
             until(lambda: served.count("theta_replies_running") == 1)
             with served.http.stream("POST", CHAT, json={**LONG, "stream": True}):
@@ -58,8 +53,8 @@ def test_more_requests_than_may_wait_are_told_when_to_come_back(long_model: Thet
 
 
 @pytest.mark.parametrize("stream", [True, False])
-def test_a_client_that_leaves_frees_its_row(long_model: ThetaModel, tmp_path: Path, stream: bool) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 2)) as served:
+def test_a_client_that_leaves_frees_its_row(long_folder: Path, tmp_path: Path, stream: bool) -> None:
+    with serving(long_folder, tmp_path / "feedback.jsonl", rows=2) as served:
         for _ in range(3):
             with httpx2.Client(base_url=served.url, timeout=httpx2.Timeout(60, read=0.2)) as client:
                 if stream:
@@ -73,9 +68,9 @@ def test_a_client_that_leaves_frees_its_row(long_model: ThetaModel, tmp_path: Pa
         assert served.http.post(CHAT, json={**LONG, "max_tokens": 3}).status_code == 200
 
 
-def test_a_client_that_leaves_while_it_waits_takes_no_row(long_model: ThetaModel, tmp_path: Path) -> None:
+def test_a_client_that_leaves_while_it_waits_takes_no_row(long_folder: Path, tmp_path: Path) -> None:
     with (
-        serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 1)) as served,
+        serving(long_folder, tmp_path / "feedback.jsonl", rows=1) as served,
         served.http.stream("POST", CHAT, json={**LONG, "stream": True}),
     ):
         with httpx2.Client(base_url=served.url, timeout=0.2) as client, pytest.raises(httpx2.ReadTimeout):
@@ -85,8 +80,8 @@ def test_a_client_that_leaves_while_it_waits_takes_no_row(long_model: ThetaModel
         assert served.count("theta_batch_rows_sum") == served.count("theta_batch_rows_count")
 
 
-def test_a_reply_that_takes_too_long_is_ended(long_model: ThetaModel, tmp_path: Path) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", seconds_per_request=0.2) as served:
+def test_a_reply_that_takes_too_long_is_ended(long_folder: Path, tmp_path: Path) -> None:
+    with serving(long_folder, tmp_path / "feedback.jsonl", seconds_per_request=0.2) as served:
         late = served.http.post(CHAT, json=LONG)
         assert (late.status_code, late.json()["error"]["type"]) == (504, "timeout")
         with served.http.stream("POST", CHAT, json={**LONG, "stream": True}) as reply:
@@ -96,20 +91,19 @@ def test_a_reply_that_takes_too_long_is_ended(long_model: ThetaModel, tmp_path: 
         until(lambda: served.count("theta_replies_running") == 0)
 
 
-class Failing(Rows):
-    """An engine that fails when it writes its seventh token."""
+def test_an_engine_that_fails_is_told_and_goes_on(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = count()
 
-    steps = 0
-
-    def step(self) -> Mapping[int, Token]:
-        self.steps += 1
-        if self.steps == 7:
+    def step(engine: Engine) -> Mapping[int, Token]:
+        if next(steps) == 7:
             raise RuntimeError("CUDA error: out of memory\nand a long story")
-        return super().step()
+        return whole(engine)
 
-
-def test_an_engine_that_fails_is_told_and_goes_on(model: ThetaModel, tmp_path: Path) -> None:
-    with serving(model, tmp_path / "feedback.jsonl", Failing(model, 8)) as served:
+    whole = Engine.step
+    monkeypatch.setattr(Engine, "step", step)
+    with serving(tiny_folder, tmp_path / "feedback.jsonl") as served:
         short = {**LONG, "max_tokens": 5}
         assert served.http.post(CHAT, json=short).status_code == 200
         with served.http.stream("POST", CHAT, json={**short, "stream": True}) as reply:
@@ -119,8 +113,8 @@ def test_an_engine_that_fails_is_told_and_goes_on(model: ThetaModel, tmp_path: P
         assert served.http.get("/health").json() == {"status": "ok"}
 
 
-def test_metrics_count_what_happened(model: ThetaModel, tmp_path: Path) -> None:
-    with serving(model, tmp_path / "feedback.jsonl") as served:
+def test_metrics_count_what_happened(tiny_folder: Path, tmp_path: Path) -> None:
+    with serving(tiny_folder, tmp_path / "feedback.jsonl") as served:
         asked = served.http.post(CHAT, json={**LONG, "max_tokens": 5, "n": 2}).json()["usage"]
         served.http.get("/no/such/place")
         text = served.http.get("/metrics")
@@ -134,8 +128,8 @@ def test_metrics_count_what_happened(model: ThetaModel, tmp_path: Path) -> None:
         assert served.count("theta_first_token_seconds_count") == served.count("theta_reply_seconds_count") == 1
 
 
-def test_replies_in_flight_end_when_the_server_does(long_model: ThetaModel, tmp_path: Path) -> None:
-    with serving(long_model, tmp_path / "feedback.jsonl", Rows(long_model, 1)) as served:
+def test_replies_in_flight_end_when_the_server_does(long_folder: Path, tmp_path: Path) -> None:
+    with serving(long_folder, tmp_path / "feedback.jsonl", rows=1) as served:
         batching = served.service.batching
         assert served.http.get("/health").status_code == 200
     assert not batching.is_alive
@@ -185,6 +179,12 @@ def test_addresses_that_cannot_be_served_are_refused() -> None:
     for host in ("no.such.host.invalid", "x" * 300):
         with pytest.raises(SettingsError, match="cannot be served"):
             bind(host, 1)
+
+
+def test_what_is_not_installed_is_named() -> None:
+    check_installed("fastapi")
+    with pytest.raises(SettingsError, match=r"needs no_such_module; install it with `pip install -e '.\[serve\]'`"):
+        check_installed("fastapi", "no_such_module")
 
 
 def test_other_machines_need_a_token() -> None:

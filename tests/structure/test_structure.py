@@ -19,7 +19,7 @@ DIRECTION: dict[str, set[str]] = {
     "optim": {"kernels", "machine"},
     "memory": {"tokens", "bases", "machine", "optim"},
     "train": {"tokens", "kernels", "machine", "model", "optim", "memory"},
-    "generate": {"conversation", "tokens", "bases", "machine", "model"},
+    "generate": {"conversation", "tokens", "bases", "kernels", "machine"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
     "serve": {"conversation", "tokens", "generate"},

@@ -12,9 +12,7 @@ from openai import OpenAI
 
 from theta import ThetaModel
 from theta.serve.app import create_app
-from theta.serve.batching import Engine
 from theta.serve.completions import Service
-from theta.serve.rows import Rows
 from theta.serve.server import address, bind, server
 
 NAME = "theta"
@@ -26,6 +24,7 @@ class Served:
 
     url: str
     model: ThetaModel
+    """The same model with an engine of its own, for comparison."""
     service: Service
     http: httpx2.Client
     openai: Any
@@ -39,9 +38,18 @@ class Served:
 
 
 @contextmanager
-def serving(model: ThetaModel, feedback: Path, engine: Engine | None = None, **options: Any) -> Iterator[Served]:
-    """Yield a running server; it is shut down at the end of the block."""
-    app = create_app(model, engine or Rows(model, 256), name=NAME, feedback_file=feedback, **options)
+def serving(folder: Path, feedback: Path, rows: int = 256, **options: Any) -> Iterator[Served]:
+    """Yield a running server; it is shut down at the end of the block.
+
+    Args:
+        folder: of the model.
+        feedback: file of marked replies.
+        rows: replies that are written at once, if the engine has that many.
+        options: of `create_app`.
+    """
+    model = ThetaModel.load(folder)
+    model.engine.most_rows = min(model.engine.most_rows, rows)
+    app = create_app(model, name=NAME, feedback_file=feedback, **options)
     listening, ready = bind("127.0.0.1", 0), Event()
     running = server(app, ready.set)
     thread = Thread(target=running.run, kwargs={"sockets": [listening]})
@@ -53,7 +61,7 @@ def serving(model: ThetaModel, feedback: Path, engine: Engine | None = None, **o
             httpx2.Client(base_url=url, timeout=60) as http,
             OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client,
         ):
-            yield Served(url, model, app.state.service, http, client)
+            yield Served(url, ThetaModel.load(folder), app.state.service, http, client)
     finally:
         running.should_exit = True
         thread.join(30)

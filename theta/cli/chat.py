@@ -230,7 +230,7 @@ def stats(chat: Chat) -> str:
 
     vocabulary = chat.model.vocabulary
     tokens = len(vocabulary.encode(list(render_prompt(chat.messages())))[0])
-    lines = [f"The conversation has {tokens:,} tokens; the model reads {chat.model.model.config.n_positions:,}."]
+    lines = [f"The conversation has {tokens:,} tokens; the model reads {chat.model.positions:,}."]
     if chat.speed and chat.exchanges:
         written = len(vocabulary.tokenizer.encode(chat.exchanges[-1][1]).ids)
         seconds = chat.speed.last - chat.speed.first

@@ -1,5 +1,6 @@
 """`theta serve`: the model behind OpenAI's API, and a page to talk to it."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -8,6 +9,18 @@ import typer
 from theta.cli.generation_options import FINAL, Model, load_model
 
 FEEDBACK = Path("Datasets/feedback.jsonl")
+
+
+def check_installed(*modules: str) -> None:
+    """Refuse to go on without modules that Theta's other commands do not need.
+
+    Raises:
+        SettingsError: one of them is not installed.
+    """
+    from theta.errors import SettingsError
+
+    if missing := [name for name in modules if find_spec(name) is None]:
+        raise SettingsError(f"theta serve needs {', '.join(missing)}; install it with `pip install -e '.[serve]'`.")
 
 
 def serve(
@@ -20,23 +33,21 @@ def serve(
         str | None, typer.Option(envvar="THETA_TOKEN", help="What clients must send as their API key.")
     ] = None,
     name: Annotated[str, typer.Option(help="What clients call the model.")] = "theta",
-    rows: Annotated[int, typer.Option(min=1, help="Replies that are written at once.")] = 256,
     waiting: Annotated[int, typer.Option(min=0, help="Replies that may wait; more are refused with status 429.")] = 256,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a reply may take.")] = 600.0,
     feedback: Annotated[Path, typer.Option(help="File for replies that were marked on the page.")] = FEEDBACK,
 ) -> None:
     """Serve the model: an OpenAI-compatible API at /v1, and a page to talk to it."""
+    check_installed("fastapi", "uvicorn", "prometheus_client")
     from theta.serve.server import address, bind, check_access, run
 
     check_access(host, token)
     listening = bind(host, port)
     loaded = load_model(model)
     from theta.serve.app import create_app
-    from theta.serve.rows import Rows
 
     app = create_app(
         loaded,
-        Rows(loaded, rows),
         name=name,
         created=int((model / "config.json").stat().st_mtime),
         token=token,

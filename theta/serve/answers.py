@@ -9,7 +9,7 @@ from typing import Any
 
 from starlette.responses import JSONResponse
 
-from theta.serve.batching import Token
+from theta.generate.engine import Token
 from theta.serve.choices import Choices, Piece
 from theta.tokens.vocabulary import Vocabulary
 

@@ -20,7 +20,7 @@ from theta.generate.assistant import ThetaModel
 from theta.generate.settings import GenerationSettings
 from theta.serve import completions, feedback
 from theta.serve.answers import Answer, Json, error
-from theta.serve.batching import Batching, BusyError, Engine, EngineError
+from theta.serve.batching import Batching, BusyError, EngineError
 from theta.serve.completions import Service
 from theta.serve.guard import Guard
 from theta.serve.metrics import CONTENT_TYPE, Metrics
@@ -33,7 +33,6 @@ router = APIRouter()
 
 def create_app(
     model: ThetaModel,
-    engine: Engine,
     *,
     name: str,
     feedback_file: Path,
@@ -45,8 +44,7 @@ def create_app(
     """Return the application.
 
     Args:
-        model: encodes prompts and knows its parameters.
-        engine: writes the replies.
+        model: its engine writes the replies, so nothing else may use it meanwhile.
         name: what clients call the model.
         feedback_file: where marked replies are kept.
         created: when the model was made, in seconds since 1970.
@@ -55,7 +53,7 @@ def create_app(
         seconds_per_request: a reply that takes longer is ended with an error.
     """
     metrics = Metrics()
-    batching = Batching(engine, metrics, most_waiting)
+    batching = Batching(model.engine, metrics, most_waiting)
 
     @asynccontextmanager
     async def running(app: FastAPI) -> AsyncIterator[None]:  # noqa: ARG001 - the form that FastAPI calls
@@ -101,7 +99,7 @@ def _described(service: Service) -> Json:
         "object": "model",
         "created": service.created,
         "owned_by": "theta",
-        "max_model_len": service.model.model.config.n_positions,
+        "max_model_len": service.model.positions,
         "parameters": {
             name: {"default": value, "minimum": ranges[name]["minimum"], "maximum": ranges[name]["maximum"]}
             for name, value in service.model.settings.model_dump().items()

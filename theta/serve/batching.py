@@ -8,48 +8,16 @@ A reply joins the batch as soon as a row is free. It leaves when it ends, or whe
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 from threading import Condition, Thread
-from typing import Protocol
 
 from theta.errors import GenerationError, ThetaError, reason
+from theta.generate.engine import Engine, Token
 from theta.generate.settings import GenerationSettings
 from theta.serve.metrics import Metrics
 
-ENDED = "The server has stopped to write replies; ask again later."
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """A token that was written."""
-
-    id: int
-    last: bool
-    """Whether the reply ends with it, or because of it."""
-    log_probability: float | None = None
-    """By the model alone, before temperature and the other parameters; None unless it was asked for."""
-    alternatives: tuple[tuple[int, float], ...] = ()
-    """The likeliest ids in its place, with their log-probabilities."""
-
-
-class Engine(Protocol):
-    """What writes the replies: rows that join and leave a running batch without changing each other."""
-
-    most_rows: int
-
-    @property
-    def is_full(self) -> bool:
-        """Whether no further reply can join now."""
-
-    def join(self, ids: Sequence[int], settings: GenerationSettings, seed: int | None, alternatives: int | None) -> int:
-        """Begin a reply to a prompt; return the number of its row."""
-
-    def step(self) -> Mapping[int, Token]:
-        """Return the next token of each row. A row whose last token it is has left."""
-
-    def leave(self, row: int) -> None:
-        """End a reply early."""
+ENDED = "The server has stopped writing replies; ask again later."
 
 
 class BusyError(ThetaError):
@@ -219,8 +187,9 @@ class Batching:
         except Exception as fault:
             self._fail(EngineError(f"The reply cannot go on ({reason(fault)}); ask again later."))
             return
-        self._deliver([(self._rows[row], token) for row, token in written.items()])
-        for row, token in written.items():
+        arrived = {row: token for row, token in written.items() if row in self._rows}
+        self._deliver([(self._rows[row], token) for row, token in arrived.items()])
+        for row, token in arrived.items():
             if token.last:
                 seconds = time.perf_counter() - self._rows.pop(row).asked
                 self._mean_seconds += 0.1 * (seconds - self._mean_seconds)

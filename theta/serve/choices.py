@@ -4,8 +4,9 @@ import asyncio
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
+from theta.generate.engine import Token
 from theta.generate.settings import GenerationSettings
-from theta.serve.batching import Batching, Reply, Token
+from theta.serve.batching import Batching, Reply
 from theta.serve.text import ReplyText
 from theta.tokens.vocabulary import Vocabulary
 
@@ -56,6 +57,7 @@ class Choice:
             if text or finish:
                 yield Piece(self.index, text, self._released(bool(finish)), finish)
             if finish:
+                self.reply.left = True  # after a stop sequence the engine would go on
                 return
 
     def _add(self, token: Token) -> str:

@@ -56,7 +56,7 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     service = _service(request, body)
     settings = _settings(service, body)
     messages = to_messages([message.to_theta() for message in body.messages])
-    positions = service.model.model.config.n_positions
+    positions = service.model.positions
     ids = await asyncio.to_thread(
         fit, messages, service.model.vocabulary, positions=positions, max_length=settings.max_length
     )
@@ -78,7 +78,7 @@ def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[li
     Raises:
         GenerationError: it has an id that is not in the vocabulary, or no room for a reply.
     """
-    vocabulary, positions = model.vocabulary, model.model.config.n_positions
+    vocabulary, positions = model.vocabulary, model.positions
     encoded = []
     for prompt in prompts:
         ids = vocabulary.encode([Span(prompt, learned=False)])[0] if isinstance(prompt, str) else prompt
