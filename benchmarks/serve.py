@@ -49,7 +49,7 @@ QUESTIONS = (
     "What is DNS?",
     "Tell me a joke.",
 )
-SEEDS = 32
+SEEDS = 16
 SECONDS_TO_WAIT = 20.0
 
 
@@ -125,7 +125,7 @@ def print_offline(model: str, max_length: int, rows: int) -> None:
         for question in QUESTIONS
         for seed, reply in enumerate(loaded.generate_batch([question] * SEEDS, seed=0, max_length=max_length))
     ]
-    prompts = [QUESTIONS[place % len(QUESTIONS)] for place in range(4 * rows)]
+    prompts = [QUESTIONS[place % len(QUESTIONS)] for place in range(2 * rows)]
     rates = []
     for _ in range(3):
         begun, cpu = time.perf_counter(), time.process_time()
