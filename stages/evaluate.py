@@ -97,7 +97,7 @@ def _measure(
         model = network.load(checkpoint)
         after = measure(model, store, vocabulary.size, tokens, device)
         answers = answer(
-            ThetaModel(model, vocabulary, generation),
+            ThetaModel.of(model, vocabulary, generation),
             files.read_json_lines(conversations, Conversation.from_json),
             replies=settings.replies,
             batch_size=settings.prompts_per_batch,

@@ -13,6 +13,7 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 # Set before torch is imported: the models here are tiny, and threads would only wait for each other.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+from tests.support.checkpoints import save_exported
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 POSITIONS = 128
@@ -27,24 +28,10 @@ def vocabulary() -> Vocabulary:
 @pytest.fixture(scope="session")
 def tiny_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> Path:
     """A model folder as the export writes it, with random weights: 2 layers, width 32, 128 positions."""
-    import torch
-    from transformers import GPT2Config, GPT2LMHeadModel
+    return save_exported(tmp_path_factory.mktemp("models") / "theta_final", vocabulary, POSITIONS)
 
-    folder = tmp_path_factory.mktemp("models") / "theta_final"
-    vocabulary.save(folder, max_length=POSITIONS)
-    config = GPT2Config(
-        vocab_size=vocabulary.size,
-        n_positions=POSITIONS,
-        n_layer=2,
-        n_head=2,
-        n_embd=32,
-        bos_token_id=vocabulary.tokenizer.token_to_id("<|endoftext|>"),
-        eos_token_id=vocabulary.end_id,
-        pad_token_id=vocabulary.pad_id,
-        # Larger than GPT-2's 0.02, so that such a small model prefers some tokens to others.
-        initializer_range=0.2,
-    )
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        GPT2LMHeadModel(config).save_pretrained(folder)
-    return folder
+
+@pytest.fixture(scope="session")
+def long_folder(tmp_path_factory: pytest.TempPathFactory, vocabulary: Vocabulary) -> Path:
+    """The same with 1,024 positions: its replies take a second or more, long enough to stop them."""
+    return save_exported(tmp_path_factory.mktemp("long") / "theta_final", vocabulary, 1024)

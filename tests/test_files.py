@@ -423,3 +423,17 @@ def test_a_pipe_is_not_replaced(tmp_path: Path, through_a_link: bool) -> None:
 def test_what_cannot_be_a_file_is_refused_in_one_line(path: str) -> None:
     with pytest.raises(StorageError, match="must not"):
         files.write_text(Path(path), "text")
+
+
+def test_lines_are_added_to_what_is_there(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "rows.jsonl"
+    files.append_json_line(path, {"a": "é"})
+    path.write_bytes(path.read_bytes().removesuffix(b"\n"))  # as some editors leave it
+    files.append_json_line(path, {"a": 2})
+    assert path.read_bytes() == '{"a": "é"}\n{"a": 2}\n'.encode()
+
+
+def test_a_line_that_cannot_be_added_is_one_line_of_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot be written"):
+        files.append_json_line(tmp_path / "file" / "rows.jsonl", {})

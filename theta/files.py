@@ -253,6 +253,24 @@ def write_json_lines(path: Path, rows: Iterable[Any]) -> None:
             out.write("\n")
 
 
+def append_json_line(path: Path, value: Any) -> None:
+    """Add one JSON value as a line to a file that may exist already.
+
+    The line is written at once, so that several threads and processes may add to one file.
+
+    Raises:
+        StorageError: the file cannot be written.
+    """
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b") as out:
+            line = json.dumps(value, ensure_ascii=False, allow_nan=False).encode() + b"\n"
+            if out.seek(0, os.SEEK_END):
+                out.seek(-1, os.SEEK_END)
+                line = line if out.read() == b"\n" else b"\n" + line
+            out.write(line)
+
+
 def read_json(path: Path, *keys: str) -> Any:
     """Read a JSON file that Theta wrote.
 

@@ -2,7 +2,7 @@ import json
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -10,7 +10,6 @@ from pathlib import Path
 import pytest
 import torch
 import typer
-from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from theta import ThetaModel
@@ -18,7 +17,6 @@ from theta.__main__ import main as entry_point
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
-from theta.cli.chat import show
 from theta.errors import ExportError, ThetaError
 from theta.export.release import release
 from theta.generate.settings import GenerationSettings
@@ -58,7 +56,7 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
         "import sys; from theta.__main__ import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "release", "schema"))
+    assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "serve", "release", "schema"))
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
 
 
@@ -106,37 +104,6 @@ def test_generate_with_a_system_message(theta: Theta, tiny_folder: Path) -> None
     plain, brief = theta("generate", QUESTION, *options), theta("generate", QUESTION, *options, "--system", "Be brief.")
     assert brief.exit_code == 0
     assert brief.stdout != plain.stdout
-
-
-def test_chat_over_a_pipe_remembers_until_reset(theta: Theta, tiny_folder: Path) -> None:
-    lines = f"/help\n{QUESTION}\n\nAnd then?\n/reset\n{QUESTION}\n/quit\nnever read\n"
-    done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
-    model = ThetaModel.load(tiny_folder)
-    first = model.chat(QUESTION, max_length=6, top_k=1)
-    turns = [("user", QUESTION), ("assistant", first), ("user", "And then?")]
-    second = model.chat([{"role": role, "content": text} for role, text in turns], max_length=6, top_k=1)
-    assert done.exit_code == 0
-    assert done.stdout.endswith(f"\n{first}\n{second}\n{first}\n")
-    assert done.stdout.startswith("/reset ")
-    assert done.stderr == ""
-
-
-def test_chat_continues_after_a_question_that_is_too_long(theta: Theta, tiny_folder: Path) -> None:
-    lines = "word " * 300 + f"\n{QUESTION}\n"
-    done = theta("chat", "--model", tiny_folder, "--max-length", 6, "--top-k", 1, stdin=lines)
-    assert done.exit_code == 0
-    assert done.stdout == ThetaModel.load(tiny_folder).chat(QUESTION, max_length=6, top_k=1) + "\n"
-    assert done.stderr.startswith("error: The prompt has ")
-    assert done.stderr.count("\n") == 1
-
-
-def test_ctrl_c_stops_the_reply_and_keeps_what_was_written(capsys: pytest.CaptureFixture[str]) -> None:
-    def pieces() -> Iterator[str]:
-        yield "half a "
-        raise KeyboardInterrupt
-
-    assert show(Console(highlight=False), pieces()) == "half a "
-    assert capsys.readouterr().out == "half a  (stopped)\n"
 
 
 @pytest.mark.parametrize(

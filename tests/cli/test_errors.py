@@ -11,8 +11,8 @@ import pytest
 import typer
 from rich.console import Console
 
-from theta.cli.chat import show
 from theta.cli.errors import fail, one_line, run
+from theta.cli.replies import show
 from theta.cli.text import visible
 from theta.errors import DataError
 

@@ -18,7 +18,7 @@ from theta.tokens.vocabulary import Vocabulary
 @pytest.fixture(scope="module")
 def assistant(vocabulary: Vocabulary) -> ThetaModel:
     model = network.new(1, 2, 16, seed=0, vocabulary_size=vocabulary.size)
-    return ThetaModel(model, vocabulary, GenerationSettings(max_length=8))
+    return ThetaModel.of(model, vocabulary, GenerationSettings(max_length=8))
 
 
 def answered(reply: str, reference: str, *, ended: bool = True) -> Answered:

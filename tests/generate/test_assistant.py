@@ -1,4 +1,4 @@
-import copy
+import asyncio
 import json
 import shutil
 from collections.abc import Callable
@@ -20,7 +20,7 @@ QUESTION = "What is machine learning?"
 
 @pytest.fixture(scope="module")
 def model(tiny_folder: Path) -> ThetaModel:
-    return ThetaModel.load(tiny_folder, device="cpu")
+    return ThetaModel.load(tiny_folder, device="cpu", dtype="float32")
 
 
 @pytest.fixture
@@ -28,10 +28,14 @@ def folder(tiny_folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(tiny_folder, tmp_path / "theta_final"))
 
 
-def test_load_is_in_eval_mode_and_float32_on_a_cpu(model: ThetaModel) -> None:
-    assert not model.model.training
-    assert model.model.dtype == torch.float32
+def test_the_number_format_is_chosen_or_given(model: ThetaModel, tiny_folder: Path) -> None:
+    assert model.dtype == "float32"
     assert model.settings == GenerationSettings()
+    half = ThetaModel.load(tiny_folder, device="cpu", dtype="bfloat16")
+    assert half.dtype == "bfloat16"
+    assert half.generate(QUESTION, max_length=20, seed=1)
+    with pytest.raises(GenerationError, match="dtype is 'int3', expected one of auto, bfloat16, float32"):
+        ThetaModel.load(tiny_folder, dtype="int3")
 
 
 def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model: ThetaModel) -> None:
@@ -43,14 +47,49 @@ def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model: ThetaMode
     assert reply != model.generate(prompt=QUESTION, max_length=20, temperature=0.8, seed=4)
 
 
-def test_without_a_seed_the_global_one_of_torch_counts(model: ThetaModel) -> None:
-    with torch.random.fork_rng():
-        torch.manual_seed(5)
-        first = model.generate(QUESTION, max_length=10)
-        second = model.generate(QUESTION, max_length=10)
-        torch.manual_seed(5)
-        assert first == model.generate(QUESTION, max_length=10)
-    assert first != second
+def test_without_a_seed_each_reply_is_another(model: ThetaModel) -> None:
+    assert len({model.generate(QUESTION, max_length=10, temperature=2.0) for _ in range(4)}) > 1
+
+
+def test_a_list_is_answered_by_a_list(model: ThetaModel) -> None:
+    questions = [QUESTION, [Message("user", "Hi")], [{"role": "user", "content": "What?"}]]
+    replies = model.generate(questions, max_length=10, seed=3)
+    assert replies == [model.generate(one, max_length=10, seed=3 + place) for place, one in enumerate(questions)]
+    assert model.generate([Message("user", "Hi")], max_length=10, seed=4) == replies[1]
+
+
+def test_threads_and_coroutines_get_the_replies_that_they_would_get_alone(model: ThetaModel) -> None:
+    questions = [f"{QUESTION} {number}" for number in range(24)]
+    alone = [model.generate(one, max_length=8, seed=number) for number, one in enumerate(questions)]
+
+    async def ask() -> list[str]:
+        tasks = (
+            asyncio.to_thread(model.generate, one, max_length=8, seed=number) for number, one in enumerate(questions)
+        )
+        return list(await asyncio.gather(*tasks))
+
+    assert asyncio.run(ask()) == alone
+
+
+def test_a_stream_that_nobody_reads_to_its_end_frees_its_row(model: ThetaModel) -> None:
+    for _ in range(model.engine.most_rows + 2):
+        stream = model.stream(QUESTION, max_length=40)
+        next(stream)
+        stream.close()
+    assert not model.engine.is_full
+
+
+def test_a_session_remembers_what_was_said(model: ThetaModel) -> None:
+    session = model.session("Be brief.", max_length=10)
+    first = session.ask(QUESTION, seed=1)
+    asked = [Message("system", "Be brief."), Message("user", QUESTION)]
+    assert first == model.chat(asked, max_length=10, seed=1)
+    second = session.ask("Why?", seed=2)
+    assert second == model.chat(
+        [*asked, Message("assistant", first.strip()), Message("user", "Why?")], max_length=10, seed=2
+    )
+    session.undo()
+    assert [message.role for message in session.messages] == ["system", "user", "assistant"]
 
 
 def test_parameters_are_positional_too_and_checked(model: ThetaModel) -> None:
@@ -160,50 +199,53 @@ def test_a_device_of_another_type_is_one_clear_line(tiny_folder: Path) -> None:
         ThetaModel.load(tiny_folder, device=3)  # type: ignore[arg-type]
 
 
-def favouring(model: ThetaModel, id_: int, columns: int = 0) -> ThetaModel:
-    """Return the model with one id so likely that no other is produced where this one is allowed.
+def favouring(folder: Path, vocabulary: Vocabulary, id_: int, columns: int = 0) -> ThetaModel:
+    """Return the model of a folder with one id so likely that no other is produced where this one is allowed.
 
     Args:
         columns: number of output columns beyond the vocabulary, which a model in training has.
     """
-    network = copy.deepcopy(model.model)
+    from transformers import GPT2LMHeadModel
+
+    network = GPT2LMHeadModel.from_pretrained(folder)
     if columns:
-        network.resize_token_embeddings(model.vocabulary.size + columns, mean_resizing=False)
+        network.resize_token_embeddings(vocabulary.size + columns, mean_resizing=False)
     with torch.no_grad():
         wanted = network.transformer.wte.weight[id_]
         network.transformer.ln_f.weight.zero_()
         network.transformer.ln_f.bias.copy_(100 * wanted / wanted.norm())
         wanted.mul_(10)
-    return ThetaModel(network, model.vocabulary)
+    return ThetaModel.of(network, vocabulary)
 
 
-def test_a_reply_that_ends_at_once_is_empty(model: ThetaModel) -> None:
-    assert favouring(model, model.vocabulary.end_id).generate_batch([QUESTION]) == [Reply("", tokens=0, ended=True)]
+def test_a_reply_that_ends_at_once_is_empty(tiny_folder: Path, vocabulary: Vocabulary) -> None:
+    silent = favouring(tiny_folder, vocabulary, vocabulary.end_id)
+    assert silent.generate_batch([QUESTION]) == [Reply("", tokens=0, ended=True)]
 
 
-def test_special_tokens_other_than_the_end_are_never_produced(model: ThetaModel) -> None:
-    vocabulary = model.vocabulary
+def test_special_tokens_other_than_the_end_are_never_produced(tiny_folder: Path, vocabulary: Vocabulary) -> None:
     end_of_text = vocabulary.tokenizer.token_to_id("<|endoftext|>")
     assert end_of_text is not None
     for id_ in {*vocabulary.special_ids.values(), end_of_text} - {vocabulary.end_id}:
         assert vocabulary.decode([id_]) == ""
-        (reply,) = favouring(model, id_).generate_batch([QUESTION], max_length=1)
+        (reply,) = favouring(tiny_folder, vocabulary, id_).generate_batch([QUESTION], max_length=1)
         assert reply.text, id_
 
 
-def test_columns_beyond_the_vocabulary_are_never_produced(model: ThetaModel, vocabulary: Vocabulary) -> None:
+def test_columns_beyond_the_vocabulary_are_never_produced(tiny_folder: Path, vocabulary: Vocabulary) -> None:
     for id_ in (vocabulary.size, vocabulary.size + 1):
         assert vocabulary.decode([id_]) == ""
-        (reply,) = favouring(model, id_, columns=2).generate_batch([QUESTION], max_length=1)
+        (reply,) = favouring(tiny_folder, vocabulary, id_, columns=2).generate_batch([QUESTION], max_length=1)
         assert reply.text, id_
 
 
-def test_a_model_smaller_than_the_vocabulary_is_refused(model: ThetaModel, vocabulary: Vocabulary) -> None:
+def test_a_model_smaller_than_the_vocabulary_is_refused(tiny_folder: Path, vocabulary: Vocabulary) -> None:
     from transformers import GPT2Config, GPT2LMHeadModel
 
-    config = {**model.model.config.to_dict(), "vocab_size": vocabulary.size - 1, "pad_token_id": None}
+    config = json.loads((tiny_folder / "config.json").read_text())
+    config |= {"vocab_size": vocabulary.size - 1, "pad_token_id": None}
     with pytest.raises(GenerationError, match="do not belong together"):
-        ThetaModel(GPT2LMHeadModel(GPT2Config(**config)), vocabulary)
+        ThetaModel.of(GPT2LMHeadModel(GPT2Config(**config)), vocabulary)
 
 
 def test_a_long_conversation_is_answered_and_a_too_long_question_refused(model: ThetaModel) -> None:
@@ -222,10 +264,11 @@ def test_the_folder_recommends_its_parameters(folder: Path) -> None:
 
 
 def test_pytorch_model_bin_alone_gives_the_same_replies(folder: Path, model: ThetaModel) -> None:
-    weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
-    torch.save(weights, folder / "pytorch_model.bin")
+    from safetensors.torch import load_file
+
+    torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
     (folder / "model.safetensors").unlink()
-    loaded = ThetaModel.load(folder, device="cpu")
+    loaded = ThetaModel.load(folder, device="cpu", dtype="float32")
     assert loaded.generate(QUESTION, max_length=20, seed=1) == model.generate(QUESTION, max_length=20, seed=1)
 
 
@@ -258,10 +301,10 @@ def test_a_damaged_folder_gives_one_line(folder: Path, damage: Callable[[Path], 
     assert "\n" not in str(caught.value)
 
 
-def test_missing_weights_are_not_filled_at_random(folder: Path, model: ThetaModel) -> None:
-    from safetensors.torch import save_file
+def test_missing_weights_are_not_filled_at_random(folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
 
-    weights = {name: tensor.clone() for name, tensor in model.model.state_dict().items() if name != "lm_head.weight"}
+    weights = load_file(folder / "model.safetensors")
     del weights["transformer.h.1.mlp.c_fc.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
     with pytest.raises(GenerationError, match=r"lacks 1 weights, such as transformer.h.1.mlp.c_fc.weight"):

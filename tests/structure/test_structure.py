@@ -19,10 +19,23 @@ DIRECTION: dict[str, set[str]] = {
     "optim": {"kernels", "machine"},
     "memory": {"tokens", "bases", "machine", "optim"},
     "train": {"tokens", "kernels", "machine", "model", "optim", "memory"},
-    "generate": {"conversation", "tokens", "bases", "machine", "model"},
+    "generate": {"conversation", "tokens", "bases", "kernels", "machine"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
-    "cli": {"conversation", "corpus", "tokens", "bases", "machine", "model", "memory", "train", "generate", "export"},
+    "serve": {"conversation", "tokens", "generate"},
+    "cli": {
+        "conversation",
+        "corpus",
+        "tokens",
+        "bases",
+        "machine",
+        "model",
+        "memory",
+        "train",
+        "generate",
+        "export",
+        "serve",
+    },
 }
 IMPORTABLE_BY_ALL = {"settings", "errors", "files", "markdown", "parallel"}
 WHOLE = {"params"}

@@ -7,7 +7,7 @@ from typing import Any
 
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
-from theta.tokens.vocabulary import GPT2_FOLDER
+from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 
 def save_gpt2(folder: Path, width: int = 32, shard_size: str = "50GB") -> Path:
@@ -27,6 +27,30 @@ def save_gpt2(folder: Path, width: int = 32, shard_size: str = "50GB") -> Path:
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(GPT2_FOLDER / name, folder)
     (folder / "tf_model.h5").write_bytes(b"never read")
+    return folder
+
+
+def save_exported(folder: Path, vocabulary: Vocabulary, positions: int) -> Path:
+    """Write a model with random weights and the files of the export: 2 layers, width 32."""
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    vocabulary.save(folder, max_length=positions)
+    config = GPT2Config(
+        vocab_size=vocabulary.size,
+        n_positions=positions,
+        n_layer=2,
+        n_head=2,
+        n_embd=32,
+        bos_token_id=vocabulary.tokenizer.token_to_id("<|endoftext|>"),
+        eos_token_id=vocabulary.end_id,
+        pad_token_id=vocabulary.pad_id,
+        # Larger than GPT-2's 0.02, so that such a small model prefers some tokens to others.
+        initializer_range=0.2,
+    )
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
     return folder
 
 

@@ -13,9 +13,9 @@ def console(stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, highlight=False, width=200)
 
 
-def say(where: Console, text: str) -> None:
-    """Print a text with its control characters escaped; the terminal wraps it."""
-    where.print(visible(text), markup=False, soft_wrap=True)
+def say(where: Console, text: str, style: str | None = None) -> None:
+    """Print a text with its control characters escaped; in a terminal it is wrapped at words."""
+    where.print(visible(text), style=style, markup=False, soft_wrap=not where.is_terminal)
 
 
 def table(*columns: str) -> Table:

@@ -1,28 +1,48 @@
 """`theta generate`: the reply to one question."""
 
+import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from theta.cli.generation_options import FINAL, Model, Seed, System, load_model, with_generation_parameters
-from theta.cli.text import visible
+from theta.cli.replies import show
+from theta.cli.user_input import read_all
 
 if TYPE_CHECKING:
     from theta.generate.settings import Parameters
 
+PIPE = "-"
+
 
 @with_generation_parameters
 def generate(
-    prompt: Annotated[str, typer.Argument(help="The question.")],
-    parameters: "Parameters",
+    words: Annotated[
+        list[str] | None, typer.Argument(help="The question. - stands for the standard input, as does no question.")
+    ] = None,
+    parameters: "Parameters | None" = None,
     model: Model = FINAL,
     seed: Seed = None,
     system: System = None,
 ) -> None:
     """Print the reply to one question. Omitted parameters take the values that the model recommends."""
     from theta.conversation.messages import Message
+    from theta.generate.prompt import to_messages
 
     opening = [Message("system", system)] if system else []
-    for piece in load_model(model).stream([*opening, Message("user", prompt)], seed=seed, **parameters):
-        typer.echo(visible(piece), nl=False)
-    typer.echo()
+    messages = to_messages([*opening, Message("user", question(words or []))])
+    show(Console(highlight=False), load_model(model).stream(messages, seed=seed, **(parameters or {})))
+
+
+def question(words: list[str]) -> str:
+    """Return the words as one question, with the standard input in the place of "-" or of no words at all.
+
+    Raises:
+        GenerationError: there are no words, and nothing is piped into the program.
+    """
+    from theta.errors import GenerationError
+
+    if not words and sys.stdin.isatty():
+        raise GenerationError('There is no question; write it behind the command, as in theta generate "Who are you?".')
+    return " ".join(read_all().strip() if word == PIPE else word for word in words or [PIPE])

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from theta.cli.text import visible
+
 if TYPE_CHECKING:
     from theta.generate.assistant import ThetaModel
 
@@ -42,6 +44,7 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
 
         parameters = {name: values.pop(name) for name in PARAMETERS}
         GenerationSettings.checked(**parameters)
+        check_seed(values.get("seed"))
         command(**values, parameters=parameters)
 
     run.__name__, run.__doc__ = command.__name__, command.__doc__
@@ -52,10 +55,31 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
 
 
 def load_model(folder: Path) -> "ThetaModel":
-    """Load the model of a folder; a wrong folder is refused before the imports, which take seconds."""
+    """Load the model of a folder, with a sign of life in a terminal.
+
+    A wrong folder is refused before the imports, which take seconds.
+    """
+    from rich.console import Console
+    from rich.text import Text
+
     from theta.generate.folder import check
 
     check(folder)
-    from theta.generate.assistant import ThetaModel
+    words = Text(f"Loading {visible(str(folder))}", no_wrap=True, overflow="ellipsis")
+    with Console(stderr=True).status(words):
+        from theta.generate.assistant import ThetaModel
 
-    return ThetaModel.load(folder)
+        return ThetaModel.load(folder)
+
+
+def check_seed(seed: Any) -> None:
+    """Refuse what is no seed before the model is loaded, which takes seconds.
+
+    Raises:
+        SettingsError: the seed is not None and not a whole number from 0 to 2**63 - 1.
+    """
+    from theta.errors import SettingsError
+
+    is_whole = isinstance(seed, int) and not isinstance(seed, bool)
+    if seed is not None and not (is_whole and 0 <= seed < 2**63):
+        raise SettingsError(f"seed is {seed!r}, allowed is a whole number from 0 to {2**63 - 1}.")

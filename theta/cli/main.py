@@ -11,6 +11,7 @@ from theta.cli.models import models
 from theta.cli.plan import plan
 from theta.cli.release import release
 from theta.cli.schema import schema
+from theta.cli.serve import serve
 
 app = typer.Typer(
     help="Choose a base, look at your data, talk to a fine-tuned model, and release it. `dvc repro` runs the pipeline.",
@@ -18,7 +19,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, inspect, generate, chat, release, schema):
+for command in (models, plan, inspect, generate, chat, serve, release, schema):
     app.command()(command)
 
 

@@ -88,7 +88,7 @@ def _fits(conversation: Conversation, model: ThetaModel) -> bool:
         fit(
             conversation.messages[:-1],
             model.vocabulary,
-            positions=model.model.config.n_positions,
+            positions=model.positions,
             max_length=model.settings.max_length,
         )
     except GenerationError:

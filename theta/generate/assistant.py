@@ -4,28 +4,24 @@ model = ThetaModel.load("models/theta_final")
 model.generate("What is machine learning?", max_length=200, temperature=0.8)
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
-from typing import Unpack
+from typing import TYPE_CHECKING, Any, TypeGuard, Unpack, overload
 
-import torch
-from safetensors import SafetensorError
-from transformers import GPT2LMHeadModel
-from transformers.utils import logging
-
+from theta.conversation.messages import Message
 from theta.conversation.template import END
-from theta.errors import DataError, GenerationError, SettingsError, reason
-from theta.generate.decoding import decode
+from theta.errors import DataError, GenerationError, SettingsError
+from theta.generate import writers
+from theta.generate.engine import Engine, Request, SharedEngine, Token, Writer
 from theta.generate.folder import check
 from theta.generate.prompt import Prompt, fit, to_messages
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
-from theta.machine.cpu_sharing import share_cpus
-from theta.machine.devices import choose_device, has_bfloat16, memory_remedy, open_device
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
-MEMORY_ADVICE = "close other programs that use it, or load the model with device='cpu'"
+if TYPE_CHECKING:
+    from transformers import GPT2LMHeadModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,38 +41,32 @@ class ThetaModel:
     Every method takes the parameters of `GenerationSettings` by name; absent or None selects the value that the model
     recommends. With a `seed`, the same call gives the same reply. A value out of its range raises a SettingsError, a
     conversation that cannot be answered a GenerationError.
+
+    Threads may call it at the same time, and their replies are then written side by side; from asyncio, use
+    `await asyncio.to_thread(model.generate, ...)`.
+
+    Attributes:
+        settings: the parameters that the model recommends.
+        engine: what writes the replies, for a caller that runs it itself (such as a server) and nothing else.
+        positions: the most tokens that the model reads, prompt and reply together.
     """
 
-    def __init__(
-        self, model: GPT2LMHeadModel, vocabulary: Vocabulary, settings: GenerationSettings | None = None
-    ) -> None:
-        """Use a model in memory, which is put into eval mode.
-
-        Raises:
-            GenerationError: the model has fewer embeddings than the vocabulary has tokens.
-        """
-        if model.config.vocab_size < vocabulary.size:
-            raise GenerationError(
-                f"The model has {model.config.vocab_size} embeddings and the tokenizer {vocabulary.size} tokens; "
-                "they do not belong together, export the model again."
-            )
-        self.model = model.eval()
+    def __init__(self, writer: Writer, vocabulary: Vocabulary, settings: GenerationSettings | None = None) -> None:
         self.vocabulary = vocabulary
         self.settings = settings or GenerationSettings()
-        # Columns beyond the vocabulary are the padding of a model in training.
-        beyond = range(vocabulary.size, model.config.vocab_size)
-        end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
-        special = {id_ for token, id_ in vocabulary.special_ids.items() if token != END} | {end_of_text} - {None}
-        self._suppressed_ids = sorted({*special, *beyond})
+        self.engine = Engine(writer, vocabulary.end_id)
+        self.positions = writer.positions
+        self.device, self.dtype = writer.device, writer.dtype
+        self._shared = SharedEngine(self.engine)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto") -> "ThetaModel":
+    def load(cls, path: str | Path, device: str = "auto", dtype: str = "auto") -> "ThetaModel":
         """Load a folder that Theta exported, such as models/theta_final, without a network.
 
         Args:
             path: the folder.
-            device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ... The model is in bfloat16 on a
-                CUDA device that supports it, otherwise in float32.
+            device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
+            dtype: "auto" (bfloat16 where the device computes in it, otherwise float32), "bfloat16" or "float32".
 
         Raises:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
@@ -87,12 +77,29 @@ class ThetaModel:
         folder = Path(path).expanduser()
         check(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
-        share_cpus()
-        return cls(_load_model(folder, _device(device)), vocabulary, settings)
+        writer = writers.of_folder(folder, lambda rows: _never(vocabulary, rows), device, dtype)
+        return cls(writer, vocabulary, settings)
+
+    @classmethod
+    def of(
+        cls, model: "GPT2LMHeadModel", vocabulary: Vocabulary, settings: GenerationSettings | None = None
+    ) -> "ThetaModel":
+        """Use a model in memory, on its device and in its number format.
+
+        Raises:
+            GenerationError: the model has fewer embeddings than the vocabulary has tokens.
+        """
+        return cls(writers.of_model(model, lambda rows: _never(vocabulary, rows)), vocabulary, settings)
+
+    @overload
+    def generate(self, prompt: str, *parameters: Any, **named: Any) -> str: ...
+
+    @overload
+    def generate(self, prompt: Sequence[Any], *parameters: Any, **named: Any) -> Any: ...
 
     def generate(
         self,
-        prompt: str,
+        prompt: Prompt | Sequence[Prompt],
         max_length: int | None = None,
         temperature: float | None = None,
         top_p: float | None = None,
@@ -101,11 +108,13 @@ class ThetaModel:
         no_repeat_ngram_size: int | None = None,
         *,
         seed: int | None = None,
-    ) -> str:
-        """Return the reply to one question, without the question."""
-        return self.chat(
-            prompt,
-            seed=seed,
+    ) -> str | list[str]:
+        """Return the reply to a question or to the messages of a conversation, without the question.
+
+        To a list of these it returns a list of replies, which are written side by side; they have the seeds seed,
+        seed + 1, ...
+        """
+        parameters = Parameters(
             max_length=max_length,
             temperature=temperature,
             top_p=top_p,
@@ -113,70 +122,96 @@ class ThetaModel:
             repetition_penalty=repetition_penalty,
             no_repeat_ngram_size=no_repeat_ngram_size,
         )
+        if _are_several(prompt):
+            return [reply.text for reply in self.generate_batch(prompt, seed=seed, **parameters)]
+        one: Prompt = prompt  # type: ignore[assignment]
+        return self.chat(one, seed=seed, **parameters)
 
     def chat(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> str:
         """Return the reply to a conversation: `Message`s or {"role", "content"} mappings, ending with the user's."""
         return "".join(self.stream(messages, seed=seed, **parameters))
 
-    def stream(self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]) -> Iterator[str]:
+    def stream(
+        self, messages: Prompt, *, seed: int | None = None, **parameters: Unpack[Parameters]
+    ) -> Generator[str, None, None]:
         """Yield the reply of `chat` in pieces as it is written; a piece never splits a character."""
         settings = self.settings.replaced(**parameters)
-        steps = self._decode([self._prompt_ids(messages, settings)], settings, _generator(seed))
-        return text_pieces((id_ for [id_] in steps if id_ is not None), self.vocabulary)
+        tokens = self._shared.write([self._request(messages, settings, _checked_seed(seed))], rows=1)
+        return text_pieces((token.id for _, token in tokens), self.vocabulary)
+
+    def session(self, system: str | None = None, **parameters: Unpack[Parameters]) -> "Session":
+        """Begin a conversation that remembers what was said."""
+        return Session(self, system, parameters)
 
     def generate_batch(
         self,
         prompts: Sequence[Prompt],
         *,
-        batch_size: int = 16,
+        batch_size: int | None = None,
         seed: int | None = None,
         **parameters: Unpack[Parameters],
     ) -> list[Reply]:
         """Return the replies to many conversations, in their order.
 
-        Prompts of similar lengths are answered side by side. Each has its own random numbers, so `batch_size` changes
+        Up to `batch_size` of them (None for as many as the engine takes) are written side by side. Each has its own
+        random numbers, the first those of `seed`, the next those of seed + 1 and so on; so `batch_size` changes
         replies by rounding only.
         """
-        if not _is_number(batch_size) or batch_size < 1:
+        if batch_size is not None and (not _is_number(batch_size) or batch_size < 1):
             raise SettingsError(f"batch_size is {batch_size!r}, allowed is a whole number of at least 1.")
         if isinstance(prompts, str) or not isinstance(prompts, Sequence):
             raise GenerationError(f"The prompts are {prompts!r}, expected a list of them; `generate` takes one text.")
-        settings = self.settings.replaced(**parameters)
-        encoded = [self._prompt_ids(prompt, settings) for prompt in prompts]
-        longest_first = sorted(range(len(encoded)), key=lambda place: -len(encoded[place]))
-        generator = _generator(seed)
-        replies: dict[int, Reply] = {}
-        for first in range(0, len(encoded), batch_size):
-            places = longest_first[first : first + batch_size]
-            steps = self._decode([encoded[place] for place in places], settings, generator)
-            replies |= zip(places, map(self._reply, zip(*steps, strict=True)), strict=True)
-        return [replies[place] for place in range(len(encoded))]
+        settings, seed = self.settings.replaced(**parameters), _checked_seed(seed)
+        requests = [
+            self._request(prompt, settings, None if seed is None else (seed + place) % SEEDS)
+            for place, prompt in enumerate(prompts)
+        ]
+        written: list[list[Token]] = [[] for _ in prompts]
+        for place, token in self._shared.write(requests, rows=batch_size or self.engine.most_rows):
+            written[place].append(token)
+        return [self._reply([token.id for token in tokens]) for tokens in written]
 
-    def _prompt_ids(self, prompt: Prompt, settings: GenerationSettings) -> list[int]:
-        positions = self.model.config.n_positions
-        return fit(to_messages(prompt), self.vocabulary, positions=positions, max_length=settings.max_length)
+    def _request(self, prompt: Prompt, settings: GenerationSettings, seed: int | None) -> Request:
+        ids = fit(to_messages(prompt), self.vocabulary, positions=self.positions, max_length=settings.max_length)
+        return Request(ids, settings, seed)
 
-    def _decode(
-        self, prompts: Sequence[Sequence[int]], settings: GenerationSettings, generator: torch.Generator | None
-    ) -> Iterator[list[int | None]]:
-        with memory_remedy(self.model.device, MEMORY_ADVICE):
-            yield from decode(
-                self.model,
-                prompts,
-                settings,
-                end_id=self.vocabulary.end_id,
-                pad_id=self.vocabulary.pad_id,
-                suppressed_ids=self._suppressed_ids,
-                generator=generator,
-            )
-
-    def _reply(self, steps: Iterable[int | None]) -> Reply:
-        ids = [id_ for id_ in steps if id_ is not None]
+    def _reply(self, ids: Sequence[int]) -> Reply:
         ended = ids[-1] == self.vocabulary.end_id
         return Reply(self.vocabulary.decode(ids), len(ids) - ended, ended)
 
 
-def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
+class Session:
+    """A conversation with a model.
+
+    Attributes:
+        messages: what was said so far; they may be changed.
+    """
+
+    def __init__(self, model: ThetaModel, system: str | None, parameters: Parameters) -> None:
+        self._model, self._parameters = model, parameters
+        self.messages = [Message("system", system)] if system else []
+
+    def ask(self, question: str, *, seed: int | None = None) -> str:
+        """Return the reply to the next question."""
+        return "".join(self.stream(question, seed=seed))
+
+    def stream(self, question: str, *, seed: int | None = None) -> Iterator[str]:
+        """Yield the reply to the next question in pieces; the conversation has both once the reply is complete."""
+        asked = [*self.messages, Message("user", question)]
+        said = []
+        for piece in self._model.stream(asked, seed=seed, **self._parameters):
+            said.append(piece)
+            yield piece
+        if reply := "".join(said).strip():
+            self.messages = [*asked, Message("assistant", reply)]
+
+    def undo(self) -> None:
+        """Forget the last question and its reply."""
+        if self.messages and self.messages[-1].role == "assistant":
+            self.messages = self.messages[:-2]
+
+
+def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Generator[str, None, None]:
     """Yield the text of `ids` as soon as it is certain.
 
     A byte-level token may end within a character, which decodes to U+FFFD until its last byte arrives; so text that
@@ -194,12 +229,14 @@ def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Iterator[str]:
         yield rest
 
 
-def _generator(seed: int | None) -> torch.Generator | None:
-    if seed is None:
-        return None
-    if not _is_number(seed) or not 0 <= seed < 2**63:
-        raise SettingsError(f"seed is {seed!r}, allowed is a whole number from 0 to {2**63 - 1}.")
-    return torch.Generator().manual_seed(seed)
+SEEDS = 2**63
+"""Seeds are whole numbers below this."""
+
+
+def _checked_seed(seed: int | None) -> int | None:
+    if seed is not None and (not _is_number(seed) or not 0 <= seed < SEEDS):
+        raise SettingsError(f"seed is {seed!r}, allowed is a whole number from 0 to {SEEDS - 1}.")
+    return seed
 
 
 def _is_number(value: object) -> bool:
@@ -207,16 +244,28 @@ def _is_number(value: object) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
 
-def _device(name: str) -> torch.device:
-    if not isinstance(name, str):
-        raise GenerationError(f"The device is {name!r}, expected a text such as 'auto', 'cpu' or 'cuda'.")
-    try:
-        device = choose_device("auto") if name == "auto" else torch.device(name)
-        open_device(device)
-        torch.ones(1, device=device).add(1)
-    except (RuntimeError, AssertionError, NotImplementedError, SettingsError) as fault:
-        raise GenerationError(f"device {name!r} cannot be used ({reason(fault)}); try 'auto' or 'cpu'.") from None
-    return device
+def _are_several(prompt: Any) -> TypeGuard[Sequence[Prompt]]:
+    """Whether these are prompts rather than one: its items are texts or lists, not messages."""
+    return isinstance(prompt, list | tuple) and bool(prompt) and isinstance(prompt[0], str | list | tuple)
+
+
+def _never(vocabulary: Vocabulary, rows: int) -> list[int]:
+    """Return the ids that are never written: special tokens but the end, and rows beyond the vocabulary.
+
+    Args:
+        rows: of the model's embedding; those beyond the vocabulary are the padding of a model in training.
+
+    Raises:
+        GenerationError: the model has fewer embeddings than the vocabulary has tokens.
+    """
+    if rows < vocabulary.size:
+        raise GenerationError(
+            f"The model has {rows} embeddings and the tokenizer {vocabulary.size} tokens; "
+            "they do not belong together, export the model again."
+        )
+    end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
+    special = {id_ for token, id_ in vocabulary.special_ids.items() if token != END} | {end_of_text} - {None}
+    return sorted({*special, *range(vocabulary.size, rows)})
 
 
 def _load_vocabulary(folder: Path) -> Vocabulary:
@@ -224,19 +273,3 @@ def _load_vocabulary(folder: Path) -> Vocabulary:
         return Vocabulary.load(folder)
     except DataError as fault:
         raise GenerationError(str(fault)) from None
-
-
-def _load_model(folder: Path, device: torch.device) -> GPT2LMHeadModel:
-    logging.disable_progress_bar()  # one file, seconds at most
-    half = device.type == "cuda" and has_bfloat16(device)
-    try:
-        model, report = GPT2LMHeadModel.from_pretrained(
-            folder, local_files_only=True, output_loading_info=True, dtype=torch.bfloat16 if half else torch.float32
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as fault:
-        raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
-    # transformers fills missing weights with random numbers.
-    if missing := sorted(report["missing_keys"]):
-        raise GenerationError(f"{folder} lacks {len(missing)} weights, such as {missing[0]}; export the model again.")
-    with memory_remedy(device, MEMORY_ADVICE):
-        return model.to(device)

@@ -1,4 +1,4 @@
-from typing import Any
+from collections.abc import Sequence
 
 import pytest
 import torch
@@ -13,8 +13,13 @@ from transformers import (
     TopPLogitsWarper,
 )
 
-from theta.generate.decoding import decode, draw, no_repeat_ngram, nucleus, penalised, repetition_penalty
+from theta.bases.weight_files import plain_name
+from theta.generate import weights
+from theta.generate.engine import Engine, Request, SharedEngine
+from theta.generate.sampling import draw, no_repeat_ngram, nucleus, penalised, repetition_penalty
 from theta.generate.settings import GenerationSettings
+from theta.generate.shape import Shape
+from theta.generate.torch_engine import TorchWriter
 
 V, END, PAD, POSITIONS = 60, 57, 58, 48
 GREEDY = GenerationSettings(max_length=20, top_k=1)
@@ -38,12 +43,27 @@ def ids() -> torch.Tensor:
     return torch.randint(0, 4, (4, 30), generator=torch.Generator().manual_seed(3))
 
 
+def engine_of(model: GPT2LMHeadModel, never: Sequence[int] = ()) -> Engine:
+    shape = Shape.of(model.config.to_dict())
+    tensors = {plain_name(name): tensor for name, tensor in model.state_dict().items()}
+    arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.float32)
+    return Engine(TorchWriter(arranged, shape, [PAD, *never]), END)
+
+
 def replies(
-    model: GPT2LMHeadModel, prompts: list[list[int]], settings: GenerationSettings, seed: int = 0, **options: Any
+    model: GPT2LMHeadModel,
+    prompts: list[list[int]],
+    settings: GenerationSettings,
+    seed: int = 0,
+    never: Sequence[int] = (),
+    rows: int = 64,
 ) -> list[list[int]]:
-    generator = torch.Generator().manual_seed(seed)
-    steps = list(decode(model, prompts, settings, end_id=END, pad_id=PAD, generator=generator, **options))
-    return [[id_ for id_ in reply if id_ is not None] for reply in zip(*steps, strict=True)]
+    """Return the replies; that to the prompt at place i has the seed `seed` + i."""
+    requests = [Request(prompt, settings, seed + place) for place, prompt in enumerate(prompts)]
+    written: list[list[int]] = [[] for _ in prompts]
+    for place, token in SharedEngine(engine_of(model, never)).write(requests, rows):
+        written[place].append(token.id)
+    return written
 
 
 def plain_reply(model: GPT2LMHeadModel, prompt: list[int], settings: GenerationSettings) -> list[int]:
@@ -189,9 +209,9 @@ def test_neither_rule_looks_at_the_prompt(model: GPT2LMHeadModel, id_: int) -> N
     plain = GenerationSettings(max_length=1, top_p=1.0, repetition_penalty=1.0, no_repeat_ngram_size=0)
     strict = plain.replaced(repetition_penalty=2.0, no_repeat_ngram_size=1)
     prompts = [[id_] * 10] * 200
-    drawn = replies(model, prompts, plain, suppressed_ids=others)
+    drawn = replies(model, prompts, plain, never=others)
     assert [id_] in drawn, "it must be drawn for this test to mean something"
-    assert replies(model, prompts, strict, suppressed_ids=others) == drawn
+    assert replies(model, prompts, strict, never=others) == drawn
 
 
 @pytest.mark.parametrize("settings", [GREEDY, GenerationSettings(max_length=20, top_p=0.0)])
@@ -209,11 +229,40 @@ def test_a_prompt_is_answered_alike_alone_and_in_a_batch(model: GPT2LMHeadModel)
 
 def test_sampled_replies_do_not_depend_on_how_prompts_are_batched(model: GPT2LMHeadModel) -> None:
     prompts, settings = [[1, 2, 3], [4, 5], [6], [7, 8, 9, 10]], GenerationSettings(max_length=20)
-    generator = torch.Generator().manual_seed(0)
-    options: dict[str, Any] = {"end_id": END, "pad_id": PAD, "generator": generator}
-    halves = [list(zip(*decode(model, half, settings, **options), strict=True)) for half in (prompts[:2], prompts[2:])]
-    split = [[id_ for id_ in reply if id_ is not None] for half in halves for reply in half]
-    assert split == replies(model, prompts, settings)
+    together = replies(model, prompts, settings)
+    assert [replies(model, [prompt], settings, seed=place)[0] for place, prompt in enumerate(prompts)] == together
+    assert replies(model, prompts, settings, rows=2) == together
+
+
+def test_rows_join_and_leave_without_the_others_noticing(model: GPT2LMHeadModel) -> None:
+    settings = GenerationSettings(max_length=20, temperature=2.0)
+    other = settings.replaced(top_k=5, repetition_penalty=2.0, no_repeat_ngram_size=1)
+    alone = replies(model, [[1, 2, 3]], settings, seed=7)[0]
+    assert len(alone) > 4, "it must last for this test to mean something"
+    engine = engine_of(model)
+    left = engine.join([9] * 12, other, seed=1)
+    row = engine.join([1, 2, 3], settings, seed=7)
+    written = []
+    for step in range(len(alone)):
+        if step == 2:
+            engine.leave(left)
+            engine.leave(left)
+        if step in (1, 3):
+            engine.join([4 + step], other, seed=step)
+        written.append(engine.step()[row].id)
+    assert written == alone
+
+
+def test_log_probabilities_are_those_of_the_model_alone(model: GPT2LMHeadModel) -> None:
+    engine = engine_of(model)
+    row = engine.join([1, 2, 3], GREEDY, alternatives=3)
+    token = engine.step()[row]
+    with torch.inference_mode():
+        logits = model(torch.tensor([[1, 2, 3]])).logits[0, -1].index_fill(0, torch.tensor([PAD]), -torch.inf)
+    values, ids = logits.log_softmax(-1).topk(3)
+    assert [id_ for id_, _ in token.alternatives] == ids.tolist()
+    assert [value for _, value in token.alternatives] == pytest.approx(values.tolist(), abs=1e-5)
+    assert token.log_probability == pytest.approx(values[0].item(), abs=1e-5)
 
 
 def test_replies_stop_at_the_end_token_at_max_length_and_at_the_last_position(model: GPT2LMHeadModel) -> None:
@@ -230,7 +279,7 @@ def test_suppressed_ids_and_padding_are_never_produced(model: GPT2LMHeadModel) -
     suppressed = [id_ for id_ in range(V) if id_ not in allowed | {PAD}]
     settings = GenerationSettings(max_length=20, top_k=100, top_p=1.0, temperature=2.0, no_repeat_ngram_size=0)
     for seed in range(5):
-        assert set(replies(model, [[1, 2]], settings, seed=seed, suppressed_ids=suppressed)[0]) <= allowed
+        assert set(replies(model, [[1, 2]], settings, seed=seed, never=suppressed)[0]) <= allowed
 
 
 def test_sampling_follows_the_distribution(model: GPT2LMHeadModel) -> None:

@@ -1,0 +1,187 @@
+"""The writer for GPUs from Ampere on: a static cache, one CUDA graph a step, and the choice of tokens on the device.
+
+    host    launch step 2 ─ read the ids of step 1 ─ launch step 3 ─ read the ids of step 2 ─ ...
+    device  step 1 ──────── step 2 ───────────────── step 3 ─────────
+
+The rows' states (current id, position, reply, parameters, random numbers) lie on the device, so a step needs nothing
+from the host, which runs one step behind. Prompts are taken in as packed rows through the attention kernel of the
+training.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn.functional import scaled_dot_product_attention
+
+from theta.generate import network
+from theta.generate.engine import Row, Written
+from theta.generate.gpu_state import State, set_rows
+from theta.generate.gpu_step import Step
+from theta.generate.sampling import reported
+from theta.generate.shape import Shape
+from theta.generate.weights import Weights
+from theta.kernels.attention import attend
+from theta.kernels.blocks import block_table
+from theta.kernels.sampling import KEPT
+
+MOST_ROWS = 512
+MEMORY_SHARE = 0.8
+"""Of the memory that is free once the weights are loaded, for the cache."""
+PROMPT_TOKENS = 16_384
+"""Tokens of prompts that are taken in at once."""
+
+
+@dataclass(eq=False)
+class _Launched:
+    """A step that was launched and not read yet."""
+
+    rows: list[Row]
+    ids: Tensor
+    """On the host, once `done` has happened."""
+    done: torch.cuda.Event | None
+    reports: dict[int, tuple[Tensor, int]]
+    """The logits of the rows that asked for log-probabilities, and how many alternatives to report, by numbers."""
+
+
+class GpuWriter:
+    """Keeps a static cache with a slot for each row, and a CUDA graph for each power of two of rows.
+
+    Args:
+        never: ids that are never written.
+        graphs: False runs the kernels of a step without a graph, as Triton's interpreter needs it.
+    """
+
+    def __init__(self, weights: Weights, shape: Shape, never: Sequence[int], *, graphs: bool = True) -> None:
+        self.positions = shape.positions
+        self.device, self.dtype = str(weights.head.device), str(weights.head.dtype).removeprefix("torch.")
+        self._weights, self._shape, self._graphs = weights, shape, graphs
+        self.most_rows = most_rows(weights, shape)
+        self._never = list(never)
+        self._state = State.new(weights, shape, never, slots=1)
+        self._steps: dict[tuple[int, int], Step] = {}
+        self._free = [0]
+        self._launches: dict[int, int] = {}
+        self._launched: _Launched | None = None
+
+    @torch.inference_mode()
+    def open(self, rows: Sequence[Row]) -> None:
+        """Take in all ids of the prompts but the last, which the first step reads."""
+        while len(self._free) < len(rows):
+            self._grow()
+        for row in rows:
+            row.slot = self._free.pop()
+            self._launches[row.number] = 0
+        set_rows(self._state, rows)
+        for pack in packs([row for row in rows if len(row.prompt) > 1]):
+            self._read(pack)
+
+    def _grow(self) -> None:
+        slots = self._state.slots
+        more = min(2 * slots, self.most_rows)
+        self._state = self._state.grown(self._weights, self._shape, self._never, more)
+        self._steps.clear()  # their graphs write to the old cache
+        self._free += range(slots, more)
+
+    def _read(self, rows: Sequence[Row]) -> None:
+        shape, device = self._shape, self._weights.head.device
+        lengths = [len(row.prompt) - 1 for row in rows]
+        (one,) = rows if len(rows) == 1 else (None,)
+        ids = torch.tensor([id_ for row in rows for id_ in row.prompt[:-1]], device=device)
+        places = torch.cat([torch.arange(length) for length in lengths]).to(device)
+        slots = torch.repeat_interleave(torch.tensor([row.slot for row in rows]), torch.tensor(lengths)).to(device)
+        table = block_table(lengths).to(device)
+
+        def mix(layer: int, qkv: Tensor) -> Tensor:
+            scale, parts = shape.scales[layer], qkv.view(len(ids), 3, shape.heads, shape.head)
+            if one:  # torch's own attention takes less of the host's time
+                q, k, v = parts.permute(1, 2, 0, 3)[:, None]
+                self._state.cache[layer, one.slot, :, :, : len(ids)] = parts[:, 1:].permute(1, 2, 0, 3)
+                mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
+                return mixed[0].transpose(0, 1).flatten(1)
+            self._state.cache[layer, slots, :, :, places] = parts[:, 1:]
+            return attend(qkv, table, shape.heads, scale)
+
+        network.blocks(self._weights, shape, network.embed(self._weights, ids, places), mix)
+
+    @torch.inference_mode()
+    def write(self, rows: Sequence[Row]) -> Mapping[int, Written]:
+        """Launch a step for the rows, and return the tokens of the step before."""
+        before = self._launched or self._launch(rows)
+        self._launched = self._launch(rows)
+        return self._read_back(before, rows) if before else {}
+
+    def _launch(self, rows: Sequence[Row]) -> _Launched | None:
+        rows = [row for row in rows if self._launches[row.number] < row.room]
+        if not rows:
+            return None
+        for row in rows:
+            self._launches[row.number] += 1
+        step = self._step(len(rows), max(row.settings.top_k for row in rows))
+        logits = step.run([row.slot for row in rows])
+        reports = {
+            row.number: (logits[place].clone(), row.alternatives)
+            for place, row in enumerate(rows)
+            if row.alternatives is not None
+        }
+        ids = torch.empty(step.chosen.shape, dtype=torch.int32, pin_memory=self._graphs)
+        ids.copy_(step.chosen, non_blocking=True)
+        done = torch.cuda.Event() if self._graphs else None
+        if done:
+            done.record()
+        return _Launched(list(rows), ids, done, reports)
+
+    def _step(self, rows: int, top_k: int) -> Step:
+        """Return the smallest step that serves so many rows with parameters up to this `top_k`."""
+        size, kept = 1 << (rows - 1).bit_length(), KEPT[0] if top_k <= KEPT[0] else KEPT[1]
+        if (size, kept) not in self._steps:
+            step = Step(self._weights, self._shape, self._state, size, kept, graph=self._graphs)
+            self._steps[size, kept] = step
+        return self._steps[size, kept]
+
+    def _read_back(self, launched: _Launched, rows: Sequence[Row]) -> Mapping[int, Written]:
+        """Return the tokens of a step for those of its rows that are still open."""
+        if launched.done:
+            launched.done.synchronize()
+        numbers = {row.number for row in rows}
+        written = {}
+        for row, id_ in zip(launched.rows, launched.ids.tolist(), strict=False):
+            if row.number not in numbers:
+                continue
+            if row.number in launched.reports:
+                logits, alternatives = launched.reports[row.number]
+                logits = logits[: self._shape.vocabulary].clone()
+                logits[self._never] = -torch.inf
+                written[row.number] = reported(id_, logits, alternatives)
+            else:
+                written[row.number] = Written(id_)
+        return written
+
+    def close(self, row: Row) -> None:
+        """Forget a row; a step that is still running for it does no harm."""
+        del self._launches[row.number]
+        self._free.append(row.slot)
+
+
+def most_rows(weights: Weights, shape: Shape) -> int:
+    """Return how many rows the free memory of the GPU holds."""
+    if weights.head.device.type != "cuda":
+        return MOST_ROWS
+    free = torch.cuda.mem_get_info(weights.head.device)[0]
+    # The old cache is still there while a larger one is made.
+    row_bytes = shape.layers * 2 * shape.positions * shape.width * weights.head.element_size()
+    return max(1, min(MOST_ROWS, int(MEMORY_SHARE * free / (1.5 * row_bytes))))
+
+
+def packs(rows: Sequence[Row]) -> list[list[Row]]:
+    """Divide rows into groups with at most `PROMPT_TOKENS` ids of prompts, or with a single row."""
+    groups: list[list[Row]] = []
+    size = PROMPT_TOKENS
+    for row in rows:
+        if size + len(row.prompt) > PROMPT_TOKENS:
+            groups.append([])
+            size = 0
+        groups[-1].append(row)
+        size += len(row.prompt)
+    return groups

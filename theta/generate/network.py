@@ -1,0 +1,52 @@
+"""GPT-2's forward pass in plain torch over `Weights`, with the attention left to the caller."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn.functional import gelu, layer_norm, linear, relu, silu
+
+from theta.generate.shape import Shape
+from theta.generate.weights import Affine, Weights
+
+Mix = Callable[[int, Tensor], Tensor]
+"""Attention of a layer: from queries, keys and values side by side, [tokens, 3 * width], to [tokens, width]."""
+
+
+def _tanh_gelu(x: Tensor) -> Tensor:
+    return gelu(x, approximate="tanh")
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu_new": _tanh_gelu,
+    "gelu_fast": _tanh_gelu,
+    "gelu_pytorch_tanh": _tanh_gelu,
+    "gelu": gelu,
+    "quick_gelu": lambda x: x * torch.sigmoid(1.702 * x),
+    "relu": relu,
+    "silu": silu,
+    "swish": silu,
+    "tanh": torch.tanh,
+}
+"""Those that `theta.bases` admits, by their names in transformers."""
+
+
+def embed(weights: Weights, ids: Tensor, positions: Tensor) -> Tensor:
+    """Return the embeddings of ids at their positions, both [tokens], in float32 [tokens, width]."""
+    return weights.tokens[ids].float() + weights.positions[positions].float()
+
+
+def blocks(weights: Weights, shape: Shape, x: Tensor, mix: Mix) -> Tensor:
+    """Return the residual stream after all layers, float32 [tokens, width]. It is computed in place."""
+    activation = ACTIVATIONS[shape.activation]
+    dtype = weights.head.dtype
+    for layer, block in enumerate(weights.blocks):
+        mixed = mix(layer, linear(norm(x, block.norm_1, shape, dtype), *block.qkv))
+        x += linear(mixed, *block.out)
+        x += linear(activation(linear(norm(x, block.norm_2, shape, dtype), *block.up)), *block.down)
+    return x
+
+
+def norm(x: Tensor, affine: Affine, shape: Shape, dtype: torch.dtype) -> Tensor:
+    """Return the layer norm of the residual stream in the format of the matrices."""
+    return layer_norm(x, (shape.width,), *affine, shape.epsilon).to(dtype)

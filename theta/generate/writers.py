@@ -1,0 +1,125 @@
+"""The writer for a model and a machine. torch is imported where it is needed, because it takes seconds."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+from warnings import warn
+
+from theta.errors import GenerationError, SettingsError, reason
+from theta.generate.engine import Writer
+from theta.generate.shape import Shape
+
+if TYPE_CHECKING:
+    import torch
+    from transformers import GPT2LMHeadModel
+
+    from theta.generate.weights import Weights
+
+MEMORY_ADVICE = "close other programs that use it, or load the model with device='cpu'"
+AMPERE = (8, 0)
+MOST_POSITIONS, WIDEST_HEAD = 1024, 128
+"""What the kernels of the GPU engine are made for."""
+DTYPES = ("auto", "bfloat16", "float32")
+
+Never = Callable[[int], list[int]]
+"""From the rows of the embedding to the ids that are never written."""
+
+
+def of_folder(folder: Path, never: Never, device: str, dtype: str) -> Writer:
+    """Return the writer for a model folder that `theta.generate.folder.check` admits.
+
+    Raises:
+        GenerationError: the weights are damaged or missing, or the device cannot be used.
+    """
+    if dtype not in DTYPES:
+        raise GenerationError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
+    if not isinstance(device, str):
+        raise GenerationError(f"The device is {device!r}, expected a text such as 'auto', 'cpu' or 'cuda'.")
+    shape = Shape.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
+    from safetensors import SafetensorError
+
+    from theta.generate import weights
+    from theta.machine.cpu_sharing import share_cpus
+    from theta.machine.devices import memory_remedy
+
+    share_cpus()
+    place = _device(device)
+    with memory_remedy(place, MEMORY_ADVICE):
+        try:
+            tensors = weights.read(folder)
+            if lacking := weights.missing(tensors, shape):
+                raise GenerationError(
+                    f"{folder} lacks {len(lacking)} weights, such as {lacking[0]}; export the model again."
+                )
+            arranged = weights.arrange(tensors, shape, place, _dtype(dtype, place))
+        except (OSError, ValueError, SafetensorError) as fault:
+            raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
+        return _of_weights(arranged, shape, never(len(arranged.tokens)))
+
+
+def of_model(model: "GPT2LMHeadModel", never: Never) -> Writer:
+    """Return the writer for a model in memory."""
+    from theta.bases.weight_files import plain_name
+    from theta.generate import weights
+    from theta.machine.devices import memory_remedy
+
+    shape = Shape.of(model.config.to_dict())
+    tensors = {plain_name(name): tensor for name, tensor in model.state_dict().items()}
+    with memory_remedy(model.device, MEMORY_ADVICE):
+        arranged = weights.arrange(tensors, shape, model.device, model.dtype)
+        return _of_weights(arranged, shape, never(len(arranged.tokens)))
+
+
+def _of_weights(weights: "Weights", shape: Shape, never: list[int]) -> Writer:
+    if weights.head.device.type == "cuda":
+        if (why := gpu_engine_lacks(weights, shape)) is None:
+            from theta.generate.gpu_engine import GpuWriter
+
+            return GpuWriter(weights, shape, never)
+        warn(f"Replies are written without Theta's GPU kernels, which is slower, since {why}.", stacklevel=4)
+    from theta.generate.torch_engine import TorchWriter
+
+    return TorchWriter(weights, shape, never)
+
+
+def gpu_engine_lacks(weights: "Weights", shape: Shape) -> str | None:
+    """Describe what the GPU engine needs and this GPU or model lacks; None if it has everything."""
+    import torch
+
+    from theta.machine.devices import triton_lacks
+
+    device = weights.head.device
+    if torch.cuda.get_device_capability(device) < AMPERE:
+        return f"the {torch.cuda.get_device_name(device)} is older than Nvidia's Ampere generation"
+    if lacking := triton_lacks():
+        return lacking
+    if shape.positions > MOST_POSITIONS or shape.head > WIDEST_HEAD or shape.width * 4 < shape.inner:
+        return f"the model's shape is unusual ({shape.positions} positions, heads of {shape.head}, {shape.inner} inner)"
+    return None
+
+
+def _device(name: str) -> "torch.device":
+    import torch
+
+    from theta.machine.devices import choose_device, open_device
+
+    try:
+        device = choose_device("auto") if name == "auto" else torch.device(name)
+        open_device(device)
+        torch.ones(1, device=device).add(1)
+    except (RuntimeError, AssertionError, NotImplementedError, SettingsError) as fault:
+        raise GenerationError(f"device {name!r} cannot be used ({reason(fault)}); try 'auto' or 'cpu'.") from None
+    return device
+
+
+def _dtype(name: str, device: "torch.device") -> "torch.dtype":
+    import torch
+
+    from theta.machine.devices import cpu_has_bfloat16, has_bfloat16
+
+    if name == "auto":
+        half = has_bfloat16(device) if device.type == "cuda" else cpu_has_bfloat16()
+        name = "bfloat16" if half else "float32"
+    dtype: torch.dtype = getattr(torch, name)
+    return dtype
