@@ -14,12 +14,13 @@ from rich.cells import cell_len
 from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from tests.support.corpora import read_as
 from theta import ThetaModel
 from theta.cli import main
 from theta.cli.replies import Interrupts, show
 from theta.cli.user_input import history_file
 from theta.cli.wrapping import Wrapping
-from theta.corpus import shapes
+from theta.conversation.messages import Conversation
 
 QUESTION = "What is DNS?"
 SHORT = ("--max-length", "6", "--top-k", "1")
@@ -141,9 +142,8 @@ def test_saved_conversations_are_ones_that_the_pipeline_reads(model: ThetaModel,
     )
     assert (done.exit_code, done.stderr) == (0, "")
     lines = file.read_text(encoding="utf-8").splitlines()
-    read = [shapes.read(json.loads(line), "x#1", "x") for line in lines]
-    assert all(isinstance(each, shapes.Shaped) for each in read)
-    saved = [[(one.role, one.content) for one in each.conversation.messages] for each in read]  # type: ignore[union-attr]
+    read = [each for line in lines for each in read_as(json.loads(line))]
+    saved = [[(one.role, one.content) for one in each.messages] for each in read if isinstance(each, Conversation)]
     assert [len(messages) for messages in saved] == [3, 2]
     assert saved[1] == [("user", "é?"), ("assistant", reply(model, "é?").strip())]
 

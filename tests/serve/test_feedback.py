@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from tests.support.corpora import read_as
 from tests.support.serving import Served
-from theta.corpus import shapes
+from theta.conversation.messages import Conversation
 from theta.errors import GenerationError
 from theta.serve.feedback import record
 
@@ -25,7 +26,11 @@ def test_a_mark_is_written_changed_and_taken_back(tmp_path: Path) -> None:
     record(file, "b", [{"role": "system", "content": "Be brief."}, *TURNS], False)
     record(file, "a", TURNS, False)
     assert [(row["id"], row["label"], len(row["messages"])) for row in rows(file)] == [("b", False, 3), ("a", False, 2)]
-    assert all(isinstance(shapes.read(row, "x#1", "x"), shapes.Shaped) for row in rows(file))
+    # The pipeline reads them, and learns none that is marked as bad.
+    assert [getattr(read_as(row)[0], "reason", "") for row in rows(file)] == ["marked_bad", "marked_bad"]
+    record(file, "c", TURNS, True)
+    assert isinstance(read_as(rows(file)[-1])[0], Conversation)
+    record(file, "c", TURNS, None)
     record(file, "b", TURNS, None)
     assert [row["id"] for row in rows(file)] == ["a"]
 

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
+from tests.support.corpora import read_as
 from tests.support.serving import Served, serving
-from theta.corpus import shapes
+from theta.conversation.messages import Conversation
 
 CHROMIUM = shutil.which("chromium")
 PHONE = {"width": 390, "height": 844}
@@ -164,8 +165,8 @@ def test_export_is_what_the_pipeline_reads(page: Page) -> None:
         with page.expect_download() as download:
             page.get_by_role("button", name=button, exact=True).click()
         lines = download.value.path().read_text(encoding="utf-8").splitlines()
-        read = [shapes.read(json.loads(line), "x#1", "x") for line in lines]
-        assert [one.conversation.opening for one in read if isinstance(one, shapes.Shaped)] == questions
+        read = [each for line in lines for each in read_as(json.loads(line))]
+        assert [each.opening for each in read if isinstance(each, Conversation)] == questions
 
 
 def test_thumbs_are_kept_for_the_next_training(page: Page, served: Served) -> None:

@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from theta import files
+from theta.conversation.messages import Conversation
 from theta.corpus.build import build
+from theta.corpus.items import Item, Notes, Reject, Rules
 from theta.corpus.readers.finding import File, find
 from theta.corpus.report import Facts, figures
 from theta.corpus.settings import DataSettings
+from theta.corpus.shapes.shape import shape
 
 SETTINGS: dict[str, Any] = {
     "path": "raw",
@@ -52,6 +55,11 @@ class Built:
     def sides(self) -> dict[str, str]:
         """The split of each source."""
         return {row["source"]: split for split, rows in self.rows.items() for row in rows if split != "rehearsal"}
+
+
+def read_as(value: Any) -> list[Conversation | Reject]:
+    """What the pipeline reads an item as."""
+    return list(shape(Item(value, "x#1", "x"), Rules(), Notes()))
 
 
 def said(row: Mapping[str, Any]) -> list[list[str]]:
