@@ -51,11 +51,11 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
     return run
 
 
-def load_model(folder: Path) -> "ThetaModel":
-    """Load the model of a folder; a wrong folder is refused before the imports, which take seconds."""
+def load_model(folder: Path, *, soon: bool = False) -> "ThetaModel":
+    """Load the model of a folder, which is checked before the imports; `soon` is that of `ThetaModel.load`."""
     from theta.generate.folder import check
 
     check(folder)
     from theta.generate.assistant import ThetaModel
 
-    return ThetaModel.load(folder)
+    return ThetaModel.load(folder, soon=soon)
