@@ -4,7 +4,7 @@
 
 The server runs in a process of its own on loopback, and the clients in another. Each client asks one question after the
 other, half of them as a stream. Printed are errors; replies that differ from the offline ones to the same question and
-seed (mixed up, or changed by their neighbours); the server's memory along the run; the mean number of rows of a step;
+seed (mixed up, or changed by their neighbours, as rounding in bfloat16 does: use --dtype float32); the server's memory along the run; the mean number of rows of a step;
 and the throughput, as a share of `generate_batch` with the same questions in the same run, before the server starts.
 
     python benchmarks/serve.py --hostile 10000
@@ -59,25 +59,27 @@ def main() -> None:
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=600)
     parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--dtype", default="auto", help="auto, bfloat16 or float32")
     parser.add_argument("--hostile", type=int, default=0, metavar="REQUESTS")
     arguments = parser.parse_args()
     print(f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores", flush=True)
     if arguments.hostile:
-        with server(arguments.model) as (url, _):
+        with server(arguments.model, arguments.dtype) as (url, _):
             print_attack(attack(url, arguments.hostile, seed=0))
         return
-    expected, offline = replies_offline(arguments.model, arguments.max_length, arguments.clients)
+    expected, offline = replies_offline(arguments.model, arguments.dtype, arguments.max_length, arguments.clients)
     print(f"offline: {offline.per_second:,.0f} tokens a second, {offline.per_cpu_second:,.0f} a CPU second", flush=True)
-    with server(arguments.model) as (url, pid):
+    with server(arguments.model, arguments.dtype) as (url, pid):
         watched = asyncio.run(load(url, arguments.clients, arguments.seconds, arguments.max_length, expected, pid))
         print_load(watched, offline)
         print(f"rows of a step, mean: {rows_per_step(url):.0f}")
 
 
 @contextmanager
-def server(model: Path) -> Iterator[tuple[str, int]]:
+def server(model: Path, dtype: str) -> Iterator[tuple[str, int]]:
     """Yield the URL and the process id of `theta serve`."""
     command = [sys.executable, "-m", "theta", "serve", "--model", str(model), "--port", "0", "--waiting", "512"]
+    command += ["--dtype", dtype]
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     running = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=environment)
     try:
@@ -104,22 +106,22 @@ class Throughput:
     per_cpu_second: float
 
 
-def replies_offline(model: Path, max_length: int, rows: int) -> tuple[Expected, Throughput]:
+def replies_offline(model: Path, dtype: str, max_length: int, rows: int) -> tuple[Expected, Throughput]:
     """Return the reply to each question and seed, and the throughput of `generate_batch` with this many rows.
 
     They come from a process of its own, whose memory is free again before the server starts.
     """
-    code = f"import benchmarks.serve as own; own.print_offline({str(model)!r}, {max_length}, {rows})"
+    code = f"import benchmarks.serve as own; own.print_offline({str(model)!r}, {dtype!r}, {max_length}, {rows})"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True, check=True)
     found = json.loads(done.stdout)
     return {(question, seed): text for question, seed, text in found["replies"]}, Throughput(*found["throughput"])
 
 
-def print_offline(model: str, max_length: int, rows: int) -> None:
+def print_offline(model: str, dtype: str, max_length: int, rows: int) -> None:
     """Print what `replies_offline` returns, as JSON."""
     from theta import ThetaModel
 
-    loaded = ThetaModel.load(model)
+    loaded = ThetaModel.load(model, dtype=dtype)
     replies = [
         (question, seed, reply.text)
         for question in QUESTIONS
@@ -256,7 +258,7 @@ def print_load(watched: Watched, offline: Throughput) -> None:
     print(
         "memory of the server, MiB, by quarter:", ", ".join(f"{statistics.median(part):,.0f}" for part in parts if part)
     )
-    print(f"wrong replies: {len(watched.wrong)}", *watched.wrong[:3], sep="\n  ")
+    print(f"replies that differ from the offline ones: {len(watched.wrong)}", *watched.wrong[:3], sep="\n  ")
     print(f"errors: {watched.errors.total()}", *watched.errors.items(), sep="\n  ")
 
 

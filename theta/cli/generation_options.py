@@ -54,7 +54,7 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
     return run
 
 
-def load_model(folder: Path, *, soon: bool = False) -> "ThetaModel":
+def load_model(folder: Path, dtype: str = "auto", *, soon: bool = False) -> "ThetaModel":
     """Load the model of a folder, with a sign of life in a terminal.
 
     A wrong folder is refused before the imports, which take seconds; `soon` is that of `ThetaModel.load`.
@@ -69,7 +69,7 @@ def load_model(folder: Path, *, soon: bool = False) -> "ThetaModel":
     with Console(stderr=True).status(words):
         from theta.generate.assistant import ThetaModel
 
-        return ThetaModel.load(folder, soon=soon)
+        return ThetaModel.load(folder, dtype=dtype, soon=soon)
 
 
 def check_seed(seed: Any) -> None:

@@ -32,6 +32,9 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="THETA_TOKEN", help="What clients must send as their API key.")
     ] = None,
+    dtype: Annotated[
+        str, typer.Option(help="auto, bfloat16, or float32, in which replies do not depend on their neighbours.")
+    ] = "auto",
     name: Annotated[str, typer.Option(help="What clients call the model.")] = "theta",
     waiting: Annotated[int, typer.Option(min=0, help="Replies that may wait; more are refused with status 429.")] = 256,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a reply may take.")] = 600.0,
@@ -43,7 +46,7 @@ def serve(
 
     check_access(host, token)
     listening = bind(host, port)
-    loaded = load_model(model)
+    loaded = load_model(model, dtype)
     from theta.serve.app import create_app
 
     app = create_app(
