@@ -11,6 +11,7 @@ tokens per second, divided by the bandwidth of a large copy.
 """
 
 import argparse
+import math
 import platform
 import statistics
 import tempfile
@@ -49,27 +50,14 @@ def theta(model: GPT2LMHeadModel) -> Stream:
 
 
 def transformers(model: GPT2LMHeadModel, **options: Any) -> Stream:
-    """transformers' generate; its streamer tells when the first token came."""
-
-    class Counter:
-        def __init__(self) -> None:
-            self.times: list[float] = []
-
-        def put(self, _: torch.Tensor) -> None:
-            self.times.append(time.perf_counter())
-
-        def end(self) -> None:
-            pass
+    """transformers' generate, which returns all tokens at once."""
 
     def write(prompts: list[list[int]], tokens: int) -> Iterator[int]:
         ids = torch.tensor(prompts, device=model.device)
         values = GenerationSettings().to_generation_config() | {"max_new_tokens": tokens, "min_new_tokens": tokens}
-        streamer = Counter() if len(prompts) == 1 else None
         with torch.inference_mode():
-            model.generate(
-                ids, attention_mask=torch.ones_like(ids), pad_token_id=0, streamer=streamer, **values, **options
-            )
-        yield from [len(prompts)] * tokens
+            model.generate(ids, attention_mask=torch.ones_like(ids), pad_token_id=0, **values, **options)
+        yield len(prompts) * tokens
 
     return write
 
@@ -77,7 +65,7 @@ def transformers(model: GPT2LMHeadModel, **options: Any) -> Stream:
 def ctranslate2(model: GPT2LMHeadModel, compute: str) -> Stream:
     """CTranslate2 with weights converted from the same model."""
     from ctranslate2 import Generator
-    from ctranslate2.converters import TransformersConverter
+    from ctranslate2.converters import TransformersConverter  # type: ignore[import-untyped]
 
     from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
@@ -111,10 +99,13 @@ def measure(write: Stream, prompts: list[list[int]], tokens: int, repeats: int) 
     for _ in range(repeats):
         begin = time.perf_counter()
         arrivals = [(time.perf_counter(), count) for count in write(prompts, tokens)]
+        synchronize()
         total = sum(count for _, count in arrivals)
         first, last = arrivals[0][0], arrivals[-1][0]
-        after = (total - arrivals[0][1]) / (last - first) if len(arrivals) > 1 and last > first else float("nan")
-        results.append((total / (last - begin), after, first - begin))
+        if len(arrivals) > 1:
+            results.append((total / (last - begin), (total - arrivals[0][1]) / (last - first), first - begin))
+        else:  # all tokens came at once
+            results.append((total / (last - begin), math.nan, math.nan))
     rate, after, first = (statistics.median(column) for column in zip(*results, strict=True))
     return rate, after, first
 

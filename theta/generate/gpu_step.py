@@ -157,8 +157,8 @@ class Step:
         decoding.attend[(shape.heads, self._parts, self._rows)](
             qkv, cache, self._state.state, self._slots, *self._attention, shape.scales[layer], cache.stride(0),
             HEADS=shape.heads, HEAD=shape.head, PADDED=max(16, triton.next_power_of_2(shape.head)),
-            POSITIONS=shape.positions, PARTS=self._parts, PART=self._part, BLOCK=min(self._part, ATTENTION_BLOCKS[self._rows > 1]),
-            num_warps=4, **launch,
+            POSITIONS=shape.positions, PARTS=self._parts, PART=self._part,
+            BLOCK=min(self._part, ATTENTION_BLOCKS[self._rows > 1]), num_warps=4, **launch,
         )  # fmt: skip
 
     def _merge(self, dtype: torch.dtype) -> Tensor:
