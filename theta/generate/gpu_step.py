@@ -17,8 +17,9 @@ from theta.kernels import decoding, sampling
 HOPPER = (9, 0)
 VECTOR_ACTIVATIONS = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 """Activations that `theta.kernels.decoding.product` computes."""
-ATTENTION_BLOCK = 128
-"""Positions of the cache that a program of `attend` has at once."""
+ATTENTION_BLOCKS = (128, 64)
+"""Positions of the cache that a program of `attend` has at once, for one row and for several: the fastest of 16 to 128
+on an H100."""
 ATTENTION_PROGRAMS = 512
 SMALLEST_PART = 128
 CANDIDATES_WARPS, CHOOSE_WARPS = 8, 8
@@ -156,8 +157,8 @@ class Step:
         decoding.attend[(shape.heads, self._parts, self._rows)](
             qkv, cache, self._state.state, self._slots, *self._attention, shape.scales[layer], cache.stride(0),
             HEADS=shape.heads, HEAD=shape.head, PADDED=max(16, triton.next_power_of_2(shape.head)),
-            POSITIONS=shape.positions, PARTS=self._parts, PART=self._part, BLOCK=min(self._part, ATTENTION_BLOCK),
-            num_warps=4, **launch,
+            POSITIONS=shape.positions, PARTS=self._parts, PART=self._part,
+            BLOCK=min(self._part, ATTENTION_BLOCKS[self._rows > 1]), num_warps=4, **launch,
         )  # fmt: skip
 
     def _merge(self, dtype: torch.dtype) -> Tensor:
