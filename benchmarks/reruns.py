@@ -117,7 +117,7 @@ CHANGES: dict[str, Change] = {
     "code of `theta/corpus`, the same result": comment("theta/corpus/duplicates.py"),
     "code of `theta/tokens/encode.py`, the same result": comment("theta/tokens/encode.py"),
     "code of `theta/optim`, the same result": comment("theta/optim/schedule.py"),
-    "code of `theta/generate/decoding.py`, the same result": comment("theta/generate/decoding.py"),
+    "code of `theta/generate/sampling.py`, the same result": comment("theta/generate/sampling.py"),
     "code of `theta/export`, the same result": comment("theta/export/model_card.py"),
     "code of `theta plan` (`theta/memory/forecast.py`)": comment("theta/memory/forecast.py"),
     "code of `theta/cli`": comment("theta/cli/main.py"),
