@@ -27,6 +27,7 @@ from theta.bases.presets import GPT2, PRESETS, Preset
 from theta.generate import writers
 from theta.generate.engine import Engine, Request, SharedEngine
 from theta.generate.settings import GenerationSettings
+from theta.machine.cpu_sharing import share_cpus
 from theta.model import network
 
 Stream = Callable[[list[list[int]], int], Iterator[int]]
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--only", default="", help="engines whose name contains this")
     options = parser.parse_args()
     device = torch.device("cuda" if on_gpu else "cpu")
+    share_cpus()
     rate = bandwidth(device)
     name = torch.cuda.get_device_name() if on_gpu else f"{platform.processor()}, {torch.get_num_threads()} threads"
     print(f"{name}; torch {torch.__version__}; a copy moves {rate / 1e9:,.0f} GB/s\n")

@@ -66,7 +66,7 @@ class ThetaModel:
         Args:
             path: the folder.
             device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
-            dtype: "auto" (bfloat16 where the device computes in it, otherwise float32), "bfloat16" or "float32".
+            dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16" or "float32".
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU, a small model is then computed by NumPy, and torch is not imported.
 

@@ -100,7 +100,7 @@ def choose_dtype(precision: str, device: "torch.device") -> "torch.dtype":
         if device.type == "cuda":  # GPUs before Ampere multiply float16 fast, and bfloat16 not at all
             precision = "bfloat16" if has_bfloat16(device) else "float16"
         else:
-            precision = "bfloat16" if cpu_has_bfloat16() else "float32"
+            precision = "bfloat16" if _cpu_has_bfloat16() else "float32"
     if precision == "bfloat16" and device.type == "cuda" and not has_bfloat16(device):
         raise SettingsError(
             f"machine.precision is 'bfloat16', which the {torch.cuda.get_device_name(device)} does not support; "
@@ -117,7 +117,7 @@ def has_bfloat16(device: "torch.device") -> bool:
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
 
 
-def cpu_has_bfloat16() -> bool:
+def _cpu_has_bfloat16() -> bool:
     """Whether the CPU multiplies bfloat16 itself (AVX512-BF16 or AMX); emulated it is slower than float32."""
     import torch
 
