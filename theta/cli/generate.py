@@ -1,5 +1,6 @@
 """`theta generate`: the reply to one question."""
 
+import os
 import sys
 from typing import TYPE_CHECKING, Annotated
 
@@ -27,12 +28,15 @@ def generate(
     system: System = None,
 ) -> None:
     """Print the reply to one question. Omitted parameters take the values that the model recommends."""
+    # NumPy's threads wait for each other by spinning, which costs a small model more than they bring.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from theta.conversation.messages import Message
     from theta.generate.prompt import to_messages
 
     opening = [Message("system", system)] if system else []
     messages = to_messages([*opening, Message("user", question(words or []))])
-    show(Console(highlight=False), load_model(model).stream(messages, seed=seed, **(parameters or {})))
+    loaded = load_model(model, soon=True)
+    show(Console(highlight=False), loaded.stream(messages, seed=seed, **(parameters or {})))
 
 
 def question(words: list[str]) -> str:

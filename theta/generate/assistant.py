@@ -60,13 +60,15 @@ class ThetaModel:
         self._shared = SharedEngine(self.engine)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", dtype: str = "auto") -> "ThetaModel":
+    def load(cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False) -> "ThetaModel":
         """Load a folder that Theta exported, such as models/theta_final, without a network.
 
         Args:
             path: the folder.
             device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 where the device computes in it, otherwise float32), "bfloat16" or "float32".
+            soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
+                Without a GPU, a small model is then computed by NumPy, and torch is not imported.
 
         Raises:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
@@ -77,7 +79,7 @@ class ThetaModel:
         folder = Path(path).expanduser()
         check(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
-        writer = writers.of_folder(folder, lambda rows: _never(vocabulary, rows), device, dtype)
+        writer = writers.of_folder(folder, lambda rows: _never(vocabulary, rows), device, dtype, soon=soon)
         return cls(writer, vocabulary, settings)
 
     @classmethod

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
 
 from theta.generate import network
 from theta.generate.engine import Row, Written
+from theta.generate.gpu_prompt import Prompt
 from theta.generate.gpu_state import State, set_rows
 from theta.generate.gpu_step import Step
 from theta.generate.sampling import reported
@@ -27,8 +27,11 @@ from theta.kernels.blocks import block_table
 from theta.kernels.sampling import KEPT
 
 MOST_ROWS = 512
+ROWS_APART = 64
 MEMORY_SHARE = 0.8
 """Of the memory that is free once the weights are loaded, for the cache."""
+SHORTEST_PROMPT = 32
+"""Single prompts are read by graphs for powers of two of tokens, from this one on."""
 PROMPT_TOKENS = 16_384
 """Tokens of prompts that are taken in at once."""
 
@@ -46,7 +49,7 @@ class _Launched:
 
 
 class GpuWriter:
-    """Keeps a static cache with a slot for each row, and a CUDA graph for each power of two of rows.
+    """Keeps a static cache with a slot for each row, and a CUDA graph for each of several numbers of rows.
 
     Args:
         never: ids that are never written.
@@ -61,6 +64,7 @@ class GpuWriter:
         self._never = list(never)
         self._state = State.new(weights, shape, never, slots=1)
         self._steps: dict[tuple[int, int], Step] = {}
+        self._prompts: dict[int, Prompt] = {}
         self._free = [0]
         self._launches: dict[int, int] = {}
         self._launched: _Launched | None = None
@@ -74,34 +78,39 @@ class GpuWriter:
             row.slot = self._free.pop()
             self._launches[row.number] = 0
         set_rows(self._state, rows)
-        for pack in packs([row for row in rows if len(row.prompt) > 1]):
+        prompted = [row for row in rows if len(row.prompt) > 1]
+        if self._graphs and len(prompted) == 1:
+            (row,) = prompted
+            self._prompt(len(row.prompt) - 1).read(row.slot, row.prompt[:-1])
+            return
+        for pack in packs(prompted):
             self._read(pack)
+
+    def _prompt(self, tokens: int) -> Prompt:
+        size = max(SHORTEST_PROMPT, 1 << (tokens - 1).bit_length())
+        if size not in self._prompts:
+            self._prompts[size] = Prompt(self._weights, self._shape, self._state, min(size, self.positions))
+        return self._prompts[size]
 
     def _grow(self) -> None:
         slots = self._state.slots
         more = min(2 * slots, self.most_rows)
         self._state = self._state.grown(self._weights, self._shape, self._never, more)
         self._steps.clear()  # their graphs write to the old cache
+        self._prompts.clear()
         self._free += range(slots, more)
 
     def _read(self, rows: Sequence[Row]) -> None:
         shape, device = self._shape, self._weights.head.device
         lengths = [len(row.prompt) - 1 for row in rows]
-        (one,) = rows if len(rows) == 1 else (None,)
         ids = torch.tensor([id_ for row in rows for id_ in row.prompt[:-1]], device=device)
         places = torch.cat([torch.arange(length) for length in lengths]).to(device)
         slots = torch.repeat_interleave(torch.tensor([row.slot for row in rows]), torch.tensor(lengths)).to(device)
         table = block_table(lengths).to(device)
 
         def mix(layer: int, qkv: Tensor) -> Tensor:
-            scale, parts = shape.scales[layer], qkv.view(len(ids), 3, shape.heads, shape.head)
-            if one:  # torch's own attention takes less of the host's time
-                q, k, v = parts.permute(1, 2, 0, 3)[:, None]
-                self._state.cache[layer, one.slot, :, :, : len(ids)] = parts[:, 1:].permute(1, 2, 0, 3)
-                mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scale)
-                return mixed[0].transpose(0, 1).flatten(1)
-            self._state.cache[layer, slots, :, :, places] = parts[:, 1:]
-            return attend(qkv, table, shape.heads, scale)
+            self._state.cache[layer, slots, :, :, places] = qkv.view(len(ids), 3, shape.heads, shape.head)[:, 1:]
+            return attend(qkv, table, shape.heads, shape.scales[layer])
 
         network.blocks(self._weights, shape, network.embed(self._weights, ids, places), mix)
 
@@ -134,7 +143,7 @@ class GpuWriter:
 
     def _step(self, rows: int, top_k: int) -> Step:
         """Return the smallest step that serves so many rows with parameters up to this `top_k`."""
-        size, kept = 1 << (rows - 1).bit_length(), KEPT[0] if top_k <= KEPT[0] else KEPT[1]
+        size, kept = step_size(rows), KEPT[0] if top_k <= KEPT[0] else KEPT[1]
         if (size, kept) not in self._steps:
             step = Step(self._weights, self._shape, self._state, size, kept, graph=self._graphs)
             self._steps[size, kept] = step
@@ -172,6 +181,11 @@ def most_rows(weights: Weights, shape: Shape) -> int:
     # The old cache is still there while a larger one is made.
     row_bytes = shape.layers * 2 * shape.positions * shape.width * weights.head.element_size()
     return max(1, min(MOST_ROWS, int(MEMORY_SHARE * free / (1.5 * row_bytes))))
+
+
+def step_size(rows: int) -> int:
+    """Return the rows of the step for so many: a power of two, or a multiple of 64, so that there are few graphs."""
+    return 1 << (rows - 1).bit_length() if rows <= ROWS_APART else -(-rows // ROWS_APART) * ROWS_APART
 
 
 def packs(rows: Sequence[Row]) -> list[list[Row]]:

@@ -17,6 +17,11 @@ from theta.kernels import decoding, sampling
 HOPPER = (9, 0)
 VECTOR_ACTIVATIONS = ("gelu_new", "gelu_fast", "gelu_pytorch_tanh")
 """Activations that `theta.kernels.decoding.product` computes."""
+ATTENTION_BLOCKS = (128, 64)
+"""Positions of the cache that a program of `attend` has at once, for one row and for several: the fastest of 16 to 128
+on an H100."""
+ATTENTION_PROGRAMS = 512
+SMALLEST_PART = 128
 CANDIDATES_WARPS, CHOOSE_WARPS = 8, 8
 
 
@@ -33,7 +38,8 @@ class Step:
     def __init__(self, weights: Weights, shape: Shape, state: State, rows: int, kept: int, *, graph: bool) -> None:
         self._weights, self._shape, self._state, self._rows = weights, shape, state, rows
         device, columns = weights.head.device, state.marks.shape[1]
-        self._parts = -(-shape.positions // decoding.PART.value)
+        self._part = attention_part(rows * shape.heads, shape.positions)
+        self._parts = -(-shape.positions // self._part)
         self._chunks, self._kept = -(-columns // sampling.CHUNK), kept
         self._pdl = graph and torch.cuda.get_device_capability(device) >= HOPPER
         self._launch: dict[str, Any] = {"PDL": self._pdl} | ({"launch_pdl": True} if self._pdl else {})
@@ -113,7 +119,7 @@ class Step:
             x, matrix.weight, matrix.bias, gain, shift, *self._attention, self._state.state, self._slots, output, rows,
             shape.epsilon, IN=columns, PADDED=padded, ROWS=tile, NORM=norm is not None, MERGE=merge, GELU=gelu,
             ADD=add, BIAS=matrix.bias is not None, HEADS=shape.heads, HEAD=shape.head, PARTS=self._parts,
-            PART=decoding.PART.value, num_warps=warps, **self._launch,
+            PART=self._part, num_warps=warps, **self._launch,
         )  # fmt: skip
 
     def _many_rows(self) -> None:
@@ -151,7 +157,8 @@ class Step:
         decoding.attend[(shape.heads, self._parts, self._rows)](
             qkv, cache, self._state.state, self._slots, *self._attention, shape.scales[layer], cache.stride(0),
             HEADS=shape.heads, HEAD=shape.head, PADDED=max(16, triton.next_power_of_2(shape.head)),
-            POSITIONS=shape.positions, PARTS=self._parts, PART=decoding.PART.value, num_warps=4, **launch,
+            POSITIONS=shape.positions, PARTS=self._parts, PART=self._part,
+            BLOCK=min(self._part, ATTENTION_BLOCKS[self._rows > 1]), num_warps=4, **launch,
         )  # fmt: skip
 
     def _merge(self, dtype: torch.dtype) -> Tensor:
@@ -159,7 +166,7 @@ class Step:
         output = torch.empty((self._rows, shape.width), dtype=dtype, device=self._x.device)
         decoding.merge[(self._rows,)](
             *self._attention, self._state.state, self._slots, output, HEADS=shape.heads, HEAD=shape.head,
-            PARTS=self._parts, PADDED=triton.next_power_of_2(shape.width), PART=decoding.PART.value, PDL=False,
+            PARTS=self._parts, PADDED=triton.next_power_of_2(shape.width), PART=self._part, PDL=False,
         )  # fmt: skip
         return output
 
@@ -182,9 +189,23 @@ class Step:
         )  # fmt: skip
 
 
+def attention_part(heads: int, positions: int) -> int:
+    """Return how many positions of the cache a program of `attend` reads, so that a step has enough programs.
+
+    Args:
+        heads: of all rows together.
+    """
+    parts: int = triton.next_power_of_2(max(1, ATTENTION_PROGRAMS // heads))
+    part: int = triton.next_power_of_2(positions) // parts
+    return max(SMALLEST_PART, part)
+
+
 def product_tile(rows: int, padded: int) -> tuple[int, int]:
-    """Return the rows of a program of `product`, and its warps, for a matrix of `rows` rows of `padded` columns."""
-    tile = max(1, 8192 // padded)
-    while tile > 1 and rows // tile < 256:
+    """Return the rows of a program of `product`, and its warps, for a matrix of `rows` rows of `padded` columns.
+
+    Large tiles were the fastest on an H100, as long as there are enough of them for its multiprocessors.
+    """
+    tile = max(1, 16384 // padded)
+    while tile > 1 and rows // tile < 128:
         tile //= 2
-    return tile, 4 if tile * padded <= 8192 else 8
+    return tile, 4 if tile * padded <= 4096 else 8

@@ -1,8 +1,16 @@
-"""The shape of a GPT-2, from the values of its config.json. No torch."""
+"""The shape of a GPT-2, from the values of its config.json, and the weights that it needs. No torch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PREFIX
+
+NAMES = {
+    "norm_1": "ln_1", "qkv": "attn.c_attn", "out": "attn.c_proj", "norm_2": "ln_2", "up": "mlp.c_fc",
+    "down": "mlp.c_proj",
+}  # fmt: skip
+"""The parts of a block by their names in Hugging Face's files."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +55,17 @@ class Shape:
     def head(self) -> int:
         """Width of a head."""
         return self.width // self.heads
+
+
+def missing(tensors: Mapping[str, Any], shape: Shape) -> list[str]:
+    """Return the names of the weights that a model of this shape needs and `tensors` lacks, as the files spell them."""
+    names = [EMBEDDING, "wpe.weight", "ln_f.weight", "ln_f.bias"]
+    names += [
+        f"h.{layer}.{name}.{kind}"
+        for layer in range(shape.layers)
+        for name in NAMES.values()
+        for kind in ("weight", "bias")
+    ]
+    return sorted(f"{PREFIX}{name}" for name in names if name not in tensors) + (
+        [] if shape.tied or OUTPUT_MATRIX in tensors else [OUTPUT_MATRIX]
+    )

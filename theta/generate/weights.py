@@ -6,14 +6,14 @@ Matrices are stored [out, in], so that a row of the result is one contiguous pie
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PICKLED, SAFETENSORS, plain_name
-from theta.generate.shape import Shape
+from theta.generate.shape import NAMES, Shape
 
 
 class Affine(NamedTuple):
@@ -48,13 +48,6 @@ class Weights:
     """The output matrix, [vocabulary, width]; the embedding itself if they are tied."""
 
 
-NAMES = {
-    "norm_1": "ln_1", "qkv": "attn.c_attn", "out": "attn.c_proj", "norm_2": "ln_2", "up": "mlp.c_fc",
-    "down": "mlp.c_proj",
-}  # fmt: skip
-"""The parts of a block by their names in Hugging Face's files."""
-
-
 def read(folder: Path) -> dict[str, Tensor]:
     """Return the tensors of a folder by their plain names, mapped from the file rather than read.
 
@@ -66,20 +59,6 @@ def read(folder: Path) -> dict[str, Tensor]:
             return {plain_name(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
     found = torch.load(folder / PICKLED, map_location="cpu", weights_only=True, mmap=True)
     return {plain_name(name): tensor for name, tensor in found.items()}
-
-
-def missing(tensors: Mapping[str, Any], shape: Shape) -> list[str]:
-    """Return the names of the weights that a model of this shape needs and `tensors` lacks, as the files spell them."""
-    names = [EMBEDDING, "wpe.weight", "ln_f.weight", "ln_f.bias"]
-    names += [
-        f"h.{layer}.{name}.{kind}"
-        for layer in range(shape.layers)
-        for name in NAMES.values()
-        for kind in ("weight", "bias")
-    ]
-    return sorted(f"transformer.{name}" for name in names if name not in tensors) + (
-        [] if shape.tied or OUTPUT_MATRIX in tensors else [OUTPUT_MATRIX]
-    )
 
 
 def arrange(tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, dtype: torch.dtype) -> Weights:

@@ -11,9 +11,6 @@ residual stream is float32. Attention is divided over parts of the cache, which 
 import triton
 import triton.language as tl
 
-PART = tl.constexpr(128)
-"""Positions of the cache that a program of `attend` reads."""
-
 
 @triton.jit
 def launch_next(PDL: tl.constexpr):
@@ -49,13 +46,11 @@ def embed(tokens, positions, state, slots, output, WIDTH: tl.constexpr, PADDED: 
 
 
 @triton.jit
-def normalise(x, gain, shift, column, mask, epsilon, WIDTH: tl.constexpr):
-    """The layer norm of one row."""
+def normalise(x, gain, shift, mask, epsilon, WIDTH: tl.constexpr):
+    """The layer norm of one row; all of them [PADDED]."""
     mean = tl.sum(x, 0) / WIDTH
     x = tl.where(mask, x - mean, 0.0)
-    x *= tl.rsqrt(tl.sum(x * x, 0) / WIDTH + epsilon)
-    x *= tl.load(gain + column, mask=mask, other=0.0).to(tl.float32)
-    return x + tl.load(shift + column, mask=mask, other=0.0).to(tl.float32)
+    return x * tl.rsqrt(tl.sum(x * x, 0) / WIDTH + epsilon) * gain + shift
 
 
 @triton.jit
@@ -109,7 +104,9 @@ def add_norm(
     if ADD:
         values += tl.load(added + place, mask=mask, other=0.0).to(tl.float32)
         tl.store(x + place, values, mask=mask)
-    values = normalise(values, gain, shift, column, mask, epsilon, WIDTH)
+    g = tl.load(gain + column, mask=mask, other=0.0)
+    s = tl.load(shift + column, mask=mask, other=0.0)
+    values = normalise(values, g, s, mask, epsilon, WIDTH)
     tl.store(output + place, values.to(output.dtype.element_ty), mask=mask)
 
 
@@ -135,14 +132,18 @@ def product(
     w = tl.load(weight + place, mask=(row < rows)[:, None] & mask[None, :], other=0.0)
     if BIAS:
         b = tl.load(bias + row, mask=row < rows, other=0.0).to(tl.float32)
+    if NORM:
+        g = tl.load(gain + column, mask=mask, other=0.0)
+        s = tl.load(shift + column, mask=mask, other=0.0)
+    if MERGE:  # no kernel of this step but the last changes the state
+        last = tl.load(state + tl.load(slots).to(tl.int64) * 4 + 1)
     wait(PDL)
     if MERGE:
-        last = tl.load(state + tl.load(slots).to(tl.int64) * 4 + 1)
         values = merged(parts, peaks, sums, 0, column, mask, last, HEADS, HEAD, PARTS, PADDED, PART)
     else:
         values = tl.load(x + column, mask=mask, other=0.0)
     if NORM:
-        values = normalise(values, gain, shift, column, mask, epsilon, IN)
+        values = normalise(values, g, s, mask, epsilon, IN)
     y = tl.sum(w.to(tl.float32) * values[None, :], 1)
     if BIAS:
         y += b
@@ -157,7 +158,7 @@ def product(
 def attend(
     qkv, cache, state, slots, parts, peaks, sums, scale, slot_stride,
     HEADS: tl.constexpr, HEAD: tl.constexpr, PADDED: tl.constexpr, POSITIONS: tl.constexpr,
-    PARTS: tl.constexpr, PART: tl.constexpr, PDL: tl.constexpr,
+    PARTS: tl.constexpr, PART: tl.constexpr, BLOCK: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Append each row's key and value to the cache, and attend to a part of it.
 
@@ -167,35 +168,48 @@ def attend(
         parts: [rows, PARTS, HEADS, HEAD], weighted sums of values, float32.
         peaks, sums: [rows, PARTS, HEADS], the largest score and the sum of the weights.
     """
-    begin(PDL)
+    launch_next(PDL)
     head, part, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     slot = tl.load(slots + row).to(tl.int64)
     now = tl.load(state + slot * 4 + 1)
+    column = tl.arange(0, PADDED)
+    wide = column < HEAD
+    keys = cache + slot * slot_stride + head * (POSITIONS * HEAD)
+    values = keys + HEADS * POSITIONS * HEAD
+    # What earlier steps have cached is on its way before the queries are there.
+    stop = tl.minimum((part + 1) * PART, now + 1)
+    at = part * PART + tl.arange(0, BLOCK)
+    place, mask = at[:, None] * HEAD + column[None, :], (at < tl.minimum(stop, now))[:, None] & wide[None, :]
+    k = tl.load(keys + place, mask=mask, other=0.0)
+    v = tl.load(values + place, mask=mask, other=0.0)
+    wait(PDL)
     if part * PART <= now:
-        column = tl.arange(0, PADDED)
-        wide = column < HEAD
         new = qkv + row.to(tl.int64) * (3 * HEADS * HEAD) + head * HEAD + column
-        q = tl.load(new, mask=wide, other=0.0).to(tl.float32)
+        q = tl.load(new, mask=wide, other=0.0).to(tl.float32) * scale
         k_new = tl.load(new + HEADS * HEAD, mask=wide, other=0.0).to(cache.dtype.element_ty)
         v_new = tl.load(new + 2 * HEADS * HEAD, mask=wide, other=0.0).to(cache.dtype.element_ty)
-        keys = cache + slot * slot_stride + head * (POSITIONS * HEAD)
-        values = keys + HEADS * POSITIONS * HEAD
-        at = part * PART + tl.arange(0, PART)
-        place, mask = at[:, None] * HEAD + column[None, :], (at < now)[:, None] & wide[None, :]
-        k = tl.load(keys + place, mask=mask, other=0.0)
-        v = tl.load(values + place, mask=mask, other=0.0)
-        current = (at == now)[:, None]
-        k = tl.where(current, k_new[None, :], k)
-        v = tl.where(current, v_new[None, :], v)
         if part == now // PART:
             tl.store(keys + now * HEAD + column, k_new, mask=wide)
             tl.store(values + now * HEAD + column, v_new, mask=wide)
-        score = tl.sum(q[None, :] * k.to(tl.float32), 1) * scale
-        score = tl.where(at <= now, score, -1e30)
-        peak = tl.max(score, 0)
-        weight = tl.exp(score - peak)
+        peak = tl.full([], -1e30, tl.float32)
+        total = tl.zeros([], tl.float32)
+        x = tl.zeros([PADDED], tl.float32)
+        for first in range(part * PART, stop, BLOCK):
+            at = first + tl.arange(0, BLOCK)
+            current = (at == now)[:, None]
+            k, v = tl.where(current, k_new[None, :], k), tl.where(current, v_new[None, :], v)
+            score = tl.sum(q[None, :] * k.to(tl.float32), 1)
+            score = tl.where(at <= now, score, -1e30)
+            higher = tl.maximum(peak, tl.max(score, 0))
+            shrink, weight = tl.exp(peak - higher), tl.exp(score - higher)
+            total = total * shrink + tl.sum(weight, 0)
+            x = x * shrink + tl.sum(weight[:, None] * v.to(tl.float32), 0)
+            peak = higher
+            at += BLOCK
+            place, mask = at[:, None] * HEAD + column[None, :], (at < tl.minimum(stop, now))[:, None] & wide[None, :]
+            k = tl.load(keys + place, mask=mask, other=0.0)
+            v = tl.load(values + place, mask=mask, other=0.0)
         target = (row * PARTS + part) * HEADS + head
         tl.store(peaks + target, peak)
-        tl.store(sums + target, tl.sum(weight, 0))
-        x = tl.sum(weight[:, None] * v.to(tl.float32), 0)
+        tl.store(sums + target, total)
         tl.store(parts + target.to(tl.int64) * HEAD + column, x, mask=wide)

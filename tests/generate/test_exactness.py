@@ -1,0 +1,190 @@
+"""Every engine against the plain reference: the processed distribution, the sampled one, and whole replies."""
+
+import os
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+import torch
+from transformers import GPT2Config, GPT2LMHeadModel
+
+from theta.bases.weight_files import plain_name
+from theta.generate import cpu_engine, weights
+from theta.generate.engine import Engine, Request, Row, SharedEngine, Writer
+from theta.generate.sampling import nucleus, penalised
+from theta.generate.settings import GenerationSettings
+from theta.generate.shape import Shape
+from theta.generate.torch_engine import TorchWriter
+
+V, END, NEVER, POSITIONS = 60, 57, [58], 1024
+INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
+DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
+
+
+@pytest.fixture(scope="module")
+def model() -> GPT2LMHeadModel:
+    torch.manual_seed(6)
+    sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": POSITIONS, "vocab_size": V}
+    return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3, bos_token_id=None, eos_token_id=None)).eval()
+
+
+def parts(model: GPT2LMHeadModel) -> tuple[dict[str, torch.Tensor], Shape]:
+    return {plain_name(name): each for name, each in model.state_dict().items()}, Shape.of(model.config.to_dict())
+
+
+def numpy_writer(model: GPT2LMHeadModel) -> Writer:
+    tensors, shape = parts(model)
+    return cpu_engine.CpuWriter({name: each.numpy() for name, each in tensors.items()}, shape, NEVER)
+
+
+def torch_writer(model: GPT2LMHeadModel, device: str = "cpu") -> Writer:
+    tensors, shape = parts(model)
+    return TorchWriter(weights.arrange(tensors, shape, torch.device(device), torch.float32), shape, NEVER)
+
+
+def gpu_writer(model: GPT2LMHeadModel) -> Writer:
+    from theta.generate.gpu_engine import GpuWriter
+
+    tensors, shape = parts(model)
+    arranged = weights.arrange(tensors, shape, torch.device(DEVICE), torch.float32)
+    return GpuWriter(arranged, shape, NEVER, graphs=not INTERPRETED)
+
+
+def written(writer: Writer, requests: Sequence[Request], rows: int = 8, end: int = END) -> list[list[int]]:
+    replies: list[list[int]] = [[] for _ in requests]
+    for place, token in SharedEngine(Engine(writer, end)).write(requests, rows):
+        replies[place].append(token.id)
+    return replies
+
+
+def random_settings(rng: np.random.Generator) -> GenerationSettings:
+    return GenerationSettings(
+        temperature=rng.uniform(0.1, 2.0),
+        top_p=rng.choice([0.0, 0.3, 0.9, 1.0]),
+        top_k=int(rng.integers(1, 101)),
+        repetition_penalty=rng.uniform(1.0, 2.0),
+        no_repeat_ngram_size=int(rng.integers(0, 6)),
+    )
+
+
+def test_the_processed_distribution_equals_the_reference_in_thousands_of_states() -> None:
+    rng = np.random.default_rng(0)
+    for state in range(3000):
+        settings = random_settings(rng)
+        logits = (rng.standard_normal(V) * 4).astype(np.float32)
+        reply = rng.integers(0, 6, int(rng.integers(0, 40))).tolist()  # few different ids, so that n-grams recur
+        expected, ids = cpu_engine.distribution(logits - cpu_engine.log_sum_exp(logits), reply, settings)
+        expected = expected / expected.sum()
+        said = torch.tensor([reply], dtype=torch.long)
+        found, places = nucleus(penalised(torch.from_numpy(logits)[None], said, settings), settings)
+        whole = torch.zeros(V).scatter(0, places[0], found[0] / found.sum()).numpy()
+        # An id at the edge of top_p may fall on either side by rounding: then everything else is scaled alike.
+        wanted = np.zeros(V, np.float32)
+        wanted[ids] = expected
+        kept, also = set(np.flatnonzero(whole)), set(np.flatnonzero(wanted))
+        if kept == also:
+            assert np.allclose(whole, wanted, rtol=0, atol=2e-6), state
+        else:
+            assert len(kept ^ also) == 1, state
+
+
+@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+def test_what_is_sampled_follows_the_distribution(model: GPT2LMHeadModel, make: Any) -> None:
+    chi_square(make(model), model)
+
+
+def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> None:
+    """Compare the counts of first tokens with their probabilities; a right writer fails once in a million times."""
+    settings = GenerationSettings(max_length=1, top_k=8, top_p=1.0, temperature=1.5, repetition_penalty=1.0)
+    with torch.inference_mode():
+        logits = model(torch.tensor([[1, 2, 3]])).logits[0, -1].index_fill(0, torch.tensor(NEVER), -torch.inf).numpy()
+    probabilities, ids = cpu_engine.distribution(logits - cpu_engine.log_sum_exp(logits), [], settings)
+    requests = [Request([1, 2, 3], settings, seed) for seed in range(draws)]
+    drawn = np.array([reply[0] for reply in written(writer, requests, rows=writer.most_rows)])
+    assert set(drawn) <= set(ids.tolist())
+    expected = probabilities / probabilities.sum() * draws
+    often = expected >= 5
+    counts = np.array([(drawn == id_).sum() for id_ in ids])
+    statistic = float(((counts - expected) ** 2 / expected)[often].sum())
+    assert statistic < 41, "of at most 7 degrees of freedom"
+
+
+@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+def test_greedy_replies_equal_the_reference_over_a_thousand_tokens(model: GPT2LMHeadModel, make: Any) -> None:
+    settings = GenerationSettings(max_length=1000, top_k=1, no_repeat_ngram_size=5)
+    (reply,) = written(make(model), [Request([1, 2, 3], settings)], end=-1)
+    assert len(reply) == 1000
+    with torch.inference_mode():  # all positions at once, by transformers
+        logits = model(torch.tensor([[1, 2, 3, *reply]])).logits[0, 2:-1].index_fill(1, torch.tensor(NEVER), -torch.inf)
+    for step in range(1000):
+        scores = logits[step].numpy()
+        row = Row(0, [1], settings, np.zeros(1000, np.float32), reply=reply[:step])
+        assert cpu_engine.choose(scores, row).id == reply[step], step
+
+
+@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+def test_a_reply_ends_with_the_positions(model: GPT2LMHeadModel, make: Any) -> None:
+    border(make(model))
+
+
+def border(writer: Writer) -> None:
+    settings = GenerationSettings(max_length=1024)
+    requests = [Request([1] * length, settings, seed=1) for length in (POSITIONS - 1, POSITIONS - 4)]
+    assert [len(reply) for reply in written(writer, requests, end=-1)] == [1, 4]
+
+
+PLAIN = GenerationSettings(max_length=8, top_k=16)
+REQUESTS = [
+    Request([1, 2, 3], PLAIN, 1),
+    Request([4], PLAIN.replaced(max_length=5, top_k=1), 2),
+    Request(list(range(5, 25)), PLAIN.replaced(temperature=1.5, top_p=0.7, no_repeat_ngram_size=1), 3),
+    Request([7, 7], PLAIN.replaced(temperature=2.0, repetition_penalty=1.0, no_repeat_ngram_size=0), 4),
+    Request([9], PLAIN.replaced(top_p=1.0, no_repeat_ngram_size=2, repetition_penalty=2.0), 5),
+]
+"""Each with its own parameters."""
+
+
+def test_numpy_and_torch_write_the_same_replies(model: GPT2LMHeadModel) -> None:
+    assert written(numpy_writer(model), REQUESTS) == written(torch_writer(model), REQUESTS)
+
+
+class TestGpu:
+    """On a GPU, or in Triton's interpreter with smaller chunks, which it sorts slowly."""
+
+    pytestmark: ClassVar = [
+        pytest.mark.gpu,
+        pytest.mark.skipif(not (INTERPRETED or torch.cuda.is_available()), reason="needs a CUDA device"),
+        pytest.mark.filterwarnings("ignore:.* encountered in .*:RuntimeWarning"),
+    ]
+
+    @pytest.fixture(autouse=True)
+    def small_chunks(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if INTERPRETED:
+            monkeypatch.setattr("theta.kernels.sampling.CHUNK", 16)
+            monkeypatch.setattr("theta.generate.gpu_engine.KEPT", (16, 16))
+
+    @pytest.mark.parametrize("rows", [1, 4])
+    def test_the_replies_are_those_of_plain_torch(self, model: GPT2LMHeadModel, rows: int) -> None:
+        requests = REQUESTS[:2] if INTERPRETED and rows == 1 else REQUESTS
+        assert written(gpu_writer(model), requests, rows) == written(torch_writer(model), requests)
+
+    def test_log_probabilities_are_those_of_plain_torch(self, model: GPT2LMHeadModel) -> None:
+        tokens = []
+        for writer in (gpu_writer(model), torch_writer(model)):
+            engine = Engine(writer, END)
+            row = engine.join([1, 2, 3], GenerationSettings(max_length=2, top_k=1), 0, alternatives=3)
+            tokens.append(engine.step()[row])
+        ours, reference = tokens
+        assert ours.id == reference.id
+        assert ours.log_probability == pytest.approx(reference.log_probability, abs=1e-4)
+        assert [id_ for id_, _ in ours.alternatives] == [id_ for id_, _ in reference.alternatives]
+
+    @pytest.mark.skipif(INTERPRETED, reason="takes minutes in the interpreter")
+    def test_long_replies_the_border_and_the_distribution(self, model: GPT2LMHeadModel) -> None:
+        settings = GenerationSettings(max_length=1000, top_k=1, no_repeat_ngram_size=5)
+        request = [Request([1, 2, 3], settings)]
+        expected = written(torch_writer(model), request, end=-1)
+        assert written(gpu_writer(model), request, end=-1) == expected
+        border(gpu_writer(model))
+        chi_square(gpu_writer(model), model)
