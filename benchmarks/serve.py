@@ -4,8 +4,9 @@
 
 The server runs in a process of its own on loopback, and the clients in another. Each client asks one question after the
 other, half of them as a stream. Printed are errors; replies that differ from the offline ones to the same question and
-seed (mixed up, or changed by their neighbours, as rounding in bfloat16 does: use --dtype float32); the server's memory along the run; the mean number of rows of a step;
-and the throughput, as a share of `generate_batch` with the same questions in the same run, before the server starts.
+seed (mixed up, or changed by their neighbours, as rounding in bfloat16 does: use --dtype float32); the server's memory
+along the run; the mean number of rows of a step; and the throughput, as a share of `generate_batch` with the same
+questions in the same run, before the server starts.
 
     python benchmarks/serve.py --hostile 10000
 

@@ -47,7 +47,8 @@ def serving(folder: Path, feedback: Path, rows: int = 256, **options: Any) -> It
         rows: replies that are written at once, if the engine has that many.
         options: of `create_app`.
     """
-    model = ThetaModel.load(folder)
+    # In float32, replies do not depend on their neighbours.
+    model = ThetaModel.load(folder, dtype="float32")
     model.engine.most_rows = min(model.engine.most_rows, rows)
     app = create_app(model, name=NAME, feedback_file=feedback, **options)
     listening, ready = bind("127.0.0.1", 0), Event()
@@ -61,7 +62,7 @@ def serving(folder: Path, feedback: Path, rows: int = 256, **options: Any) -> It
             httpx2.Client(base_url=url, timeout=60) as http,
             OpenAI(base_url=f"{url}/v1", api_key="none", max_retries=0, timeout=60) as client,
         ):
-            yield Served(url, ThetaModel.load(folder), app.state.service, http, client)
+            yield Served(url, ThetaModel.load(folder, dtype="float32"), app.state.service, http, client)
     finally:
         running.should_exit = True
         thread.join(30)

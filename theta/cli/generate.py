@@ -35,7 +35,8 @@ def generate(
 
     opening = [Message("system", system)] if system else []
     messages = to_messages([*opening, Message("user", question(words or []))])
-    show(Console(highlight=False), load_model(model, soon=True).stream(messages, seed=seed, **(parameters or {})))
+    loaded = load_model(model, soon=True)
+    show(Console(highlight=False), loaded.stream(messages, seed=seed, **(parameters or {})))
 
 
 def question(words: list[str]) -> str:

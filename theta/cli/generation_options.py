@@ -54,10 +54,10 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
     return run
 
 
-def load_model(folder: Path, dtype: str = "auto", *, soon: bool = False) -> "ThetaModel":
+def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False) -> "ThetaModel":
     """Load the model of a folder, with a sign of life in a terminal.
 
-    A wrong folder is refused before the imports, which take seconds; `soon` is that of `ThetaModel.load`.
+    A wrong folder is refused before the imports, which take seconds; `dtype` and `soon` are those of `ThetaModel.load`.
     """
     from rich.console import Console
     from rich.text import Text
