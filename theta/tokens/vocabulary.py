@@ -8,14 +8,16 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, Span
 from theta.errors import DataError, reason
 from theta.files import replacing_folder, write_json, write_text, writing
+
+if TYPE_CHECKING:
+    import numpy as np
 
 GPT2_FOLDER = Path(__file__).parent / "gpt2"
 """The vocabulary of OpenAI's GPT-2 (50,257 entries), shipped for bases that need no network."""
@@ -76,13 +78,15 @@ class Vocabulary:
         return frozenset(token for token, text in texts if text.endswith((".", "?", "!")) or "\n" in text)
 
     @cached_property
-    def byte_counts(self) -> np.ndarray | None:
+    def byte_counts(self) -> "np.ndarray | None":
         """The length of each id's text in bytes, int32 [size]; special tokens have none.
 
         None for a vocabulary whose tokens are not bytes spelled as characters, one for each.
         """
         if not isinstance(self.tokenizer.decoder, decoders.ByteLevel) or self._adds_space:
             return None
+        import numpy as np
+
         counts = np.zeros(self.size, dtype=np.int32)
         for text, token in self.tokenizer.get_vocab(with_added_tokens=True).items():
             counts[token] = len(text)
