@@ -57,6 +57,14 @@ def test_long_conversations_are_counted(tmp_path: Path) -> None:
     assert "1 of 11 are longer than tokenizer.max_length 512" in inspect(tmp_path / "a.jsonl").output
 
 
+def test_too_few_conversations_are_shown_before_the_error(tmp_path: Path) -> None:
+    files.write_json(tmp_path / "a.json", [*pairs(1), {"question": "Why?", "answer": ""}])
+    done = inspect(tmp_path / "a.json")
+    assert done.exit_code == 1
+    assert "question and reply" in done.output
+    assert "empty_reply" in done.output
+
+
 def test_nothing_is_left_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
     monkeypatch.setattr("tempfile.tempdir", None)

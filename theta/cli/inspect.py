@@ -6,9 +6,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import Console
 
-    from theta.corpus.report import Facts
+    from theta.corpus.report import FileFacts
     from theta.corpus.settings import DataSettings
     from theta.tokens.vocabulary import Vocabulary
 
@@ -35,7 +37,7 @@ def inspect(
     import tempfile
 
     from theta.cli.console import console, say
-    from theta.corpus.build import build
+    from theta.corpus.build import UnusableCorpusError, build
     from theta.corpus.readers.finding import find
     from theta.corpus.report import summary, warnings
     from theta.files import native
@@ -49,13 +51,19 @@ def inspect(
     where = console()
     with tempfile.TemporaryDirectory(prefix="theta-inspect-") as name:
         folder = Path(name)
-        facts = build(found, None, settings, folder, available_cores(), lambda _: None)
-        _show_files(where, facts)
+        try:
+            facts = build(found, None, settings, folder, available_cores(), lambda _: None)
+        except UnusableCorpusError as fault:
+            _show_files(where, fault.files)
+            _show_reasons(where, fault.rejects)
+            raise
+        _show_files(where, facts.files)
         say(where, summary(facts).capitalize() + ".\n")
         vocabulary = _vocabulary(base_tokenizer)
         _show_conversation(where, folder / "train.jsonl", vocabulary)
         _show_lengths(where, folder, vocabulary, max_length)
-    _show_reasons(where, facts)
+    rejects = [(reason, count, facts.examples[reason]) for reason, count in facts.reasons.most_common()]
+    _show_reasons(where, [*rejects, *facts.notes.of("mended")])
     said = list(warnings(facts))
     for line in said:
         say(where, f"- {line}")
@@ -80,18 +88,18 @@ def _vocabulary(descriptor: Path) -> "Vocabulary":
     return Vocabulary.from_base(locate_tokenizer(read_json(descriptor, "kind")))
 
 
-def _show_files(where: "Console", facts: "Facts") -> None:
+def _show_files(where: "Console", files: "Sequence[FileFacts]") -> None:
     from theta.cli.console import say, table
     from theta.cli.text import visible
 
     shown = table("file", "holds", "items>", "kept>", "duplicates>", "rejected>", "mended>")
-    for file in facts.files[:FILES_SHOWN]:
+    for file in files[:FILES_SHOWN]:
         holds = ", ".join(shape for shape, _ in file.shapes.most_common(3))
         counts = (file.items, file.kept, file.duplicates, file.rejected, file.mended)
         shown.add_row(visible(file.name), visible(holds or "-"), *(f"{count:,}" for count in counts))
     where.print(shown)
-    if len(facts.files) > FILES_SHOWN:
-        say(where, f"... and {len(facts.files) - FILES_SHOWN:,} more files")
+    if len(files) > FILES_SHOWN:
+        say(where, f"... and {len(files) - FILES_SHOWN:,} more files")
 
 
 def _show_conversation(where: "Console", train: Path, vocabulary: "Vocabulary") -> None:
@@ -152,16 +160,13 @@ def _show_lengths(where: "Console", folder: Path, vocabulary: "Vocabulary", max_
     say(where, words + "\n")
 
 
-def _show_reasons(where: "Console", facts: "Facts") -> None:
+def _show_reasons(where: "Console", rows: "Sequence[tuple[str, int, str]]") -> None:
     from theta.cli.console import table
     from theta.cli.text import visible
 
-    mended = list(facts.notes.of("mended"))
-    if not facts.reasons and not mended:
+    if not rows:
         return
     shown = table("rejected or mended", "items>", "first")
-    for reason, count in facts.reasons.most_common():
-        shown.add_row(visible(reason), f"{count:,}", visible(facts.examples[reason]))
-    for name, count, source in mended:
-        shown.add_row(visible(name), f"{count:,}", visible(source))
+    for name, count, example in rows:
+        shown.add_row(visible(name), f"{count:,}", visible(example))
     where.print(shown)

@@ -40,7 +40,16 @@ Amount = TypeVar("Amount", int, float)
 
 
 class UnusableCorpusError(DataError):
-    """Too few conversations were kept; `rejected.jsonl` gives the reasons."""
+    """Too few conversations were kept; `rejected.jsonl` gives the reasons.
+
+    Attributes:
+        files: what each file came to.
+        rejects: reason, number and first item of the rejects.
+    """
+
+    def __init__(self, message: str, files: Sequence[FileFacts], rejects: Sequence[tuple[str, int, str]]) -> None:
+        super().__init__(message)
+        self.files, self.rejects = files, rejects
 
 
 def build(
@@ -112,10 +121,10 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     try:
         division = splits.divide(evidence, ties, members, settings.validation_fraction, settings.test_fraction)
     except DataError as fault:
-        raise _refused(pile, duplicate_of, _unusable(pile, fault, int(members.sum()))) from None
+        raise _refused(pile, files, duplicate_of, _unusable(pile, fault, int(members.sum()))) from None
     if not repeats[division.split == splits.TRAIN].any():
         message = "data.weights leaves no conversation in train; raise a weight, or remove it."
-        raise _refused(pile, duplicate_of, message)
+        raise _refused(pile, files, duplicate_of, message)
     output = division.split.copy()
     output[outcome.rehearsed(evidence, members, is_data, division.split)] = outcome.REHEARSAL
     decided = Outcome(output, duplicate_of, np.where(output == splits.TRAIN, repeats, 1))
@@ -180,11 +189,12 @@ def _shown(pile: Pile, repeated: leaks.Repeated) -> RepeatedContent:
     return RepeatedContent(repeated.conflicts, conflicts, repeated.fillers, fillers)
 
 
-def _refused(pile: Pile, duplicate_of: np.ndarray, message: str) -> UnusableCorpusError:
+def _refused(pile: Pile, files: Sequence[FileFacts], duplicate_of: np.ndarray, message: str) -> UnusableCorpusError:
     """Write the rejects, which explain the error, and remove the other files."""
     outcome.write_rejects(pile, duplicate_of)
     pile.remove_files()
-    return UnusableCorpusError(message)
+    rejects = [(reason, count, pile.examples[reason]) for reason, count in pile.reasons.most_common()]
+    return UnusableCorpusError(message, files, rejects)
 
 
 def _unusable(pile: Pile, fault: DataError, count: int) -> str:
