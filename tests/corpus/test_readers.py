@@ -357,6 +357,7 @@ def test_a_quote_or_bracket_too_many_or_too_few_costs_one_entry(
         ("x.jsonl", "", "is empty"),
         ("x.csv", "\n", "is empty"),
         ("x.csv", "a,b\n", "has a line with the names of columns and no rows below it"),
+        ("x.csv", "Is it far?,A mile or so\nWhy?,Because\n", "reads like a conversation, not like names of columns"),
         ("x.csv", "a,A\n1,2\n", "the column 'a' stands twice"),
         ("x.csv", 'a,b\nc,d\n"e,f\ng,h\n', "line 3: a quote is opened and not closed"),
         ("x.csv", '"a,b\nc",d\n', "line 1: the name of a column has a line end in it"),

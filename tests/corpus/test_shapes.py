@@ -26,6 +26,7 @@ def results(value: Any, rules: Rules, notes: Notes | None = None) -> list[Conver
         ("  a\r\nb\rc\n ", "a\nb\nc"),
         ("e\u0301te\u0301", "\u00e9t\u00e9"),
         ("a\x00b\x07c\x1b[0m\x7f\td", "abc\td"),
+        ("a\x1b]0;title\x07b\x1b]8;;http://x\x1b\\c", "abc"),
         ("half \ud83d a pair", "half  a pair"),
         ("a whole one \U0001f600", "a whole one \U0001f600"),
         ("one\vtwo\ffour\u2028five\u2029six", "one\ntwo\nfour\nfive\nsix"),

@@ -11,6 +11,7 @@ import pytest
 from tests.support.corpora import Built, built
 from theta.corpus import build, keys
 from theta.corpus.fingerprints import gram_set
+from theta.corpus.report import warnings
 from theta.errors import DataError
 
 WORDS = (Path(__file__).parent / "words.txt").read_text().split()
@@ -113,7 +114,7 @@ def test_a_question_of_a_later_turn_is_on_the_side_of_its_own_conversation(tmp_p
 def test_what_opens_many_conversations_does_not_tie_them(tmp_path: Path, opening: Any) -> None:
     made = built(tmp_path, [*(opening(n) for n in range(400)), *distinct(2)])
     assert shares(made) == {"validation": pytest.approx(0.1, rel=0.1), "test": pytest.approx(0.1, rel=0.1)}
-    assert "conversations share" in made.facts.loosened
+    assert "conversations have" in made.facts.loosened
 
 
 def test_texts_with_one_head_are_divided(tmp_path: Path) -> None:
@@ -127,7 +128,7 @@ def test_near_twins_that_are_all_alike_are_divided_and_it_is_said(tmp_path: Path
     items = [pair(f"Filler question number {n} about thing {n * 7}?", f"Filler answer {n}.") for n in range(60)]
     made = built(tmp_path, items)
     assert shares(made) == {"validation": pytest.approx(0.1), "test": pytest.approx(0.1)}
-    assert made.facts.loosened.endswith("near twins")
+    assert made.facts.loosened.endswith("nearly a question")
 
 
 @pytest.mark.parametrize("count", [3, 4, 5, 10])
@@ -160,7 +161,7 @@ def test_a_few_large_groups_do_not_fill_the_held_out_splits(tmp_path: Path) -> N
     ]
     made = built(tmp_path, chats)
     assert shares(made) == {"validation": pytest.approx(0.1, rel=0.1), "test": pytest.approx(0.1, rel=0.1)}
-    assert "conversations share" in made.facts.loosened
+    assert "conversations have" in made.facts.loosened
 
 
 def test_a_split_that_is_larger_than_asked_for_is_named(tmp_path: Path) -> None:
@@ -178,7 +179,7 @@ def test_replies_without_spaces_tie_although_short_replies_do_not(tmp_path: Path
     items = [pair(each["question"], "Yes.") for each in distinct(300)]
     items += [pair(each["question"], f"{reply}{chr(0x4E00 + n // 2) * 9}") for n, each in enumerate(distinct(20, 1))]
     made = built(tmp_path, items)
-    assert made.facts.loosened == "replies of fewer than five words"
+    assert made.facts.loosened == "a reply of fewer than five words"
     learned = {row["messages"][1]["content"] for row in made.rows["train"]}
     held = [row["messages"][1]["content"] for name in ("validation", "test") for row in made.rows[name]]
     assert [each for each in held if each in learned and each != "Yes."] == []
@@ -290,3 +291,18 @@ def test_caps_and_weights_by_domain_and_by_file(tmp_path: Path) -> None:
     thinned = built(tmp_path, items, weights={"items.jsonl": 0.5})
     assert len(thinned.rows["train"]) == pytest.approx(160, abs=30)
     assert built(tmp_path, items, caps={"c": 1}).facts.unknown_patterns == ["c"]
+
+
+def test_a_cap_that_leaves_nothing_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"data\.caps leaves no conversation; raise a cap"):
+        built(tmp_path, distinct(10), caps={"items": 0})
+
+
+def test_warnings_count_leaks_and_say_what_was_replaced(tmp_path: Path) -> None:
+    items = [{"question": "Tell me a joke.", "answer": each["answer"]} for each in distinct(40)]
+    items[0]["answer"] = "Write to ann@example.org about it."
+    said = "\n".join(warnings(built(tmp_path, items, redact=["emails"]).facts))
+    assert "validation and test could only be filled by dividing conversations that share what more than" in said
+    assert "train holds content of test: a question of 2, nearly the question of 2 of its conversations" in said
+    assert "conversations hold emails in 1" in said
+    assert "data.redact replaced emails" in said

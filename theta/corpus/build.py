@@ -116,6 +116,8 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     duplicate_of = evidence.duplicate_of(is_data)
     unique = is_data & (duplicate_of < 0)
     members = mixing.within_caps(unique, evidence.whole, _meant(settings.caps, pile, files))
+    if unique.any() and not members.any():
+        raise _refused(pile, files, duplicate_of, "data.caps leaves no conversation; raise a cap, or remove it.")
     ties = evidence.ties(members)
     repeats = mixing.repeats(evidence.whole, _meant(settings.weights, pile, files))
     try:

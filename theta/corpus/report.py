@@ -18,6 +18,7 @@ from theta.corpus.items import Notes
 from theta.corpus.readers.finding import ABOUT_DATA, LEFT_OUT
 
 NAMES_IN_METRICS = 20
+KEYS_SHOWN = 5
 FILES_SHOWN = 5
 SHOWN_CHARACTERS = 60
 
@@ -177,19 +178,32 @@ def warnings(facts: Facts) -> Iterator[str]:
         shown = ", ".join(f"{name} ({why})" for name, why in passed_over[:FILES_SHOWN])
         more = f" and {len(passed_over) - FILES_SHOWN} more" if len(passed_over) > FILES_SHOWN else ""
         yield f"passed over {_number(len(passed_over), 'file')}: {shown}{more}"
-    for key, count, source in list(facts.notes.of("unused_key"))[:5]:
+    unused = list(facts.notes.of("unused_key"))
+    for key, count, source in unused[:KEYS_SHOWN]:
         yield f"the text of '{key}' is not used ({_number(count, 'item')}, first {source}); data.fields can name it"
+    if len(unused) > KEYS_SHOWN:
+        yield f"the text of {_number(len(unused) - KEYS_SHOWN, 'more key')} is not used; report.md names them"
     templates = list(facts.notes.of("template"))
     if templates:
         name, _, source = templates[0]
         total = sum(count for _, count, _ in templates)
-        yield f"{_number(total, 'conversation')} hold what looks like an unfilled template, such as {name} ({source})"
+        verb = "holds" if total == 1 else "hold"
+        yield f"{_number(total, 'conversation')} {verb} what looks like an unfilled template, such as {name} ({source})"
     personal = list(facts.notes.of("personal"))
     if personal:
-        held = ", ".join(f"{kind} in {count}" for kind, count, _ in personal)
-        yield f"conversations hold {held} (first {personal[0][2]}); data.redact replaces them"
+        held = ", ".join(f"{kind} in {count:,}" for kind, count, _ in personal)
+        replaced = [kind for kind, _, _ in facts.notes.of("redacted")]
+        done = f"data.redact replaced {', '.join(replaced)}" if replaced else "data.redact replaces them"
+        yield f"conversations hold {held} (first {personal[0][2]}); {done}"
     yield from _about_repeats(facts)
     yield from _about_splits(facts)
+
+
+LEAKED = {
+    "questions_in_train": "a question",
+    "replies_in_train": "a reply",
+    "near_twins_in_train": "nearly the question",
+}
 
 
 def _about_repeats(facts: Facts) -> Iterator[str]:
@@ -204,15 +218,13 @@ def _about_splits(facts: Facts) -> Iterator[str]:
     if facts.unknown_patterns:
         yield f"data.caps and data.weights: no file and no domain is meant by {', '.join(facts.unknown_patterns)}"
     if facts.loosened:
-        yield f"to fill the held-out splits, conversations are not kept on one side for {facts.loosened}"
+        yield f"validation and test could only be filled by dividing conversations that share {facts.loosened}"
     if facts.shares:
         yield f"{facts.shares}, because conversations that belong together are on one side"
     for name, counts in facts.leaks.items():
-        held = ", ".join(
-            f"{count} {what.removesuffix('_in_train').replace('_', ' ')}" for what, count in counts.items() if count
-        )
+        held = ", ".join(f"{LEAKED[what]} of {count:,}" for what, count in counts.items() if count)
         if held:
-            yield f"{name} has content that train has too: {held}"
+            yield f"train holds content of {name}: {held} of its conversations; its loss also measures memory"
 
 
 def _short(text: str) -> str:

@@ -114,13 +114,13 @@ def _target(fraction: float, count: int) -> int:
 
 def _steps(count: int, smaller_fraction: float) -> list[Loosened]:
     above = max(COMMON, int(count * smaller_fraction / 2))
-    common = f"what more than {above} conversations share"
+    common = f"what more than {above} conversations have"
     return [
         Loosened(),
-        Loosened(("short_reply",), None, "replies of fewer than five words"),
-        Loosened(("short_reply",), above, f"{common}, and short replies"),
-        Loosened(("short_reply", "twin"), above, f"{common}, short replies, and near twins"),
-        Loosened(KINDS, None, "nothing that conversations share"),
+        Loosened(("short_reply",), None, "a reply of fewer than five words"),
+        Loosened(("short_reply",), above, f"{common}, or a short reply"),
+        Loosened(("short_reply", "twin"), above, f"{common}, a short reply, or nearly a question"),
+        Loosened(KINDS, None, "anything at all"),
     ]
 
 

@@ -52,7 +52,8 @@ def read(content: Content, is_message: IsMessage) -> Iterator[CsvBlock]:
     """Yield the blocks of a CSV or TSV file; the first record is the names of the columns.
 
     Raises:
-        DataError: it has no names of columns or no rows, a name stands twice, or a quote is not closed.
+        DataError: it has no rows, or no names of columns but a question and its reply instead; a name stands twice;
+            or a quote is not closed.
     """
     csv.field_size_limit(CELL_CHARACTERS_AT_MOST)
     lines = _lines(content)
@@ -141,6 +142,11 @@ def _columns(file: File, cells: list[str]) -> tuple[str, ...]:
     names = tuple(cell.encode("utf-8", "replace").decode().strip() for cell in cells)
     if not any(names):
         raise DataError(f"{file.name}: its first record names no columns; write their names in the first line.")
+    if len(names) == 2 and names[0].endswith("?") and " " in names[1]:
+        raise DataError(
+            f"{file.name}: its first line, '{shown(names[0])}', reads like a conversation, not like names of columns; "
+            "write the names, such as question,answer, above it."
+        )
     if any("\n" in name or "\r" in name for name in names):
         raise DataError(f"{file.name}, line 1: the name of a column has a line end in it; close its quote.")
     check_columns(file, names)

@@ -5,7 +5,7 @@ import unicodedata
 
 # Control characters other than \n and \t, other line breaks, and halves of surrogate pairs, which UTF-8 cannot encode.
 _ODD = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ud800-\udfff]")
-_TERMINAL = re.compile("\x1b\\[[0-9;?]*[ -/]*[@-~]")
+_TERMINAL = re.compile("\x1b\\[[0-9;?]*[ -/]*[@-~]|\x1b\\][^\x07\x1b\n]*(?:\x07|\x1b\\\\)")
 _LINE_BREAKS = re.compile("\r\n|[\r\x0b\x0c\x1c-\x1e\u2028\u2029]")
 _C1 = re.compile("[\x80-\x9f]")
 

@@ -36,6 +36,8 @@ _COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_R
                       *LABELS, *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human",
                       "bot"))  # fmt: skip
 _ROW = frozenset(("row", "rowidx", "truncatedcells"))
+_CHATS = frozenset((*MESSAGE_LISTS, "dialogs", "dialogues", "chats", "threads"))
+"""Only under these names is a list of texts a chat; keywords, options and steps are lists of texts as well."""
 
 
 _SPEAKING = frozenset(("role", "from", "speaker", "sender", "type"))
@@ -108,9 +110,24 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
         yield Entry("rows", fields["rows"])
         return
     for key, held in value.items():
-        if isinstance(held, dict | list) and held and canonical(key) not in DOMAINS:
+        if isinstance(held, dict | list) and held and canonical(key) not in DOMAINS and not _are_words(key, held):
+            if _are_pairs(held):
+                yield from (Entry(f"{key}.{at}", pair) for at, pair in enumerate(held, start=1))
+                continue
             shared = _shared(value, key) if canonical(key) in _WITH_CONTEXT else {}
             yield Entry(key, _with_shared(held, shared) if shared else held)
+
+
+def _are_words(key: str, held: Any) -> bool:
+    """Whether a list of texts is anything but a chat."""
+    return isinstance(held, list) and canonical(key) not in _CHATS and all(isinstance(entry, str) for entry in held)
+
+
+def _are_pairs(held: Any) -> bool:
+    """Whether a list holds questions with their replies: as in a file, each is a conversation of its own."""
+    return isinstance(held, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in held
+    )
 
 
 def _shared(value: Mapping[str, Any], but: str) -> dict[str, Any]:

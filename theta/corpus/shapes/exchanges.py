@@ -23,6 +23,7 @@ from theta.corpus.shapes.fields import (
     UnusableError,
     canonical_fields,
     first,
+    role_of,
 )  # fmt: skip
 from theta.corpus.shapes.replies import answer_text, parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
@@ -121,6 +122,8 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
         roles = messages.alternating_roles(len(entries), place)
         return [Turn(role, text_of(entry, place)) for role, entry in zip(roles, entries, strict=True)]
     if entries and all(isinstance(entry, list) and is_pair(entry) for entry in entries):
+        if _name_speakers(entries, place):
+            return messages.turns_of([{"role": who, "content": said} for who, said in entries], place)
         return [turn for entry in entries for turn in _pair(entry, place)]
     if entries and all(isinstance(entry, dict) for entry in entries):
         fields = [canonical_fields(entry, place.rules) for entry in entries]
@@ -132,6 +135,12 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
 def is_pair(entry: Sequence[Any]) -> bool:
     """Whether it is a question and its reply in a list of two texts."""
     return len(entry) == 2 and all(isinstance(text, str) or text is None for text in entry)
+
+
+def _name_speakers(pairs: Sequence[Sequence[Any]], place: Place) -> bool:
+    """Whether each pair is a message, such as `["user", "Hi"]`, and not an exchange."""
+    roles = {role_of(who, place.rules) if isinstance(who, str) else "unknown" for who, _ in pairs}
+    return {"user", "assistant"} <= roles and "unknown" not in roles
 
 
 def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:
@@ -208,8 +217,15 @@ def after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
 
 def _reply_key(fields: Mapping[str, Any]) -> str | None:
     """The name of the reply; that of an empty one if no other is filled."""
-    names = [name for name in (*REPLIES, *SEVERAL_REPLIES) if name in fields]
+    names = [name for name in (*REPLIES, *SEVERAL_REPLIES) if name in fields and not _are_options(name, fields[name])]
     return first(names, fields) or next(iter(names), None)
+
+
+def _are_options(name: str, value: Any) -> bool:
+    """Whether choices are those of a test, of which any may be wrong, and not the completions of a model."""
+    if name != "choices":
+        return False
+    return not isinstance(value, list) or not all(isinstance(each, dict) and "label" not in each for each in value)
 
 
 def question_keys(fields: Mapping[str, Any]) -> list[str]:

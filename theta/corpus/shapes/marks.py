@@ -105,7 +105,9 @@ def _is_bad(name: str, value: Any, place: Place) -> bool:
         if name in _RATINGS and amount > 0:
             place.note("unused_key", name)  # of how many steps is not said
         return amount < 0 or (amount == 0 and name not in ("votes", "preference", "status"))
-    words = str(value).strip().lower() if isinstance(value, str) else ""
+    words = str(value).strip().strip(":").lower() if isinstance(value, str) else ""
+    if words[:1] == "👎":  # whatever the colour of the hand
+        return True
     return words in ("false", "no") or words.replace("_", "").replace("-", "").replace(" ", "") in _BAD_WORDS
 
 

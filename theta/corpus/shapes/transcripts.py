@@ -44,10 +44,11 @@ _SENTENCE = re.compile(r"</?s>|<\|begin_of_text\|>|<\|endoftext\|>")
 
 _LABELS = (
     "human|user|assistant|bot|ai|gpt|chatgpt|chatbot|model|system|prompter|customer|agent|question|answer|q|a|"
-    "instruction|response|input|output|me|claude|ai assistant|support|client|patient|doctor|student|teacher|prompt"
+    "instruction|response|input|output|me|claude|ai assistant|support|client|patient|doctor|student|teacher|prompt|"
+    "function response"
 )
 _HEADINGS = re.compile(rf"#{{2,4}}\s*({_LABELS})\b\s*:?[ \t]*", re.IGNORECASE)
-_CAPITALS = re.compile(r"(?<![\w#])(USER|ASSISTANT|SYSTEM|HUMAN)\s*:[ \t]*")
+_CAPITALS = re.compile(r"(?<![\w#])(USER|ASSISTANT|SYSTEM|HUMAN|FUNCTION RESPONSE)\s*:[ \t]*")
 _ON_ONE_LINE = re.compile(r"(?:\A\s*|(?<=\s))(Human|User|Assistant|Bot|AI|Chatbot|Question|Answer): ")
 _ROLE_OF_LABEL: dict[str, TurnRole] = {
     "q": "user", "a": "assistant", "instruction": "user", "input": "user", "output": "assistant", "prompt": "user",
@@ -77,7 +78,14 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     found = found or _by_labels(text, place.rules) or _whatsapp(text, place)
     if not found:
         return None
-    turns = [Turn(role, clean(said, repair_encoding=place.rules.repair_encoding)) for role, said in found]
+    turns = [
+        Turn(
+            role,
+            clean(said, repair_encoding=place.rules.repair_encoding),
+            fault="tool_call" if role == "tool" else "",
+        )
+        for role, said in found
+    ]
     if turns and turns[-1].role == "user" and not turns[-1].content:
         turns.pop()
     return turns

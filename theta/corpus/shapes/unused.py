@@ -20,14 +20,16 @@ from theta.corpus.shapes.fields import (
 from theta.corpus.shapes.turns import Place
 
 _WORDS = 2
+_KEY_CHARACTERS = 60
 _NO_CONTENT = re.compile(r"\s*(?:https?://\S+|[\d\s:./TZ+-]+|[0-9a-fA-F-]{16,}|\S+\.\w{2,5})\s*")
 _KNOWN = sorted({*INSTRUCTIONS, *QUESTIONS, *REPLIES, *CONTEXTS, *SYSTEMS} - {"q", "a", "ask"})
 
 
 def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Place) -> None:
     """Note the keys whose text is neither used nor part of what is said."""
-    for key, entry in value.items():
-        if not isinstance(entry, str) or not entry:
+    for key, held in value.items():
+        entry = _text(held)
+        if not entry:
             continue
         name = canonical(key)
         renamed = place.rules.fields.get(key)
@@ -40,7 +42,14 @@ def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Plac
         ):
             continue
         if _is_content(name, entry) and entry.strip() not in said and not (said and said in entry):
-            place.note("unused_key", key)
+            place.note("unused_key", key if len(key) <= _KEY_CHARACTERS else f"{key[:_KEY_CHARACTERS]}…")
+
+
+def _text(held: Any) -> str:
+    """A text, or a list of texts such as the options of a question."""
+    if isinstance(held, list) and all(isinstance(each, str) for each in held):
+        return "\n".join(held)
+    return held if isinstance(held, str) else ""
 
 
 def _is_content(name: str, text: str) -> bool:
