@@ -300,9 +300,9 @@ def test_a_cap_that_leaves_nothing_is_named(tmp_path: Path) -> None:
 
 def test_warnings_count_leaks_and_say_what_was_replaced(tmp_path: Path) -> None:
     items = [{"question": "Tell me a joke.", "answer": each["answer"]} for each in distinct(40)]
-    items[0]["answer"] = "Write to ann@example.org about it."
+    items[0]["answer"] = "Write to ann@somewhere.org about it."
     said = "\n".join(warnings(built(tmp_path, items, redact=["emails"]).facts))
     assert "validation and test could only be filled by dividing conversations that share what more than" in said
-    assert "train holds content of test: a question of 2, nearly the question of 2 of its conversations" in said
+    assert "train holds content of test: a question of 4, nearly the question of 4 of its conversations" in said
     assert "conversations hold emails in 1" in said
     assert "data.redact replaced emails" in said
