@@ -1,5 +1,6 @@
 """What holds several items -> the items: lists, objects by id, columns, and the arrangements of other programs."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from theta.corpus.shapes.fields import (
     INSTRUCTIONS,
     LABELS,
     MESSAGE_LISTS,
+    METADATA,
     QUESTIONS,
     REPLIES,
     SEVERAL_REPLIES,
@@ -37,6 +39,13 @@ _COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_R
                       "bot"))  # fmt: skip
 _ROW = frozenset(("row", "rowidx", "truncatedcells"))
 
+
+_TEXT_LISTS = frozenset((
+    "data", "dataset", "train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval", "rows",
+    "row", "texts", "documents", "docs", "items", "records", "entries", "articles", "passages", "pages", "corpus",
+    "samples", "results", "stories", "poems", "books", "chapters", "list", "text",
+))  # fmt: skip
+_NUMBERED = re.compile(r"\D{0,12}\d+")
 
 _SPEAKING = frozenset(("role", "from", "speaker", "sender", "type"))
 
@@ -111,6 +120,25 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
         if isinstance(held, dict | list) and held and canonical(key) not in DOMAINS:
             shared = _shared(value, key) if canonical(key) in _WITH_CONTEXT else {}
             yield Entry(key, _with_shared(held, shared) if shared else held)
+
+
+def takes_texts(value: Mapping[str, Any], key: str) -> bool:
+    """Whether plain texts under this key are texts to learn; comments, entities or answers are parts of something."""
+    name = canonical(key)
+    if name in _TEXT_LISTS or _NUMBERED.fullmatch(key):
+        return True
+    if name in SYSTEMS:
+        return False
+    others = [held for other, held in value.items() if other != key and held and canonical(other) not in METADATA]
+    if isinstance(value[key], list):
+        return not any(isinstance(held, str | list | dict) for held in others)
+    return all(isinstance(held, dict) and held.keys() == value[key].keys() for held in others)
+
+
+def takes_turns(key: str) -> bool:
+    """Whether a list of bare texts under this key is a chat; most lists of texts are tags or names."""
+    name = canonical(key)
+    return name in MESSAGE_LISTS or name in _TEXT_LISTS or bool(_NUMBERED.fullmatch(key))
 
 
 def _shared(value: Mapping[str, Any], but: str) -> dict[str, Any]:

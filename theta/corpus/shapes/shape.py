@@ -7,6 +7,7 @@ An item may hold many conversations, as an exported file does; each then has a s
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
@@ -111,7 +112,7 @@ def _of_list(value: list[Any], place: Place, depth: int) -> Results:
     if is_message(value[0], place.rules):
         return _of_chat(value, place, {})
     if all(isinstance(entry, str) and not isinstance(entry, Number) for entry in value):
-        is_chat = len(value) > 1
+        is_chat = len(value) > 1 and place.takes_texts
         return _kept(
             lambda: exchanges.turns_of_list(value, place) if is_chat else _required(None, unknown_of(value)),
             value, place, "texts in turn",
@@ -267,7 +268,7 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
     anything = False
     without: list[tuple[containers.Entry, list[Reject]]] = []
     for entry in entries:
-        results = _of_value(entry.value, place.at(entry.name), depth + 1)
+        results = _of_entry(value, entry, place, depth)
         rejects: list[Reject] = []
         for result in results:
             if isinstance(result, Conversation):
@@ -292,6 +293,20 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
         yield from chain.from_iterable(rejects for _, rejects in without)
     else:
         yield place.reject(unknown_shape(value), value)
+
+
+def _of_entry(value: dict[str, Any], entry: containers.Entry, place: Place, depth: int) -> Results:
+    key, inner = str(entry.name), place.at(entry.name)
+    if key in value:
+        if _is_list_of_texts(entry.value) and not containers.takes_turns(key):
+            return iter((inner.reject(unknown_of(entry.value), entry.value),))
+        if not containers.takes_texts(value, key):
+            inner = replace(inner, takes_texts=False)
+    return _of_value(entry.value, inner, depth + 1)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(held, str) for held in value)
 
 
 def _named(entry: containers.Entry, rejects: Sequence[Reject], place: Place) -> Results:
@@ -394,6 +409,8 @@ def _of_plain_text(
     used.add(name)
     if isinstance(raw, str) and (turns := transcripts.turns_of(raw, place)) is not None:
         return _turns(turns, value, fields, used, place, "transcript")
+    if not place.takes_texts:
+        raise unknown_shape(value)
     content = text_of(raw, place)
     if not content:
         raise UnusableError("empty_text")
@@ -411,5 +428,5 @@ def _with_domain(fields: Mapping[str, Any], place: Place) -> Place:
     for name in DOMAINS:
         named = fields.get(name)
         if isinstance(named, str) and (words := " ".join(text_of(named, place).split())):
-            return Place(place.source, words, place.rules, place.notes)
+            return replace(place, domain=words)
     return place
