@@ -1,10 +1,13 @@
 """Turns -> conversations that can be learned: what does not fit is mended, and what was done is noted."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from theta.conversation.messages import Message
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
+
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|scratchpad)>.*?</\1>", re.DOTALL)
 
 
 def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...]]:
@@ -18,6 +21,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     found: list[tuple[Message, ...]] = []
     faults: list[str] = []
     mended: list[str] = []
+    turns = [_without_thinking(turn, mended) for turn in turns]
     for system, rest in _segments(turns, mended):
         found += [(*system, *map(_message, run)) for run in _exchanges(rest, faults, mended)]
     learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
@@ -29,6 +33,14 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     for name in [*mended, *(f"exchange left out ({fault.partition(':')[0]})" for fault in faults)]:
         place.note("mended", name)
     yield from learned
+
+
+def _without_thinking(turn: Turn, mended: list[str]) -> Turn:
+    """The turn without the thoughts that a model wrote down before its reply."""
+    if turn.role != "assistant" or "</" not in turn.content or not (thought := _THOUGHT.match(turn.content)):
+        return turn
+    mended.append("thinking left out")
+    return turn._replace(content=turn.content[thought.end() :].strip())
 
 
 def _message(turn: Turn) -> Message:

@@ -30,6 +30,7 @@ _WITH_CONTEXT = (
     "faqs",
     "faq",
     "exchanges",
+    "positiveexamples",
 )
 """Lists whose entries are about what stands beside the list."""
 INHERITED = frozenset((*CONTEXTS, *SYSTEMS, *DOMAINS, *INSTRUCTIONS, "text"))
@@ -45,6 +46,9 @@ _TEXT_LISTS = frozenset((
     "row", "texts", "documents", "docs", "items", "records", "entries", "articles", "passages", "pages", "corpus",
     "samples", "results", "stories", "poems", "books", "chapters", "list", "text",
 ))  # fmt: skip
+NEGATIVE = frozenset(("negativeexamples", "negatives", "badexamples", "counterexamples", "wrongexamples"))
+_HALVES = (("inputs", "outputs"), ("input", "output"), ("inputs", "reference_outputs"), ("input", "expected"),
+           ("input", "expected_output"), ("request", "response"), ("prompt", "completion"))  # fmt: skip
 _NUMBERED = re.compile(r"\D{0,12}\d+")
 
 _SPEAKING = frozenset(("role", "from", "speaker", "sender", "type"))
@@ -122,6 +126,15 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
             yield Entry(key, _with_shared(held, shared) if shared else held)
 
 
+def merged(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object whose question and reply stand in objects of their own as one, as logs of models keep them."""
+    for asked, replied in _HALVES:
+        one, other = value.get(asked), value.get(replied)
+        if isinstance(one, dict) and isinstance(other, dict) and one and other and one.keys().isdisjoint(other):
+            return {**{key: held for key, held in value.items() if key not in (asked, replied)}, **one, **other}
+    return value
+
+
 def takes_texts(value: Mapping[str, Any], key: str) -> bool:
     """Whether plain texts under this key are texts to learn; comments, entities or answers are parts of something."""
     name = canonical(key)
@@ -142,10 +155,9 @@ def takes_turns(key: str) -> bool:
 
 
 def _shared(value: Mapping[str, Any], but: str) -> dict[str, Any]:
-    return {
-        key: entry for key, entry in value.items()
-        if key != but and canonical(key) in INHERITED and isinstance(entry, str)
-    }  # fmt: skip
+    shared = {key: entry for key, entry in value.items() if key != but and canonical(key) in INHERITED}
+    texts = {key: entry[0] if isinstance(entry, list) and len(entry) == 1 else entry for key, entry in shared.items()}
+    return {key: entry for key, entry in texts.items() if isinstance(entry, str)}
 
 
 def _with_shared(held: Any, shared: Mapping[str, Any]) -> Any:

@@ -83,7 +83,7 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
     if type(question) is not str or type(reply) is not str:
         return None
     asked, replied = clean(question), clean(reply)
-    if not asked or not replied or transcripts.may_be(asked) or asked[-1] in ":>]" or replied[0] == "[":
+    if not asked or not replied or transcripts.may_be(asked) or asked[-1] in ":>]" or replied[0] in "[<":
         return None
     if plan.context and value[plan.context]:
         about = value[plan.context]
@@ -126,7 +126,7 @@ def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
             awaited = "user" if role == "assistant" else "assistant"
         elif role != "system" or made:
             return None
-        if role == "user" and "<" in content and _needs_media(content):
+        if "<" in content and (_needs_media(content) if role == "user" else content[0] == "<" and "</" in content):
             return None
         made.append(Message(role, content))
     return tuple(made) if awaited == "user" and len(made) > 1 else None

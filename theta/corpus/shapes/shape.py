@@ -14,6 +14,7 @@ from typing import Any
 from theta.conversation.messages import Conversation, Message
 from theta.corpus.items import Item, Notes, Number, Reject, Rules
 from theta.corpus.shapes import (
+    choices,
     containers,
     exchanges,
     intents,
@@ -29,13 +30,17 @@ from theta.corpus.shapes.arrange import arranged
 from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
     DOMAINS,
+    HISTORIES,
     LABELS,
     MESSAGE_LISTS,
     QUESTIONS,
     REPLIES,
+    SEVERAL_REPLIES,
     TEXTS,
     UnusableError,
+    canonical,
     canonical_fields,
+    first,
     unknown_shape,
 )  # fmt: skip
 from theta.corpus.shapes.messages import is_message
@@ -178,6 +183,7 @@ def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
     try:
         if any(isinstance(entry, tuple) for entry in value.values()):
             raise UnusableError("key_twice")
+        value = containers.merged(value)
         if rows := containers.rows_of(value) if _may_be_table(value) else None:
             return _of_entries(rows, place, depth)
         fields = canonical_fields(value, place.rules)
@@ -229,6 +235,8 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
     system = exchanges.system_turns(fields, place, used)
     if (chosen := preferences.chosen_turns(fields, place, used)) is not None:
         return _turns([*system, *chosen], value, fields, used, place, "preference")
+    if (picked := choices.turns_of(fields, place, used)) is not None:
+        return _turns([*system, *picked], value, fields, used, place, "question with options")
     if (name := exchanges.message_list(fields)) is not None:
         return _of_messages(value, fields, name, system, used, place)
     if (spoken := _spoken(fields, used, place)) is not None:
@@ -242,6 +250,8 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
 
 def _spoken(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn] | None:
     """The turns of a transcript under a name that otherwise holds messages."""
+    if exchanges.is_exchange(fields):
+        return None
     for name in MESSAGE_LISTS:
         if isinstance(fields.get(name), str) and (turns := transcripts.turns_of(fields[name], place)) is not None:
             used.add(name)
@@ -284,7 +294,7 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
         shared = (
             containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
         )
-        note_unused(value, shared, "", place)
+        note_unused(value, {*shared, *(canonical(str(entry.name)) for entry in entries)}, "", place)
         for entry, rejects in without:
             yield from _named(entry, rejects, place)
     elif any(
@@ -300,7 +310,10 @@ def _of_entry(value: dict[str, Any], entry: containers.Entry, place: Place, dept
     if key in value:
         if _is_list_of_texts(entry.value) and not containers.takes_turns(key):
             return iter((inner.reject(unknown_of(entry.value), entry.value),))
-        if not containers.takes_texts(value, key):
+        if canonical(key) in containers.NEGATIVE:
+            return iter((inner.reject(UnusableError("marked_bad", key), entry.value),))
+        of_chats = isinstance(entry.value, list) and all(isinstance(held, list) for held in entry.value)
+        if not containers.takes_texts(value, key) and not (of_chats and containers.takes_turns(key)):
             inner = replace(inner, takes_texts=False)
     return _of_value(entry.value, inner, depth + 1)
 
@@ -352,7 +365,7 @@ def _with_replies(fields: Mapping[str, Any], name: str, entries: list[Any], used
 
 def _reply_beside(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn]:
     """The reply that stands beside a list of messages which ends with a question."""
-    for key in (*REPLIES, "responses", "choices", "completions", "responsemessage", "target"):
+    for key in (*REPLIES, *SEVERAL_REPLIES, "target"):
         if key in fields and fields[key] not in (None, "", []):
             used.add(key)
             return replies.reply_turns(fields[key], place, key=key)
@@ -396,6 +409,8 @@ def _of_lone_message(value: dict[str, Any], place: Place) -> Results:
 
 
 def _is_plain_text(fields: Mapping[str, Any], text: str) -> bool:
+    if first(HISTORIES, fields):
+        return False
     if text == "text":
         return _CLASSIFIED.isdisjoint(fields)
     others = [name for name, entry in fields.items() if isinstance(entry, list | dict)]

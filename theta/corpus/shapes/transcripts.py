@@ -60,11 +60,12 @@ _WHATSAPP = re.compile(
     r"(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
     r"(?: -)? (?:\u200e?([^:\n]{1,60}): )?"
 )
+_IRC = re.compile(r"(?m)^\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d{2}(?::\d{2})?\]?[ \t]*<[ @+%&~]?([^>\s]{1,40})>[ \t]?")
 _LEFT_OUT = re.compile(
     r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|"
     r"(?:image|video|audio|sticker|GIF|document) omitted)"
 )
-_MIN_WHATSAPP = 2
+_MIN_LOGGED = 2
 
 
 def turns_of(text: str, place: Place) -> list[Turn] | None:
@@ -74,7 +75,7 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
         UnusableError: it is an exported chat of people, and data.speakers does not say who is who.
     """
     found = _by_tokens(text, place.rules) if "<" in text or "[INST]" in text else None
-    found = found or _by_labels(text, place.rules) or _whatsapp(text, place)
+    found = found or _by_labels(text, place.rules) or _logged(text, _WHATSAPP, place) or _logged(text, _IRC, place)
     if not found:
         return None
     turns = [Turn(role, clean(said, repair_encoding=place.rules.repair_encoding)) for role, said in found]
@@ -192,9 +193,10 @@ def _both_speak(found: Sequence[tuple[TurnRole, str]]) -> bool:
     return "user" in roles and "assistant" in roles[roles.index("user") :]
 
 
-def _whatsapp(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
-    marks = list(_WHATSAPP.finditer(text)) if text[:2].strip("[\u200e")[:1].isdigit() else []
-    if sum(bool(mark[1]) for mark in marks) < _MIN_WHATSAPP or text[: marks[0].start()].strip():
+def _logged(text: str, line: re.Pattern[str], place: Place) -> list[tuple[TurnRole, str]] | None:
+    """The turns of a log whose lines begin with a time and a name, as WhatsApp and IRC write it."""
+    marks = list(line.finditer(text)) if text[:2].strip("[\u200e")[:1].isdigit() else []
+    if sum(bool(mark[1]) for mark in marks) < _MIN_LOGGED or text[: marks[0].start()].strip():
         return None
     said = [
         (mark[1], text[mark.end() : following.start() if following else len(text)].strip())

@@ -17,17 +17,22 @@ from theta.corpus.shapes.fields import (
     SYSTEMS,
     canonical,
 )
+from theta.corpus.shapes.messages import is_message
 from theta.corpus.shapes.turns import Place
 
 _WORDS = 2
+_SENTENCE = 3
+"""Lists of shorter texts are mostly tags."""
+_MOST_ENTRIES = 1000
 _NO_CONTENT = re.compile(r"\s*(?:https?://\S+|[\d\s:./TZ+-]+|[0-9a-fA-F-]{16,}|\S+\.\w{2,5})\s*")
 _KNOWN = sorted({*INSTRUCTIONS, *QUESTIONS, *REPLIES, *CONTEXTS, *SYSTEMS} - {"q", "a", "ask"})
 
 
 def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Place) -> None:
     """Note the keys whose text is neither used nor part of what is said."""
-    for key, entry in value.items():
-        if not isinstance(entry, str) or not entry:
+    for key, held in value.items():
+        entry = held if isinstance(held, str) else _texts(held)
+        if not entry:
             continue
         name = canonical(key)
         renamed = place.rules.fields.get(key)
@@ -43,6 +48,15 @@ def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Plac
             place.note("unused_key", key)
 
 
+def _texts(held: Any) -> str:
+    """The texts of a list of texts or of messages, which may be what was said before; empty for anything else."""
+    if not isinstance(held, list) or len(held) > _MOST_ENTRIES:
+        return ""
+    if all(isinstance(entry, str) for entry in held):
+        return "\n".join(held) if any(len(entry.split(maxsplit=_SENTENCE)) > _SENTENCE for entry in held) else ""
+    return "messages of a chat" if is_message(held[0]) else ""
+
+
 def _is_content(name: str, text: str) -> bool:
     if _NO_CONTENT.fullmatch(text):
         return False
@@ -51,4 +65,4 @@ def _is_content(name: str, text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_misspelt(name: str) -> bool:
-    return bool(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8))
+    return not name.endswith("id") and bool(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8))
