@@ -108,11 +108,14 @@ def _exchanges(turns: Sequence[Turn], faults: list[str], mended: list[str]) -> l
 
 
 def _parted(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """The exchanges: each begins with the first message of the user after another side's."""
+    """The exchanges: each begins with the first message of the user after another side's.
+
+    Somebody unknown who speaks after a reply does not belong to the exchange before.
+    """
     parts: list[list[Turn]] = []
     before = ""
     for turn in turns:
-        if turn.role == "user" and before != "user":
+        if (turn.role == "user" and before != "user") or (turn.role == "unknown" and before == "assistant"):
             parts.append([])
         before = turn.role
         parts[-1].append(turn)
@@ -123,6 +126,7 @@ def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
     """The messages of one side as one; None if there are none."""
     turns = [turn for turn in part if turn.role == role]
     filled = [turn for turn in turns if turn.content]
+    filled = [turn for at, turn in enumerate(filled) if not at or turn.content != filled[at - 1].content]
     if len(filled) < 2:
         return next(iter(filled or turns), None)
     mended.append("messages of one side joined")

@@ -3,6 +3,7 @@
 Names are compared without case and separators: `systemPrompt`, `System Prompt` and `system_prompt` are one name.
 """
 
+import re
 from collections.abc import Iterable, Mapping
 from functools import lru_cache
 from typing import Any, Literal
@@ -122,6 +123,10 @@ ROLE_NAMES: dict[TurnRole, tuple[str, ...]] = {
 }
 _ROLES: dict[str, TurnRole] = {name: role for role, names in ROLE_NAMES.items() for name in names}
 
+_MODEL = re.compile(
+    r"(?:(?:chat)?gpt|o)\d\w*|chatgpt\w*|(?:llama|claude|gemini|gemma|mistral|mixtral|qwen|deepseek|vicuna|grok|phi)\d\w*"
+    r"|(?:claude|gemini|deepseek|mistral)\w+"
+)
 _SEPARATORS = str.maketrans("", "", " \t\n_-.:<>|#*[]/\ufeff")
 
 
@@ -176,7 +181,8 @@ def role_of(name: str, rules: Rules) -> TurnRole:
 @lru_cache(maxsize=1024)
 def _named_role(name: str, settings: tuple[tuple[str, TurnRole], ...]) -> TurnRole:
     own = {known.strip().casefold(): role for known, role in settings}
-    return own.get(name.strip().casefold()) or _ROLES.get(canonical(name), "unknown")
+    known = own.get(name.strip().casefold()) or _ROLES.get(canonical(name))
+    return known or ("assistant" if _MODEL.fullmatch(canonical(name)) else "unknown")
 
 
 def first(names: Iterable[str], fields: Mapping[str, Any]) -> str | None:

@@ -292,7 +292,9 @@ def _turn(fields: Mapping[str, Any], role: TurnRole, who: str, place: Place) -> 
     if key is None:
         raise unknown_shape(fields)
     try:
-        content = text_of(fields[key], place, between="" if _is_running_text(fields[key]) else "\n")
+        value = fields[key]
+        plain = role == "assistant" and (isinstance(value, bool) or (isinstance(value, dict) and "type" not in value))
+        content = text_of(value, place, between="" if _is_running_text(value) else "\n", as_json=plain)
     except UnusableError as fault:
         if fault.reason in ("needs_image", "tool_call"):
             return Turn(role, "", fault=f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason)

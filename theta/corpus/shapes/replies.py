@@ -41,6 +41,8 @@ def reply_turns(value: Any, place: Place, *, key: str) -> list[Turn]:  # noqa: P
         elif key in CHOSEN and (turns := transcripts.turns_of(value, place)) and turns[0].role == "user":
             return turns
         return [Turn("assistant", text_of(value, place))]
+    if value in ({}, []):
+        return [Turn("assistant", "")]
     if isinstance(value, dict):
         return _of_object(value, place)
     if isinstance(value, list):
