@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from theta.conversation.messages import Message
+from theta.corpus.shapes.cleaning import without_end_mark
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
 
@@ -21,7 +22,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     found: list[tuple[Message, ...]] = []
     faults: list[str] = []
     mended: list[str] = []
-    turns = [_without_thinking(turn, mended) for turn in turns]
+    turns = [_without_thinking(_without_end_mark(turn, mended), mended) for turn in turns]
     for system, rest in _segments(turns, mended):
         found += [(*system, *map(_message, run)) for run in _exchanges(rest, faults, mended)]
     learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
@@ -33,6 +34,14 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     for name in [*mended, *(f"exchange left out ({fault.partition(':')[0]})" for fault in faults)]:
         place.note("mended", name)
     yield from learned
+
+
+def _without_end_mark(turn: Turn, mended: list[str]) -> Turn:
+    content = without_end_mark(turn.content)
+    if content == turn.content:
+        return turn
+    mended.append("end mark left out")
+    return turn._replace(content=content)
 
 
 def _without_thinking(turn: Turn, mended: list[str]) -> Turn:

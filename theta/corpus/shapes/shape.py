@@ -27,6 +27,7 @@ from theta.corpus.shapes import (
     transcripts,
 )
 from theta.corpus.shapes.arrange import arranged
+from theta.corpus.shapes.cleaning import without_end_mark
 from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
     DOMAINS,
@@ -427,6 +428,9 @@ def _of_plain_text(
     if not place.takes_texts:
         raise unknown_shape(value)
     content = text_of(raw, place)
+    if (without := without_end_mark(content)) != content:
+        place.note("mended", "end mark left out")
+        content = without
     if not content:
         raise UnusableError("empty_text")
     for key in ("user", "sender", "speaker", "role"):
