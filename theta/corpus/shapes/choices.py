@@ -15,6 +15,8 @@ from theta.corpus.shapes.turns import Place, Turn
 
 _OPTIONS = ("choices", "options", "answerchoices", "alternatives", "answeroptions", "multiplechoice", "endings")
 _PREFIXES = ("", "option", "op", "choice", "answer")
+_SIGNS = frozenset((*_OPTIONS, *(f"{prefix}b" for prefix in _PREFIXES)))
+_ASKED = (*QUESTIONS, *INSTRUCTIONS)
 _RIGHT = ("answerkey", "answer", "correctanswer", "correct", "answerindex", "answeridx", "answerid", "correctoption",
           "correctindex", "correctanswerindex", "correctchoice", "correctid", "label", "cop", "gold", "goldindex",
           "target", "solution", "output", "response")  # fmt: skip
@@ -26,7 +28,9 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
     Raises:
         UnusableError: it is not said which option is right.
     """
-    asked = next((name for name in (*QUESTIONS, *INSTRUCTIONS) if isinstance(fields.get(name), str)), None)
+    if _SIGNS.isdisjoint(fields):
+        return None
+    asked = next((name for name in _ASKED if isinstance(fields.get(name), str)), None)
     found = _options(fields, place) if asked else None
     if asked is None or found is None:
         return None

@@ -22,6 +22,7 @@ from theta.corpus.shapes.fields import (
     SYSTEMS,
     USERS,
     UnusableError,
+    among,
     canonical_fields,
     first,
 )  # fmt: skip
@@ -31,6 +32,8 @@ from theta.corpus.shapes.turns import Place, Turn
 _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
 """What asks where nothing is called a question, but something is called a reply."""
 _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
+_REPLY_NAMES = (*REPLIES, *SEVERAL_REPLIES)
+_QUESTION_NAMES = tuple(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
 _LIST_NAMES = frozenset(MESSAGE_LISTS)
 
 
@@ -162,7 +165,7 @@ def message_list(fields: Mapping[str, Any]) -> str | None:
     """Return the name of the first list that holds the messages or exchanges of one conversation."""
     if _LIST_NAMES.isdisjoint(fields):
         return None
-    for name in MESSAGE_LISTS:
+    for name in among(MESSAGE_LISTS, fields):
         if name in HISTORIES and is_exchange(fields):
             continue
         entries = fields.get(name)
@@ -231,14 +234,13 @@ def after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
 
 def _reply_key(fields: Mapping[str, Any]) -> str | None:
     """The name of the reply; that of an empty one if no other is filled."""
-    names = [name for name in (*REPLIES, *SEVERAL_REPLIES) if name in fields]
-    return first(names, fields) or next(iter(names), None)
+    return first(_REPLY_NAMES, fields) or next(iter(among(_REPLY_NAMES, fields)), None)
 
 
 def question_keys(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of what makes up the question: instruction, question, then what it is about."""
-    names = list(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
-    filled = [name for name in names if name in fields and _says_something(fields[name])]
+    names = among(_QUESTION_NAMES, fields)
+    filled = [name for name in names if _says_something(fields[name])]
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
     if asking:
         return [*filled, "text"] if _is_about(fields, asking) else filled
@@ -247,7 +249,7 @@ def question_keys(fields: Mapping[str, Any]) -> list[str]:
             return [*others, *filled]
     if filled:
         return filled
-    return [name for name in names if name in fields and name not in CONTEXTS[1:]][:1]
+    return [name for name in names if name not in CONTEXTS[1:]][:1]
 
 
 def _is_about(fields: Mapping[str, Any], asking: Sequence[str]) -> bool:

@@ -4,7 +4,7 @@ Names are compared without case and separators: `systemPrompt`, `System Prompt` 
 """
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -185,9 +185,21 @@ def _named_role(name: str, settings: tuple[tuple[str, TurnRole], ...]) -> TurnRo
     return known or ("assistant" if _MODEL.fullmatch(canonical(name)) else "unknown")
 
 
-def first(names: Iterable[str], fields: Mapping[str, Any]) -> str | None:
+def first(names: tuple[str, ...], fields: Mapping[str, Any]) -> str | None:
     """Return the first of the names whose value is not empty."""
-    return next((name for name in names if name in fields and not is_empty(fields[name])), None)
+    return next((name for name in among(names, fields) if not is_empty(fields[name])), None)
+
+
+def among(names: tuple[str, ...], fields: Mapping[str, Any]) -> list[str]:
+    """Return those of the names that an object has, in the order of the names."""
+    order = _order(names)
+    found = [name for name in fields if name in order]
+    return sorted(found, key=order.__getitem__) if len(found) > 1 else found
+
+
+@lru_cache(maxsize=256)
+def _order(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: at for at, name in reversed(list(enumerate(names)))}
 
 
 def is_empty(value: Any) -> bool:
