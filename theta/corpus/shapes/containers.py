@@ -47,6 +47,8 @@ _TEXT_LISTS = frozenset((
     "samples", "results", "stories", "poems", "books", "chapters", "list", "text",
 ))  # fmt: skip
 NEGATIVE = frozenset(("negativeexamples", "negatives", "badexamples", "counterexamples", "wrongexamples"))
+_PARTS = frozenset(("comments", "replies", "answers", "responses", "examples", "questions", "entities", "annotations"))
+"""Lists whose texts say something only together with what stands beside them."""
 _HALVES = (("inputs", "outputs"), ("input", "output"), ("inputs", "reference_outputs"), ("input", "expected"),
            ("input", "expected_output"), ("request", "response"), ("prompt", "completion"))  # fmt: skip
 _NUMBERED = re.compile(r"\D{0,12}\d+")
@@ -140,7 +142,7 @@ def takes_texts(value: Mapping[str, Any], key: str) -> bool:
     name = canonical(key)
     if name in _TEXT_LISTS or _NUMBERED.fullmatch(key):
         return True
-    if name in SYSTEMS:
+    if name in SYSTEMS or name in _PARTS:
         return False
     others = [held for other, held in value.items() if other != key and held and canonical(other) not in METADATA]
     if isinstance(value[key], list):
