@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.corpus.test_cases import A2, ONE, Q2, TWO, A, Q, a, g, h, read_text, read_value, said, u
+from tests.support.shaping import A2, ONE, Q2, TWO, A, Q, a, g, h, read_text, read_value, said, u
 from theta.corpus.items import Rules
 from theta.corpus.shapes.shape import is_message
 
@@ -107,7 +107,7 @@ READ: list[tuple[str, Any, list[list[str]]]] = [
     (
         "task",
         {"Definition": ["Translate."], "Positive Examples": [{"input": "cat", "output": "chat"}],
-         "Negative Examples": [{"input": "dog", "output": "chat"}], 
+         "Negative Examples": [{"input": "dog", "output": "chat"}],
          "Instances": [{"input": "dog", "output": ["chien"]}]},
         [["Translate.\n\ncat", "chat"], ["Translate.\n\ndog", "chien"]],
     ),
