@@ -1,10 +1,14 @@
 """Turns -> conversations that can be learned: what does not fit is mended, and what was done is noted."""
 
+import re
 from collections.abc import Iterator, Sequence
 
 from theta.conversation.messages import Message
+from theta.corpus.shapes.cleaning import without_end_mark
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
+
+_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|scratchpad)>.*?</\1>", re.DOTALL)
 
 
 def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...]]:
@@ -18,6 +22,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     found: list[tuple[Message, ...]] = []
     faults: list[str] = []
     mended: list[str] = []
+    turns = [_without_thinking(_without_end_mark(turn, mended), mended) for turn in turns]
     for system, rest in _segments(turns, mended):
         found += [(*system, *map(_message, run)) for run in _exchanges(rest, faults, mended)]
     learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
@@ -29,6 +34,22 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     for name in [*mended, *(f"exchange left out ({fault.partition(':')[0]})" for fault in faults)]:
         place.note("mended", name)
     yield from learned
+
+
+def _without_end_mark(turn: Turn, mended: list[str]) -> Turn:
+    content = without_end_mark(turn.content)
+    if content == turn.content:
+        return turn
+    mended.append("end mark left out")
+    return turn._replace(content=content)
+
+
+def _without_thinking(turn: Turn, mended: list[str]) -> Turn:
+    """The turn without the thoughts that a model wrote down before its reply."""
+    if turn.role != "assistant" or "</" not in turn.content or not (thought := _THOUGHT.match(turn.content)):
+        return turn
+    mended.append("thinking left out")
+    return turn._replace(content=turn.content[thought.end() :].strip())
 
 
 def _message(turn: Turn) -> Message:
@@ -96,11 +117,14 @@ def _exchanges(turns: Sequence[Turn], faults: list[str], mended: list[str]) -> l
 
 
 def _parted(turns: Sequence[Turn]) -> list[list[Turn]]:
-    """The exchanges: each begins with the first message of the user after another side's."""
+    """The exchanges: each begins with the first message of the user after another side's.
+
+    Somebody unknown who speaks after a reply does not belong to the exchange before.
+    """
     parts: list[list[Turn]] = []
     before = ""
     for turn in turns:
-        if turn.role == "user" and before != "user":
+        if (turn.role == "user" and before != "user") or (turn.role == "unknown" and before == "assistant"):
             parts.append([])
         before = turn.role
         parts[-1].append(turn)
@@ -111,6 +135,7 @@ def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
     """The messages of one side as one; None if there are none."""
     turns = [turn for turn in part if turn.role == role]
     filled = [turn for turn in turns if turn.content]
+    filled = [turn for at, turn in enumerate(filled) if not at or turn.content != filled[at - 1].content]
     if len(filled) < 2:
         return next(iter(filled or turns), None)
     mended.append("messages of one side joined")

@@ -17,8 +17,24 @@ _INVISIBLE = re.compile(
     "[\\s\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u2800\u3164"
     "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001d173-\U0001d17a\U000e0000-\U000e0fff]+"
 )
+_MARK_CHARACTERS = 60
 _CODE_INDENT = 4
 """A single line that begins with as many spaces, or with a tab, is code."""
+
+
+_END_MARK = re.compile(
+    r"(?:\s*(?:<\|(?:endoftext|im_end|eot_id|eom_id|end_of_text|end_of_turn|end|eos)\|>|<end_of_turn>|<eos>|</s>"
+    r"|<eo[ahm]>))+\s*\Z"
+)
+
+
+def without_end_mark(text: str) -> str:
+    """Return the text without the token at its end that closes a message in another program's template."""
+    if not text.endswith(">") or not (mark := _END_MARK.search(text[-_MARK_CHARACTERS:])):
+        return text
+    if "</s>" in mark[0] and "<s>" in text:  # HTML that is struck through
+        return text
+    return text[: len(text) - len(mark[0])].rstrip()
 
 
 def clean(text: str, *, repair_encoding: bool = False) -> str:

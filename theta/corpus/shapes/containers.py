@@ -1,5 +1,6 @@
 """What holds several items -> the items: lists, objects by id, columns, and the arrangements of other programs."""
 
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ from theta.corpus.shapes.fields import (
     INSTRUCTIONS,
     LABELS,
     MESSAGE_LISTS,
+    METADATA,
     QUESTIONS,
     REPLIES,
     SEVERAL_REPLIES,
@@ -28,6 +30,7 @@ _WITH_CONTEXT = (
     "faqs",
     "faq",
     "exchanges",
+    "positiveexamples",
 )
 """Lists whose entries are about what stands beside the list."""
 INHERITED = frozenset((*CONTEXTS, *SYSTEMS, *DOMAINS, *INSTRUCTIONS, "text"))
@@ -36,9 +39,17 @@ _COLUMNS = frozenset((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_R
                       *LABELS, *HISTORIES, "text", "chosen", "rejected", "user", "assistant", "human",
                       "bot"))  # fmt: skip
 _ROW = frozenset(("row", "rowidx", "truncatedcells"))
-_CHATS = frozenset((*MESSAGE_LISTS, "dialogs", "dialogues", "chats", "threads"))
-"""Only under these names is a list of texts a chat; keywords, options and steps are lists of texts as well."""
-
+_TEXT_LISTS = frozenset((
+    "data", "dataset", "train", "training", "test", "testing", "validation", "valid", "val", "dev", "eval", "rows",
+    "row", "texts", "documents", "docs", "items", "records", "entries", "articles", "passages", "pages", "corpus",
+    "samples", "results", "stories", "poems", "books", "chapters", "list", "text",
+))  # fmt: skip
+NEGATIVE = frozenset(("negativeexamples", "negatives", "badexamples", "counterexamples", "wrongexamples"))
+_PARTS = frozenset(("comments", "replies", "answers", "responses", "examples", "questions", "entities", "annotations"))
+"""Lists whose texts say something only together with what stands beside them."""
+_HALVES = (("inputs", "outputs"), ("input", "output"), ("inputs", "reference_outputs"), ("input", "expected"),
+           ("input", "expected_output"), ("request", "response"), ("prompt", "completion"))  # fmt: skip
+_NUMBERED = re.compile(r"\D{0,12}\d+")
 
 _SPEAKING = frozenset(("role", "from", "speaker", "sender", "type"))
 
@@ -110,17 +121,12 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
         yield Entry("rows", fields["rows"])
         return
     for key, held in value.items():
-        if isinstance(held, dict | list) and held and canonical(key) not in DOMAINS and not _are_words(key, held):
+        if isinstance(held, dict | list) and held and canonical(key) not in DOMAINS:
             if _are_pairs(held):
                 yield from (Entry(f"{key}.{at}", pair) for at, pair in enumerate(held, start=1))
                 continue
             shared = _shared(value, key) if canonical(key) in _WITH_CONTEXT else {}
             yield Entry(key, _with_shared(held, shared) if shared else held)
-
-
-def _are_words(key: str, held: Any) -> bool:
-    """Whether a list of texts is anything but a chat."""
-    return isinstance(held, list) and canonical(key) not in _CHATS and all(isinstance(entry, str) for entry in held)
 
 
 def _are_pairs(held: Any) -> bool:
@@ -130,11 +136,38 @@ def _are_pairs(held: Any) -> bool:
     )
 
 
+def merged(value: dict[str, Any]) -> dict[str, Any]:
+    """Return an object whose question and reply stand in objects of their own as one, as logs of models keep them."""
+    for asked, replied in _HALVES:
+        one, other = value.get(asked), value.get(replied)
+        if isinstance(one, dict) and isinstance(other, dict) and one and other and one.keys().isdisjoint(other):
+            return {**{key: held for key, held in value.items() if key not in (asked, replied)}, **one, **other}
+    return value
+
+
+def takes_texts(value: Mapping[str, Any], key: str) -> bool:
+    """Whether plain texts under this key are texts to learn; comments, entities or answers are parts of something."""
+    name = canonical(key)
+    if name in _TEXT_LISTS or _NUMBERED.fullmatch(key):
+        return True
+    if name in SYSTEMS or name in _PARTS:
+        return False
+    others = [held for other, held in value.items() if other != key and held and canonical(other) not in METADATA]
+    if isinstance(value[key], list):
+        return not any(isinstance(held, str | list | dict) for held in others)
+    return all(isinstance(held, dict) and held.keys() == value[key].keys() for held in others)
+
+
+def takes_turns(key: str) -> bool:
+    """Whether a list of bare texts under this key is a chat; most lists of texts are tags or names."""
+    name = canonical(key)
+    return name in MESSAGE_LISTS or name in _TEXT_LISTS or bool(_NUMBERED.fullmatch(key))
+
+
 def _shared(value: Mapping[str, Any], but: str) -> dict[str, Any]:
-    return {
-        key: entry for key, entry in value.items()
-        if key != but and canonical(key) in INHERITED and isinstance(entry, str)
-    }  # fmt: skip
+    shared = {key: entry for key, entry in value.items() if key != but and canonical(key) in INHERITED}
+    texts = {key: entry[0] if isinstance(entry, list) and len(entry) == 1 else entry for key, entry in shared.items()}
+    return {key: entry for key, entry in texts.items() if isinstance(entry, str)}
 
 
 def _with_shared(held: Any, shared: Mapping[str, Any]) -> Any:

@@ -16,10 +16,10 @@ _MEDIA = {"image", "image_url", "input_image", "audio", "input_audio", "video", 
           "document", "image_asset_pointer", "audio_url", "multimodal_text_image"}  # fmt: skip
 _MEDIA_KEYS = ("image", "image_url", "audio", "video", "input_audio", "asset_pointer", "inline_data", "inlineData")
 _TOOL_KEYS = ("functionCall", "functionResponse", "function_call", "toolUse", "toolResult")
-_TEXT_KEYS = ("text", "value", "content", "parts", "input_text", "output_text", "body")
+_TEXT_KEYS = ("text", "value", "content", "parts", "input_text", "output_text", "body", "refusal")
 _PART_KEYS = {
     "type", "text", "value", "content", "parts", "content_type", "annotations", "cache_control", "name", "role",
-    "contentType", "msgtype", "format", "formatted_body",
+    "contentType", "msgtype", "format", "formatted_body", "refusal",
 }  # fmt: skip
 
 

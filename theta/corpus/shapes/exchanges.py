@@ -1,5 +1,6 @@
 """An object with a question and its reply -> turns, whatever both are called and whatever stands beside them."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -21,6 +22,7 @@ from theta.corpus.shapes.fields import (
     SYSTEMS,
     USERS,
     UnusableError,
+    among,
     canonical_fields,
     first,
     role_of,
@@ -31,6 +33,8 @@ from theta.corpus.shapes.turns import Place, Turn
 _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
 """What asks where nothing is called a question, but something is called a reply."""
 _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
+_REPLY_NAMES = (*REPLIES, *SEVERAL_REPLIES)
+_QUESTION_NAMES = tuple(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
 _LIST_NAMES = frozenset(MESSAGE_LISTS)
 
 
@@ -59,8 +63,16 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
             return None
         replied = reply_key
     used.update((*asked, replied))
-    turns = [*earlier_turns(fields, place, used), *question_turns(fields, asked, place)]
+    before = [name for name in asked[1:] if _is_chat(fields[name], place)]
+    earlier = [turn for name in before for turn in turns_of_list(fields[name], place)]
+    asked = [name for name in asked if name not in before]
+    turns = [*earlier_turns(fields, place, used), *earlier, *question_turns(fields, asked, place)]
     return [*after_prompt(turns, reply_turns(fields[replied], place, key=replied))]
+
+
+def _is_chat(value: Any, place: Place) -> bool:
+    """Whether what stands beside a question is what was said before it."""
+    return isinstance(value, list) and bool(value) and messages.is_message(value[0], place.rules)
 
 
 def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
@@ -162,14 +174,16 @@ def message_list(fields: Mapping[str, Any]) -> str | None:
     """Return the name of the first list that holds the messages or exchanges of one conversation."""
     if _LIST_NAMES.isdisjoint(fields):
         return None
-    for name in MESSAGE_LISTS:
+    for name in among(MESSAGE_LISTS, fields):
         if name in HISTORIES and is_exchange(fields):
             continue
         entries = fields.get(name)
         if isinstance(entries, str):
             entries = parsed(entries)
-        if isinstance(entries, dict) and isinstance(entries.get("messages"), list):
-            return name
+        if isinstance(entries, dict):
+            if isinstance(entries.get("messages"), list) or _in_turn(entries) is not None:
+                return name
+            continue
         if isinstance(entries, list) and entries and _is_one_conversation(name, entries, fields):
             return name
     return None
@@ -180,8 +194,20 @@ def listed(value: Any) -> list[Any]:
     if isinstance(value, str):
         return parsed(value) or []
     if isinstance(value, dict):
-        return list(value["messages"])
+        return _in_turn(value) or list(value["messages"])
     return list(value)
+
+
+_TURN = re.compile(r"(?:turn|round|exchange|message|msg|utterance)[ _-]?\d+", re.IGNORECASE)
+
+
+def _in_turn(value: Mapping[str, Any]) -> list[Any] | None:
+    """The turns of an object that numbers them, as {"turn_1": ..., "turn_2": ...}; None if it does not."""
+    if value and all(_TURN.fullmatch(key) for key in value):
+        return list(value.values())
+    if value and all(key.isdecimal() for key in value) and all(map(messages.is_message, value.values())):
+        return list(value.values())
+    return None
 
 
 def _is_one_conversation(name: str, entries: Sequence[Any], fields: Mapping[str, Any]) -> bool:  # noqa: PLR0911
@@ -217,30 +243,32 @@ def after_prompt(prompt: list[Turn], reply: list[Turn]) -> list[Turn]:
 
 def _reply_key(fields: Mapping[str, Any]) -> str | None:
     """The name of the reply; that of an empty one if no other is filled."""
-    names = [name for name in (*REPLIES, *SEVERAL_REPLIES) if name in fields and not _are_options(name, fields[name])]
-    return first(names, fields) or next(iter(names), None)
-
-
-def _are_options(name: str, value: Any) -> bool:
-    """Whether choices are those of a test, of which any may be wrong, and not the completions of a model."""
-    if name != "choices":
-        return False
-    return not isinstance(value, list) or not all(isinstance(each, dict) and "label" not in each for each in value)
+    return first(_REPLY_NAMES, fields) or next(iter(among(_REPLY_NAMES, fields)), None)
 
 
 def question_keys(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of what makes up the question: instruction, question, then what it is about."""
-    names = list(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
-    filled = [name for name in names if name in fields and _says_something(fields[name])]
+    names = among(_QUESTION_NAMES, fields)
+    filled = [name for name in names if _says_something(fields[name])]
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
     if asking:
-        return filled
+        return [*filled, "text"] if _is_about(fields, asking) else filled
     for others in _OTHER_QUESTIONS:
         if all(name in fields for name in others) and first(others, fields):
             return [*others, *filled]
     if filled:
         return filled
-    return [name for name in names if name in fields and name not in CONTEXTS[1:]][:1]
+    return [name for name in names if name not in CONTEXTS[1:]][:1]
+
+
+def _is_about(fields: Mapping[str, Any], asking: Sequence[str]) -> bool:
+    """Whether a text is what a question is about; Alpaca's repeats the question and the reply."""
+    text = fields.get("text")
+    if not isinstance(text, str) or not text.strip() or transcripts.may_be(text):
+        return False
+    words = " ".join(text.split())
+    asked = [" ".join(fields[name].split()) for name in asking if isinstance(fields[name], str)]
+    return not any(question in words for question in asked if question)
 
 
 def _says_something(value: Any) -> bool:
@@ -258,6 +286,8 @@ def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
         replied = _reply_key(fields)
         if user and replied:
             return user, replied
+        if first(HISTORIES, fields) and isinstance(fields.get("message"), str) and isinstance(fields.get("text"), str):
+            return "message", "text"
         for one, other in PAIRS:
             if isinstance(fields.get(one), str) and isinstance(fields.get(other), str):
                 if one == "from" and not (" " in fields[one] and " " in fields[other]):
@@ -275,9 +305,7 @@ def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place
     texts: list[str] = []
     for name in names:
         value = fields[name]
-        if isinstance(value, list) and name in CONTEXTS and all(isinstance(each, str) for each in value):
-            value = "\n\n".join(value)
-        text = text_of(value, place)
+        text = _about(value, place) if name in CONTEXTS else _asked(value, place)
         # A prompt often repeats the question that stands beside it.
         if text and not any(text in other for other in texts):
             texts = [other for other in texts if other not in text or len(other) < 2 or name in CONTEXTS] + [text]
@@ -285,6 +313,30 @@ def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place
     if any(question.startswith(mark) or question.endswith(mark) for mark in _IMAGE_MARKS):
         raise UnusableError("needs_image")
     return [Turn("user", question)]
+
+
+def _asked(value: Any, place: Place) -> str:
+    """The text of a question, which may have a title."""
+    if isinstance(value, dict):
+        fields = canonical_fields(value, place.rules)
+        names = ("title", "body", "selftext", "fulltext")
+        if parts := [fields[name] for name in names if isinstance(fields.get(name), str)]:
+            return "\n\n".join(text for part in parts if (text := text_of(part, place)))
+    return text_of(value, place)
+
+
+def _about(value: Any, place: Place) -> str:
+    """The text of what a question is about: a text, several, or a table."""
+    if isinstance(value, list):
+        parts = [part for each in value if (part := _about(each, place))]
+        return ("\n\n" if all(isinstance(each, str | dict) for each in value) else " ").join(parts)
+    if isinstance(value, dict):
+        fields = canonical_fields(value, place.rules)
+        key = first(("text", "content", "passage", "body", "pagecontent"), fields)
+        if key is not None:
+            parts = [text_of(fields[name], place) for name in ("title", key) if isinstance(fields.get(name), str)]
+            return "\n".join(part for part in parts if part)
+    return text_of(value, place, as_json=True)
 
 
 def _prompt_turns(value: Any, place: Place) -> list[Turn] | None:
@@ -320,4 +372,8 @@ def _opened(text: str, place: Place) -> list[Turn] | None:
 
 def needs_media(fields: Mapping[str, Any]) -> bool:
     """Whether images, sound or films belong to the item."""
-    return any(fields.get(name) for name in MEDIA)
+    return any(_is_filled(fields[name]) for name in MEDIA if name in fields)
+
+
+def _is_filled(value: Any) -> bool:
+    return any(map(_is_filled, value)) if isinstance(value, list) else bool(value)

@@ -3,7 +3,8 @@
 Names are compared without case and separators: `systemPrompt`, `System Prompt` and `system_prompt` are one name.
 """
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any, Literal
 
@@ -11,21 +12,39 @@ from theta.corpus.items import Rules
 
 TurnRole = Literal["system", "user", "assistant", "tool", "unknown"]
 
-INSTRUCTIONS = ("instruction", "instructions", "task", "taskdescription")
+INSTRUCTIONS = ("instruction", "instructions", "task", "taskdescription", "definition")
+
+
+def _joined(firsts: tuple[str, ...], lasts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(first + last for first in firsts for last in lasts)
+
+
+_SAID = ("message", "text", "utterance", "turn", "msg", "says", "content")
 QUESTIONS = (
-    "question", "prompt", "query", "q", "usermessage", "userprompt", "userquery", "userinput", "inputtext", "request",
-    "problem", "questiontext", "ask", "problemstatement", "utterancein", "input",
+    "question", "prompt", "query", "q", "inputtext", "request", "problem", "questiontext", "ask", "problemstatement",
+    "questiontitle", "questionbody", "trigger", "stimulus",
+    *_joined(("user", "human", "customer", "client"), (*_SAID, "prompt", "query", "input", "question", "request")),
+    "input",
 )  # fmt: skip
 CONTEXTS = (
     "input", "context", "passage", "document", "article", "story", "background", "paragraph", "knowledge", "evidence",
-    "excerpt", "contexttext", "referencetext", "inputcontext",
+    "excerpt", "contexttext", "referencetext", "inputcontext", "contexts", "documents", "passages", "ctx", "sourcetext",
+    "backgroundinfo", "backgroundinformation", "additionalcontext", "supportingtext", "retrievedcontext",
+    "retrievedcontexts", "referencecontexts", "retrieveddocuments", "schema", "dbschema", "sqlschema", "tableschema",
+    "table", "facts", "dialogue", "transcript",
 )  # fmt: skip
 REPLIES = (
-    "answer", "response", "completion", "output", "a", "reply", "outputtext", "solution", "assistantmessage",
-    "assistantresponse", "assistantreply", "botresponse", "botreply", "modelresponse", "modeloutput", "airesponse",
-    "answertext", "acceptedanswer", "bestanswer", "selectedanswer", "correctanswer", "finalanswer", "generation",
+    "answer", "response", "completion", "output", "a", "reply", "outputtext", "solution", "answertext",
+    "responsetext", "completiontext", "acceptedanswer", "bestanswer", "selectedanswer", "correctanswer",
+    "finalanswer", "generation", "answerbody", "generatedtext",
+    *_joined(("assistant", "bot", "model", "ai", "chatbot", "gpt", "agent", "llm", "system"),
+             ("response", "reply", "answer", "output")),
+    *_joined(("assistant", "bot", "model", "ai", "chatbot", "gpt", "agent", "llm"), _SAID),
+    "ideal", "idealanswer", "idealresponse", "groundtruth", "goldanswer", "expectedoutput", "expectedanswer",
+    "expectedresponse", "referenceanswer", "origanswer",
 )  # fmt: skip
-SEVERAL_REPLIES = ("answers", "responses", "outputs", "completions", "replies", "solutions", "reference", "choices")
+SEVERAL_REPLIES = ("answers", "responses", "outputs", "completions", "replies", "solutions", "generations", "reference",
+                   "choices")  # fmt: skip
 SYSTEMS = ("system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt", "preamble", "systemtext")
 MESSAGE_LISTS = (
     "messages", "conversation", "conversations", "dialogue", "dialog", "turns", "exchanges", "chatmessages", "items",
@@ -34,7 +53,9 @@ MESSAGE_LISTS = (
 )  # fmt: skip
 SEVERAL = ("conversations", "items", "data", "history", "content", "contents", "log", "chat", "transcript")
 """Of these lists, one of questions and replies or of texts may be several conversations."""
-HISTORIES = ("history", "chathistory", "conversationhistory", "dialoghistory", "dialoguehistory", "previousturns")
+HISTORIES = ("history", "chathistory", "conversationhistory", "dialoghistory", "dialoguehistory", "previousturns",
+             "previousmessages", "messagehistory", "pastmessages", "priorturns", "priormessages", "pastturns",
+             "earliermessages", "contextmessages", "previousdialogue", "previousconversation")  # fmt: skip
 CHOSEN = ("chosen", "chosenmessages", "chosenresponse", "preferred", "preferredoutput", "responsechosen", "better")
 REJECTED = ("rejected", "rejectedmessages", "rejectedresponse", "dispreferred", "nonpreferredoutput",
             "responserejected", "worse")  # fmt: skip
@@ -42,9 +63,10 @@ PATTERNS = ("patterns", "trainingphrases", "examples", "utterances", "questions"
 TEXTS = ("text", "content", "body", "markdown", "article", "document", "passage", "story")
 DOMAINS = ("domain", "category", "topic")
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author", "sendername", "speakername", "senderclass", "speakerrole",
-             "authorrole", "type", "user", "username", "participant", "name", "agent", "creator")  # fmt: skip
+             "authorrole", "type", "user", "username", "participant", "name", "agent", "creator",
+             "speakerid", "speakeridx", "authorid", "senderid", "fromid", "screenname", "nick", "nickname")  # fmt: skip
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body", "parts", "msg", "says", "data", "kwargs",
-                "sentence", "transcript")  # fmt: skip
+                "sentence", "transcript", "mes")  # fmt: skip
 MEDIA = ("images", "image", "imageurl", "imagepath", "videos", "video", "audios", "audio", "pixelvalues")
 LABELS = ("label", "labels", "intent", "sentiment", "class")
 """A text with one of these keys is an example for a classifier, not a text to learn."""
@@ -54,7 +76,10 @@ ASSISTANTS = ("assistant", "bot", "gpt", "ai", "chatbot", "chatgpt", "model", "a
               "teacher", "support")  # fmt: skip
 PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("post", "comment"),
          ("input", "target"), ("inputs", "targets"), ("inputs", "outputs"),
-         ("inputspretokenized", "targetspretokenized"), ("from", "to"))  # fmt: skip
+         ("inputspretokenized", "targetspretokenized"), ("from", "to"), ("document", "summary"),
+         ("article", "summary"), ("article", "highlights"), ("dialogue", "summary"), ("src", "dst"),
+         ("questions", "answers"), ("pattern", "response"), ("pattern", "template"), ("utterance", "response"),
+         ("sentence", "reply"), ("statement", "reply"))  # fmt: skip
 """Names that mean a question and its reply only together."""
 
 METADATA = frozenset((
@@ -72,7 +97,7 @@ METADATA = frozenset((
     "task", "class", "group", "set", "part", "chapter", "page", "section", "line", "doi", "isbn", "isbn10",
     "isbn13", "ip", "host", "channel", "guild", "team", "services", "currentnode", "mapping", "finishreason",
     "stop", "temperature", "seed", "annotator", "annotators", "reviewer", "worker", "workerid", "hit", "country",
-    "city", "currency", "unit", "unsafe",
+    "city", "currency", "unit", "unsafe", "intent",
 ))  # fmt: skip
 """Names of facts about an item; their text is not content that was overlooked."""
 
@@ -98,6 +123,10 @@ ROLE_NAMES: dict[TurnRole, tuple[str, ...]] = {
 }
 _ROLES: dict[str, TurnRole] = {name: role for role, names in ROLE_NAMES.items() for name in names}
 
+_MODEL = re.compile(
+    r"(?:(?:chat)?gpt|o)\d\w*|chatgpt\w*|(?:llama|claude|gemini|gemma|mistral|mixtral|qwen|deepseek|vicuna|grok|phi)\d\w*"
+    r"|(?:claude|gemini|deepseek|mistral)\w+"
+)
 _SEPARATORS = str.maketrans("", "", " \t\n_-.:<>|#*[]/\ufeff")
 
 
@@ -152,12 +181,25 @@ def role_of(name: str, rules: Rules) -> TurnRole:
 @lru_cache(maxsize=1024)
 def _named_role(name: str, settings: tuple[tuple[str, TurnRole], ...]) -> TurnRole:
     own = {known.strip().casefold(): role for known, role in settings}
-    return own.get(name.strip().casefold()) or _ROLES.get(canonical(name), "unknown")
+    known = own.get(name.strip().casefold()) or _ROLES.get(canonical(name))
+    return known or ("assistant" if _MODEL.fullmatch(canonical(name)) else "unknown")
 
 
-def first(names: Iterable[str], fields: Mapping[str, Any]) -> str | None:
+def first(names: tuple[str, ...], fields: Mapping[str, Any]) -> str | None:
     """Return the first of the names whose value is not empty."""
-    return next((name for name in names if name in fields and not is_empty(fields[name])), None)
+    return next((name for name in among(names, fields) if not is_empty(fields[name])), None)
+
+
+def among(names: tuple[str, ...], fields: Mapping[str, Any]) -> list[str]:
+    """Return those of the names that an object has, in the order of the names."""
+    order = _order(names)
+    found = [name for name in fields if name in order]
+    return sorted(found, key=order.__getitem__) if len(found) > 1 else found
+
+
+@lru_cache(maxsize=256)
+def _order(names: tuple[str, ...]) -> dict[str, int]:
+    return {name: at for at, name in reversed(list(enumerate(names)))}
 
 
 def is_empty(value: Any) -> bool:

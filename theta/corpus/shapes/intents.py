@@ -10,7 +10,9 @@ from theta.corpus.shapes.content import text_of
 from theta.corpus.shapes.fields import PATTERNS, REPLIES, SEVERAL_REPLIES, UnusableError, canonical, canonical_fields
 from theta.corpus.shapes.turns import Place, Turn
 
-_ASKED = frozenset(PATTERNS)
+_LISTED = ("text", "question", "pattern")
+"""Names that mean ways to ask if they hold a list."""
+_ASKED = frozenset((*PATTERNS, *_LISTED))
 _REPLIES = ("responses", "response", "answers", "answer", "replies", "reply", "messages", "outputs", "output")
 
 
@@ -18,7 +20,8 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
     """Yield an exchange for each way to ask, with each reply at least once; None if it is no intent."""
     if _ASKED.isdisjoint(fields):
         return None
-    asked = next((name for name in PATTERNS if name in fields and _phrases(fields[name], place)), None)
+    wordings = (*PATTERNS, *(name for name in _LISTED if isinstance(fields.get(name), list)))
+    asked = next((name for name in wordings if name in fields and _phrases(fields[name], place)), None)
     replied = next((name for name in _REPLIES if name in fields), None)
     if asked is None or replied is None or _is_chat(fields[replied]):
         return None

@@ -12,6 +12,7 @@ _GOOD = (
     "good", "correct", "iscorrect", "accepted", "approved", "isapproved", "valid", "isvalid", "reviewresult",
     "preference", "upvoted", "liked", "desirable", "ishelpful", "helpful", "use", "keep", "include", "verdict",
     "status", "safe", "issafe", "userfeedback", "userrating", "humanrating", "helpfulness",
+    "annotation", "upvotes", "stars",
 )  # fmt: skip
 _BAD = (
     "isbad", "bad", "deleted", "isdeleted", "hidden", "thumbsdown", "flagged", "toxic", "istoxic", "ignore", "skip",
@@ -36,7 +37,7 @@ _BAD_WORDS = {
     "downvoted", "unsatisfactory", "verybad", "notgood", "nothelpful",
 }  # fmt: skip
 
-_RATINGS = ("rating", "quality", "userrating", "humanrating", "helpfulness", "helpful", "votes")
+_RATINGS = ("stars", "upvotes", "rating", "quality", "userrating", "humanrating", "helpfulness", "helpful", "votes")
 
 ALL = frozenset((*_GOOD, *_BAD, *_WEIGHTS, *_MASKED))
 """Names that may hold a mark; an object without them has none."""
@@ -104,7 +105,7 @@ def _is_bad(name: str, value: Any, place: Place) -> bool:
     if amount is not None:
         if name in _RATINGS and amount > 0:
             place.note("unused_key", name)  # of how many steps is not said
-        return amount < 0 or (amount == 0 and name not in ("votes", "preference", "status"))
+        return amount < 0 or (amount == 0 and name not in ("votes", "upvotes", "preference", "status"))
     words = str(value).strip().strip(":").lower() if isinstance(value, str) else ""
     if words[:1] == "👎":  # whatever the colour of the hand
         return True

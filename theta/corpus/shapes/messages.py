@@ -1,5 +1,6 @@
 """A list of messages -> turns: who says what, in the spelling of any program."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -28,7 +29,7 @@ from theta.corpus.shapes.turns import Place, Turn
 
 _PLAIN_ROLE_KEYS = (
     "role", "creator", "from", "speaker", "sender", "sendername", "speakername", "senderclass", "authorrole",
-    "speakerrole",
+    "speakerrole", "speakerid", "speakeridx",
 )  # fmt: skip
 """Keys that only messages have; the others need a known role or a sign of a chat beside them."""
 _NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
@@ -41,7 +42,10 @@ _TIMES = ("timestampms", "timestamp", "ts", "createdat", "createddatetime", "sen
 _EVENTS = {"service", "unknownFutureValue", "systemEventMessage", "channel_join", "channel_leave", "bot_add",
            "channel_topic", "channel_purpose", "pinned_item", "channel_name", "RecipientAdd", "GuildMemberJoin",
            "ChannelPinnedMessage", "Call", "phone_call", "summary", "file-history-snapshot"}  # fmt: skip
-_FEW = 5
+_BY_USER = ("isuser", "ishuman", "fromuser", "iscreatedbyuser", "isfromuser")
+_BY_ASSISTANT = ("isbot", "isai", "isassistant", "frombot", "fromassistant", "isfrombot")
+_WITHOUT_NAME = re.compile(r"(?:speaker|person|participant|user|agent|spk|voice|party|human)?(?:\d{1,3}|[a-d])")
+"""Names that only tell two speakers apart."""
 _SPEAKERS_SHOWN = 6
 
 
@@ -60,18 +64,34 @@ def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
         return False
     if any(name in fields for name in (*QUESTIONS, *CHOSEN)) and any(name in fields for name in (*REPLIES, *CHOSEN)):
         return False
+    if any(isinstance(fields.get(name), bool) for name in (*_BY_USER, *_BY_ASSISTANT)):
+        return True
     for name in ROLE_KEYS:
         who = _name(fields[name]) if name in fields and name != key else ""
         if not who:
             continue
         if name in _PLAIN_ROLE_KEYS or (role_of(who, rules or _NO_RULES) != "unknown" and name != "name"):
             return True
-        if name in ("user", "author", "username", "participant") and not _CHAT_SIGNS.isdisjoint(fields):
+        if name == "agent" and _WITHOUT_NAME.fullmatch(canonical(who)):
+            return True
+        if name in _PEOPLE and not _CHAT_SIGNS.isdisjoint(fields):
             return True
     return False
 
 
 _NO_RULES = Rules()
+_PEOPLE = (
+    "user",
+    "author",
+    "username",
+    "participant",
+    "authorid",
+    "senderid",
+    "fromid",
+    "screenname",
+    "nick",
+    "nickname",
+)
 
 
 def turns_of(entries: Sequence[Any], place: Place) -> list[Turn]:
@@ -155,17 +175,30 @@ def _speaker(fields: Mapping[str, Any], rules: Rules) -> tuple[str, str]:
         return name, "role"
     found = [(who, key) for key in ROLE_KEYS if key in fields and (who := _name(fields[key]))]
     if rules.speakers:
+        found += [(fields["userprofile"][name], "user") for name in _PROFILE if _has_profile(fields, name)]
         for who, key in found:
             if who in rules.speakers:
                 return who, key
     for who, key in found:
         if role_of(who, rules) != "unknown":
             return who, key
+    for names, roles in ((_BY_USER, ("assistant", "user")), (_BY_ASSISTANT, ("user", "assistant"))):
+        for name in names:
+            if isinstance(fields.get(name), bool):
+                return roles[fields[name]], "role"
     for who, key in found:
         if key in _PLAIN_ROLE_KEYS:
             return who, key
     named = [(who, key) for who, key in found if key != "type"]
     return named[0] if named else ("", "")
+
+
+_PROFILE = ("real_name", "display_name", "name", "first_name")
+
+
+def _has_profile(fields: Mapping[str, Any], name: str) -> bool:
+    profile = fields.get("userprofile")
+    return isinstance(profile, dict) and isinstance(profile.get(name), str)
 
 
 def _name(value: Any) -> str:
@@ -194,6 +227,10 @@ def _roles(names: Sequence[str], keys: Sequence[str], place: Place) -> list[Turn
     known = {role for role in roles if role in ("user", "assistant")}
     unknown = Counter(name for name, role in zip(names, roles, strict=True) if role == "unknown")
     people = any(key != "role" for key, role in zip(keys, roles, strict=True) if role == "unknown")
+    if unknown and people and not known and not place.rules.speakers and _is_anonymous(counts, keys):
+        place.note("mended", "speakers without names taken in turn")
+        of = dict(zip(counts, alternating_roles(2, place), strict=True))
+        return [of[name] for name in names]
     if unknown and people and (place.rules.speakers or not known):
         for name, count in unknown.items():
             place.notes.add("speaker", name, place.source, count)
@@ -205,6 +242,15 @@ def _roles(names: Sequence[str], keys: Sequence[str], place: Place) -> list[Turn
     if "assistant" not in roles and "user" in roles and "system" in roles[1:]:
         return ["assistant" if role == "system" else role for role in roles]
     return list(roles)
+
+
+def _is_anonymous(counts: Counter[str], keys: Sequence[str]) -> bool:
+    """Whether two speak whose names only tell them apart, such as 0 and 1."""
+    return (
+        len(counts) == 2
+        and all(_WITHOUT_NAME.fullmatch(canonical(name)) for name in counts)
+        and {"user", "username"}.isdisjoint(keys)
+    )
 
 
 def unknown_speakers(counts: Counter[str]) -> UnusableError:
@@ -246,7 +292,9 @@ def _turn(fields: Mapping[str, Any], role: TurnRole, who: str, place: Place) -> 
     if key is None:
         raise unknown_shape(fields)
     try:
-        content = text_of(fields[key], place, between="" if _is_running_text(fields[key]) else "\n")
+        value = fields[key]
+        plain = role == "assistant" and (isinstance(value, bool) or (isinstance(value, dict) and "type" not in value))
+        content = text_of(value, place, between="" if _is_running_text(value) else "\n", as_json=plain)
     except UnusableError as fault:
         if fault.reason in ("needs_image", "tool_call"):
             return Turn(role, "", fault=f"{fault.reason}: {fault.detail}" if fault.detail else fault.reason)
@@ -281,7 +329,9 @@ def _is_running_text(value: Any) -> bool:
 
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
-    """Whether it is no message but says that somebody came or went."""
+    """Whether it is no message but a thought, or says that somebody came or went."""
+    if fields.get("isthought") is True or fields.get("thought") is True:
+        return True
     return any(
         isinstance(fields.get(name), str) and fields[name] in _EVENTS for name in ("type", "subtype", "messagetype")
     )

@@ -83,7 +83,14 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
     if type(question) is not str or type(reply) is not str:
         return None
     asked, replied = clean(question), clean(reply)
-    if not asked or not replied or transcripts.may_be(asked) or asked[-1] in ":>]" or replied[0] == "[":
+    if (
+        not asked
+        or not replied
+        or transcripts.may_be(asked)
+        or asked[-1] in ":>]"
+        or replied[0] in "[<"
+        or replied[-1] == ">"
+    ):
         return None
     if plan.context and value[plan.context]:
         about = value[plan.context]
@@ -94,7 +101,7 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
             if about in asked or asked in about:
                 return None
             asked = f"{asked}\n\n{about}"
-    if "<" in asked and _needs_media(asked):
+    if asked[-1] == ">" or ("<" in asked and _needs_media(asked)):
         return None
     return Message("user", asked), Message("assistant", replied)
 
@@ -103,7 +110,7 @@ def _text(text: Any) -> tuple[Message, ...] | None:
     if type(text) is not str:
         return None
     content = clean(text)
-    return (Message("text", content),) if content and not transcripts.may_be(content) else None
+    return (Message("text", content),) if content and content[-1] != ">" and not transcripts.may_be(content) else None
 
 
 def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
@@ -120,13 +127,13 @@ def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
         if type(name) is not str or content is None or (marked and entry[marked] not in _FULL):
             return None
         role = _ROLES.get(name)
-        if role is None or not content:
+        if role is None or not content or content[-1] == ">":
             return None
         if role == awaited:
             awaited = "user" if role == "assistant" else "assistant"
         elif role != "system" or made:
             return None
-        if role == "user" and "<" in content and _needs_media(content):
+        if "<" in content and (_needs_media(content) if role == "user" else content[0] == "<" and "</" in content):
             return None
         made.append(Message(role, content))
     return tuple(made) if awaited == "user" and len(made) > 1 else None

@@ -10,7 +10,7 @@ from theta.corpus.shapes.replies import reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
 _STEMS = ("response", "answer", "output", "completion", "conversation", "reply")
-_ENDS = ("a", "b", "0", "1", "2")
+_ENDS = ("a", "b", "0", "1", "2", "j", "k")
 _COMPARED = frozenset((*CHOSEN, *(f"{stem}{end}" for stem in _STEMS for end in _ENDS)))
 _CHOICES = ("betterresponseid", "winner", "preferred", "preference", "chosenindex", "better", "choice", "label")
 
@@ -57,6 +57,8 @@ def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) 
             continue
         choice = next((fields[name] for name in _CHOICES if name in fields), None)
         used.update(options.values())
+        if choice is None:
+            choice = _best_by_score(fields, options)
         end = str(choice).strip().lower().removeprefix("model").removeprefix(stem).strip("_ ")
         if "bad" in end:
             raise UnusableError("marked_bad", f"both replies: {choice}")
@@ -70,3 +72,15 @@ def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) 
             return exchanges.turns_of_list(value, place)
         return exchanges.after_prompt(_prompt(fields, place, used), reply_turns(value, place, key=stem))
     return None
+
+
+def _best_by_score(fields: Mapping[str, Any], options: Mapping[str, str]) -> str | None:
+    """The end of the reply with the best score beside it; of j and k, j is the better one wherever they stand."""
+    if set(options) == {"j", "k"}:
+        return "j"
+    try:
+        scores = {end: float(str(fields[f"score{end}"])) for end in options}
+    except (KeyError, ValueError):
+        return None
+    best = max(scores, key=lambda end: scores[end])
+    return best if list(scores.values()).count(scores[best]) == 1 else None

@@ -11,7 +11,13 @@ from theta.corpus.shapes.content import text_of
 from theta.corpus.shapes.fields import CHOSEN, REPLIES, SEVERAL_REPLIES, canonical_fields, first
 from theta.corpus.shapes.turns import Place, Turn
 
-_SCORES = ("isaccepted", "accepted", "isbest", "best", "score", "votes", "upvotes", "rating", "vote")
+_SCORES = (
+    "isaccepted", "accepted", "selected", "isselected", "chosen", "isbest", "best", "iscorrect", "score", "votes",
+    "upvotes", "pmscore", "overallscore", "points", "likes", "upvotecount", "rating", "vote",
+)  # fmt: skip
+_RANKS = ("rank", "ranking", "position")
+_WRAPPERS = ("choices", "generations", "candidates", "outputs", "completions")
+"""What programming interfaces put around the replies of a model."""
 _ANSWER_TEXTS = (
     "answer",
     "text",
@@ -35,22 +41,47 @@ def reply_turns(value: Any, place: Place, *, key: str) -> list[Turn]:  # noqa: P
         elif key in CHOSEN and (turns := transcripts.turns_of(value, place)) and turns[0].role == "user":
             return turns
         return [Turn("assistant", text_of(value, place))]
+    if value in ({}, []):
+        return [Turn("assistant", "")]
     if isinstance(value, dict):
-        fields = canonical_fields(value, place.rules)
-        if isinstance(fields.get("messages"), list):
-            return messages.turns_of(fields["messages"], place)
-        if isinstance(fields.get("message"), dict):
-            fields = canonical_fields(fields["message"], place.rules)
-        if messages.is_message(fields, place.rules):
-            return [turn._replace(role="assistant" if turn.role == "unknown" else turn.role, fault=turn.fault)
-                    for turn in messages.turns_of([fields], place)]  # fmt: skip
-        return [Turn("assistant", answer_text(value, place))]
+        return _of_object(value, place)
     if isinstance(value, list):
         if value and messages.is_message(value[0], place.rules):
             return messages.turns_of(value, place)
         if key in SEVERAL_REPLIES or key in CHOSEN or (value and isinstance(value[0], dict)) or key in REPLIES:
             return _best(value, place)
     return [Turn("assistant", text_of(value, place, as_json=True))]
+
+
+def _of_object(value: dict[str, Any], place: Place) -> list[Turn]:
+    """The turns of a reply within an object, such as the answer of a programming interface."""
+    fields = canonical_fields(value, place.rules)
+    if isinstance(fields.get("messages"), list):
+        return messages.turns_of(fields["messages"], place)
+    if isinstance(fields.get("message"), dict):
+        fields = canonical_fields(fields["message"], place.rules)
+    if isinstance(fields.get("body"), dict):
+        fields = canonical_fields(fields["body"], place.rules)
+    for name in _WRAPPERS:
+        if isinstance(fields.get(name), list) and any(isinstance(each, dict) for each in fields[name]):
+            return _best(fields[name], place)
+    if messages.is_message(fields, place.rules):
+        return [turn._replace(role="assistant" if turn.role == "unknown" else turn.role, fault=turn.fault)
+                for turn in messages.turns_of([fields], place)]  # fmt: skip
+    if (rows := _rows(value)) is not None:
+        return _best(rows, place)
+    return [Turn("assistant", answer_text(value, place))]
+
+
+def _rows(value: dict[str, Any]) -> list[dict[str, Any]] | None:
+    """Answers that are kept by column, as {"text": [...], "score": [...]}."""
+    columns = {key: held for key, held in value.items() if isinstance(held, list)}
+    if "text" not in columns or len(columns) < 2:
+        return None
+    count = len(columns["text"])
+    if count < 2 or any(len(column) != count for column in columns.values()):
+        return None
+    return [{key: column[at] for key, column in columns.items()} for at in range(count)]
 
 
 def _best(answers: Sequence[Any], place: Place) -> list[Turn]:
@@ -71,9 +102,10 @@ def _best(answers: Sequence[Any], place: Place) -> list[Turn]:
 
 def _score(answer: Any, place: Place) -> tuple[float, ...]:
     if not isinstance(answer, dict):
-        return (0.0,) * len(_SCORES)
+        return (0.0,) * (len(_SCORES) + 1)
     fields = canonical_fields(answer, place.rules)
-    return tuple(_float(fields.get(name)) for name in _SCORES)
+    rank = next((_float(fields[name]) for name in _RANKS if name in fields), 0.0)
+    return (*(_float(fields.get(name)) for name in _SCORES), -rank)
 
 
 def _float(value: Any) -> float:

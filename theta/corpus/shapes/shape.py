@@ -7,12 +7,14 @@ An item may hold many conversations, as an exported file does; each then has a s
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from itertools import chain
 from typing import Any
 
 from theta.conversation.messages import Conversation, Message
 from theta.corpus.items import Item, Notes, Number, Reject, Rules
 from theta.corpus.shapes import (
+    choices,
     containers,
     exchanges,
     intents,
@@ -25,16 +27,21 @@ from theta.corpus.shapes import (
     transcripts,
 )
 from theta.corpus.shapes.arrange import arranged
+from theta.corpus.shapes.cleaning import without_end_mark
 from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
 from theta.corpus.shapes.fields import (
     DOMAINS,
+    HISTORIES,
     LABELS,
     MESSAGE_LISTS,
     QUESTIONS,
     REPLIES,
+    SEVERAL_REPLIES,
     TEXTS,
     UnusableError,
+    canonical,
     canonical_fields,
+    first,
     unknown_shape,
 )  # fmt: skip
 from theta.corpus.shapes.messages import is_message
@@ -111,7 +118,7 @@ def _of_list(value: list[Any], place: Place, depth: int) -> Results:
     if is_message(value[0], place.rules):
         return _of_chat(value, place, {})
     if all(isinstance(entry, str) and not isinstance(entry, Number) for entry in value):
-        is_chat = len(value) > 1
+        is_chat = len(value) > 1 and place.takes_texts
         return _kept(
             lambda: exchanges.turns_of_list(value, place) if is_chat else _required(None, unknown_of(value)),
             value, place, "texts in turn",
@@ -177,6 +184,7 @@ def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
     try:
         if any(isinstance(entry, tuple) for entry in value.values()):
             raise UnusableError("key_twice")
+        value = containers.merged(value)
         if rows := containers.rows_of(value) if _may_be_table(value) else None:
             return _of_entries(rows, place, depth)
         fields = canonical_fields(value, place.rules)
@@ -228,6 +236,8 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
     system = exchanges.system_turns(fields, place, used)
     if (chosen := preferences.chosen_turns(fields, place, used)) is not None:
         return _turns([*system, *chosen], value, fields, used, place, "preference")
+    if (picked := choices.turns_of(fields, place, used)) is not None:
+        return _turns([*system, *picked], value, fields, used, place, "question with options")
     if (name := exchanges.message_list(fields)) is not None:
         return _of_messages(value, fields, name, system, used, place)
     if (spoken := _spoken(fields, used, place)) is not None:
@@ -241,6 +251,8 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
 
 def _spoken(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn] | None:
     """The turns of a transcript under a name that otherwise holds messages."""
+    if exchanges.is_exchange(fields):
+        return None
     for name in MESSAGE_LISTS:
         if isinstance(fields.get(name), str) and (turns := transcripts.turns_of(fields[name], place)) is not None:
             used.add(name)
@@ -267,7 +279,7 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
     anything = False
     without: list[tuple[containers.Entry, list[Reject]]] = []
     for entry in entries:
-        results = _of_value(entry.value, place.at(entry.name), depth + 1)
+        results = _of_entry(value, entry, place, depth)
         rejects: list[Reject] = []
         for result in results:
             if isinstance(result, Conversation):
@@ -283,7 +295,7 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
         shared = (
             containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
         )
-        note_unused(value, shared, "", place)
+        note_unused(value, {*shared, *(canonical(str(entry.name)) for entry in entries)}, "", place)
         for entry, rejects in without:
             yield from _named(entry, rejects, place)
     elif any(
@@ -292,6 +304,23 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
         yield from chain.from_iterable(rejects for _, rejects in without)
     else:
         yield place.reject(unknown_shape(value), value)
+
+
+def _of_entry(value: dict[str, Any], entry: containers.Entry, place: Place, depth: int) -> Results:
+    key, inner = str(entry.name), place.at(entry.name)
+    if key in value:
+        if _is_list_of_texts(entry.value) and not containers.takes_turns(key):
+            return iter((inner.reject(unknown_of(entry.value), entry.value),))
+        if canonical(key) in containers.NEGATIVE:
+            return iter((inner.reject(UnusableError("marked_bad", key), entry.value),))
+        of_chats = isinstance(entry.value, list) and all(isinstance(held, list) for held in entry.value)
+        if not containers.takes_texts(value, key) and not (of_chats and containers.takes_turns(key)):
+            inner = replace(inner, takes_texts=False)
+    return _of_value(entry.value, inner, depth + 1)
+
+
+def _is_list_of_texts(value: Any) -> bool:
+    return isinstance(value, list) and all(isinstance(held, str) for held in value)
 
 
 def _named(entry: containers.Entry, rejects: Sequence[Reject], place: Place) -> Results:
@@ -337,7 +366,7 @@ def _with_replies(fields: Mapping[str, Any], name: str, entries: list[Any], used
 
 def _reply_beside(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn]:
     """The reply that stands beside a list of messages which ends with a question."""
-    for key in (*REPLIES, "responses", "choices", "completions", "responsemessage", "target"):
+    for key in (*REPLIES, *SEVERAL_REPLIES, "target"):
         if key in fields and fields[key] not in (None, "", []):
             used.add(key)
             return replies.reply_turns(fields[key], place, key=key)
@@ -381,6 +410,8 @@ def _of_lone_message(value: dict[str, Any], place: Place) -> Results:
 
 
 def _is_plain_text(fields: Mapping[str, Any], text: str) -> bool:
+    if first(HISTORIES, fields):
+        return False
     if text == "text":
         return _CLASSIFIED.isdisjoint(fields)
     others = [name for name, entry in fields.items() if isinstance(entry, list | dict)]
@@ -394,7 +425,12 @@ def _of_plain_text(
     used.add(name)
     if isinstance(raw, str) and (turns := transcripts.turns_of(raw, place)) is not None:
         return _turns(turns, value, fields, used, place, "transcript")
+    if not place.takes_texts:
+        raise unknown_shape(value)
     content = text_of(raw, place)
+    if (without := without_end_mark(content)) != content:
+        place.note("mended", "end mark left out")
+        content = without
     if not content:
         raise UnusableError("empty_text")
     for key in ("user", "sender", "speaker", "role"):
@@ -411,5 +447,5 @@ def _with_domain(fields: Mapping[str, Any], place: Place) -> Place:
     for name in DOMAINS:
         named = fields.get(name)
         if isinstance(named, str) and (words := " ".join(text_of(named, place).split())):
-            return Place(place.source, words, place.rules, place.notes)
+            return replace(place, domain=words)
     return place

@@ -13,12 +13,17 @@ from theta.corpus.shapes import messages
 from theta.corpus.shapes.fields import UnusableError, canonical_fields, first
 from theta.corpus.shapes.turns import Place, Turn
 
-_IDS = ("messageid", "id", "uuid", "nodeid", "postid", "clientmsgid")
+_IDS = ("messageid", "id", "uuid", "nodeid", "postid", "clientmsgid", "tweetid", "commentid")
 _PARENTS = ("parentid", "parentmessageid", "parent", "parentuuid", "replyto", "inreplyto", "replytoid",
-            "replytomessageid", "parentmessage", "threadparent")  # fmt: skip
+            "replytomessageid", "parentmessage", "threadparent", "inresponsetotweetid", "inreplytostatusid",
+            "parentcommentid")  # fmt: skip
 _CHATS = ("conversationid", "threadid", "dialogueid", "dialogid", "sessionid", "chatid", "convid", "conversation",
           "treeid", "messagetreeid", "ticketid", "roomid")  # fmt: skip
 _RANKS = ("rank",)
+_NUMBERS = (
+    "turn", "turnid", "turnindex", "turnidx", "turnnumber", "utteranceidx", "utteranceindex", "utteranceid",
+    "messageindex", "messagenumber", "position", "index", "idx", "order", "seq", "sequence", "step",
+)  # fmt: skip
 _MAX_MESSAGES = 1_000_000
 """Trees that would give more than this are cut: each conversation repeats what leads to it."""
 
@@ -44,8 +49,22 @@ def threads_of(entries: Sequence[Any], place: Place) -> Iterator[list[Turn]] | N
         chats: dict[str, list[Any]] = {}
         for entry, each in zip(entries, fields, strict=True):
             chats.setdefault(_id(each[chat]), []).append(entry)
-        return (messages.turns_of(chat_entries, place) for chat_entries in chats.values())
+        return (messages.turns_of(_in_order(chat_entries, place), place) for chat_entries in chats.values())
     return None
+
+
+def _in_order(entries: list[Any], place: Place) -> list[Any]:
+    """The messages of one chat by their numbers, where each has another."""
+    fields = [canonical_fields(entry, place.rules) for entry in entries]
+    for name in _NUMBERS:
+        numbers = [str(each.get(name)) for each in fields]
+        if not all(number.isdecimal() and len(number) < 10 for number in numbers) or len(set(numbers)) < len(numbers):
+            continue
+        order = sorted(range(len(entries)), key=lambda at: int(numbers[at]))
+        if order != list(range(len(entries))):
+            place.note("mended", "messages put in order")
+        return [entries[at] for at in order]
+    return entries
 
 
 def tree_of(fields: Mapping[str, Any], place: Place) -> Iterator[list[Turn]] | None:

@@ -19,7 +19,8 @@ from theta.corpus.shapes.turns import Place, Turn
 
 # Templates whose marks are tokens of their own: the mark in front of a message, and what may end it.
 _TOKENS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
-    ("<|im_start|>", re.compile(r"<\|im_start\|>[ \t]*(\w+)[^\n]*\n?"), re.compile(r"<\|im_end\|>|<\|endoftext\|>")),
+    ("<|im_start|>", re.compile(r"<\|im_start\|>[ \t]*(\w+)(?:<\|im_sep\|>|[^\n]*\n?)"),
+     re.compile(r"<\|im_end\|>|<\|endoftext\|>")),
     ("<|start_header_id|>", re.compile(r"<\|start_header_id\|>\s*(\w+)\s*<\|end_header_id\|>"),
      re.compile(r"<\|eot_id\|>|<\|eom_id\|>|<\|begin_of_text\|>|<\|end_of_text\|>")),
     ("<|header_start|>", re.compile(r"<\|header_start\|>\s*(\w+)\s*<\|header_end\|>"),
@@ -45,13 +46,22 @@ _SENTENCE = re.compile(r"</?s>|<\|begin_of_text\|>|<\|endoftext\|>")
 _LABELS = (
     "human|user|assistant|bot|ai|gpt|chatgpt|chatbot|model|system|prompter|customer|agent|question|answer|q|a|"
     "instruction|response|input|output|me|claude|ai assistant|support|client|patient|doctor|student|teacher|prompt|"
-    "function response"
+    "completion|interviewer|interviewee|you|function response"
 )
 _HEADINGS = re.compile(rf"#{{2,4}}\s*({_LABELS})\b\s*:?[ \t]*", re.IGNORECASE)
 _CAPITALS = re.compile(r"(?<![\w#])(USER|ASSISTANT|SYSTEM|HUMAN|FUNCTION RESPONSE)\s*:[ \t]*")
+_BRACKETS = re.compile(
+    r"(?m)(?:^[ \t]*|(?<=>))"
+    r"(?:\[(USER|ASSISTANT|HUMAN|BOT|SYSTEM|AI)\]|<(user|assistant|human|bot|system|ai)>)\s*(?!:)"
+)
+_CLOSING = re.compile(r"\s*</(?:user|assistant|human|bot|system|ai)>")
+_TIMED = re.compile(rf"(?mi)^[ \t]*\[[\d:. /-]{{4,24}}\][ \t]*({_LABELS})\s*:[ \t]*")
+_PROMPTED = re.compile(rf"(?mi)^({_LABELS})>[ \t]+")
+_SAID = re.compile(r"(?m)^(You|ChatGPT|Claude|Gemini) said:[ \t]*\n")
 _ON_ONE_LINE = re.compile(r"(?:\A\s*|(?<=\s))(Human|User|Assistant|Bot|AI|Chatbot|Question|Answer): ")
 _ROLE_OF_LABEL: dict[str, TurnRole] = {
     "q": "user", "a": "assistant", "instruction": "user", "input": "user", "output": "assistant", "prompt": "user",
+    "you": "user", "interviewer": "user", "interviewee": "assistant", "completion": "assistant",
     "response": "assistant", "question": "user", "answer": "assistant", "ai assistant": "assistant",
 }  # fmt: skip
 _ALPACA_OPENING = re.compile(r"\s*Below is an instruction that describes a task", re.IGNORECASE)
@@ -61,11 +71,12 @@ _WHATSAPP = re.compile(
     r"(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
     r"(?: -)? (?:\u200e?([^:\n]{1,60}): )?"
 )
+_IRC = re.compile(r"(?m)^\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d{2}(?::\d{2})?\]?[ \t]*<[ @+%&~]?([^>\s]{1,40})>[ \t]?")
 _LEFT_OUT = re.compile(
     r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|"
     r"(?:image|video|audio|sticker|GIF|document) omitted)"
 )
-_MIN_WHATSAPP = 2
+_MIN_LOGGED = 2
 
 
 def turns_of(text: str, place: Place) -> list[Turn] | None:
@@ -75,7 +86,7 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
         UnusableError: it is an exported chat of people, and data.speakers does not say who is who.
     """
     found = _by_tokens(text, place.rules) if "<" in text or "[INST]" in text else None
-    found = found or _by_labels(text, place.rules) or _whatsapp(text, place)
+    found = found or _by_labels(text, place.rules) or _logged(text, _WHATSAPP, place) or _logged(text, _IRC, place)
     if not found:
         return None
     turns = [
@@ -92,7 +103,8 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
 
 
 _BEGINS = re.compile(
-    rf"\u200e?\s*(?:\d|\[\u200e?\d|\[INST|<s>|(?:#{{1,4}}|\*\*|__|>|<|\[)?\s*(?:{_LABELS})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:)",
+    rf"\u200e?\s*(?:\d|\[\u200e?\d|\[INST|<s>|(?:#{{1,4}}|\*\*|__|>|<|\[)?\s*(?:{_LABELS})(?:\s?\d{{1,3}})?(?:\*\*|__|>|\])?\s*:"
+    rf"|(?:{_LABELS})>|[\[<](?:user|assistant|human|bot|system|ai)[\]>]|\w+ said:)",
     re.IGNORECASE,
 )
 _FIRST = frozenset("0123456789[<\u200e")
@@ -103,7 +115,7 @@ _SIGNS = tuple(sign for sign, _, _ in _TOKENS)
 def may_be(text: str) -> bool:
     """Whether a cleaned text could be a transcript; if not, only names of data.speakers make it one."""
     head = text[:_LABEL_CHARACTERS]
-    if (":" in head or head[:1] in _FIRST) and _BEGINS.match(text):
+    if (":" in head or ">" in head or head[:1] in _FIRST) and _BEGINS.match(text):
         return True
     if "##" in text or "USER" in text or "HUMAN" in text:
         return True
@@ -150,6 +162,9 @@ def _by_instructions(text: str) -> list[tuple[TurnRole, str]] | None:
 
 def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
     """The turns of a text with names in front: at the start of lines, or, where they are unmistakable, anywhere."""
+    for sign, pattern in (("]", _BRACKETS), (">", _BRACKETS), (">", _PROMPTED), ("]", _TIMED), (" said:", _SAID)):
+        if sign in text[:_LABEL_CHARACTERS] and pattern.match(text) and (found := _labelled(text, pattern, rules)):
+            return [(role, _CLOSING.sub("", said)) for role, said in found]
     if "##" in text and (found := _labelled(text, _HEADINGS, rules, preamble=True)):
         return found
     if ":" not in text:
@@ -165,7 +180,7 @@ def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
 def _line_labels(*own: Sequence[str]) -> re.Pattern[str]:
     names = "|".join([re.escape(name) for names in own for name in names] + [_LABELS])
     return re.compile(
-        rf"(?m)^[ \t]*(?:\*\*|__|>\s*|<|\[)?({names})(?:\s\d{{1,3}})?(?:\*\*|__|>|\])?\s*:(?:\*\*|__)?[ \t]*",
+        rf"(?m)^[ \t]*(?:\*\*|__|>\s*|<|\[)?({names})(?:\s?\d{{1,3}})?(?:\*\*|__|>|\])?\s*:(?:\*\*|__)?[ \t]*",
         re.IGNORECASE,
     )
 
@@ -185,8 +200,9 @@ def _labelled(
         found.append(("system", before))
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         said = text[mark.end() : following.start() if following else len(text)]
-        label = mark[1].strip().lower()
-        role = _ROLE_OF_LABEL.get(label) or role_of(mark[1].strip(), rules)
+        name = next(filter(None, mark.groups())).strip()
+        label = name.lower()
+        role = _ROLE_OF_LABEL.get(label) or role_of(name, rules)
         if label == "input" and found and found[-1][0] == "user":  # Alpaca: an input follows its instruction
             found[-1] = ("user", f"{found[-1][1].rstrip()}\n\n{said.strip()}")
         else:
@@ -200,9 +216,10 @@ def _both_speak(found: Sequence[tuple[TurnRole, str]]) -> bool:
     return "user" in roles and "assistant" in roles[roles.index("user") :]
 
 
-def _whatsapp(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
-    marks = list(_WHATSAPP.finditer(text)) if text[:2].strip("[\u200e")[:1].isdigit() else []
-    if sum(bool(mark[1]) for mark in marks) < _MIN_WHATSAPP or text[: marks[0].start()].strip():
+def _logged(text: str, line: re.Pattern[str], place: Place) -> list[tuple[TurnRole, str]] | None:
+    """The turns of a log whose lines begin with a time and a name, as WhatsApp and IRC write it."""
+    marks = list(line.finditer(text)) if text[:2].strip("[\u200e")[:1].isdigit() else []
+    if sum(bool(mark[1]) for mark in marks) < _MIN_LOGGED or text[: marks[0].start()].strip():
         return None
     said = [
         (mark[1], text[mark.end() : following.start() if following else len(text)].strip())

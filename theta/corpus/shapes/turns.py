@@ -27,6 +27,8 @@ class Place:
     domain: str
     rules: Rules
     notes: Notes
+    takes_texts: bool = True
+    """Whether a plain text is one to learn here; within an object it is mostly a part of something else."""
 
     def at(self, name: str | int) -> "Place":
         """Return the place of an entry of this value."""

@@ -17,9 +17,13 @@ from theta.corpus.shapes.fields import (
     SYSTEMS,
     canonical,
 )
+from theta.corpus.shapes.messages import is_message
 from theta.corpus.shapes.turns import Place
 
 _WORDS = 2
+_SENTENCE = 3
+"""Lists of shorter texts are mostly tags."""
+_MOST_ENTRIES = 1000
 _KEY_CHARACTERS = 60
 _NO_CONTENT = re.compile(r"\s*(?:https?://\S+|[\d\s:./TZ+-]+|[0-9a-fA-F-]{16,}|\S+\.\w{2,5})\s*")
 _KNOWN = sorted({*INSTRUCTIONS, *QUESTIONS, *REPLIES, *CONTEXTS, *SYSTEMS} - {"q", "a", "ask"})
@@ -28,7 +32,7 @@ _KNOWN = sorted({*INSTRUCTIONS, *QUESTIONS, *REPLIES, *CONTEXTS, *SYSTEMS} - {"q
 def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Place) -> None:
     """Note the keys whose text is neither used nor part of what is said."""
     for key, held in value.items():
-        entry = _text(held)
+        entry = held if isinstance(held, str) else _texts(held)
         if not entry:
             continue
         name = canonical(key)
@@ -45,11 +49,13 @@ def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Plac
             place.note("unused_key", key if len(key) <= _KEY_CHARACTERS else f"{key[:_KEY_CHARACTERS]}…")
 
 
-def _text(held: Any) -> str:
-    """A text, or a list of texts such as the options of a question."""
-    if isinstance(held, list) and all(isinstance(each, str) for each in held):
-        return "\n".join(held)
-    return held if isinstance(held, str) else ""
+def _texts(held: Any) -> str:
+    """The texts of a list of texts or of messages, which may be what was said before; empty for anything else."""
+    if not isinstance(held, list) or len(held) > _MOST_ENTRIES:
+        return ""
+    if all(isinstance(entry, str) for entry in held):
+        return "\n".join(held) if any(len(entry.split(maxsplit=_SENTENCE)) > _SENTENCE for entry in held) else ""
+    return "messages of a chat" if is_message(held[0]) else ""
 
 
 def _is_content(name: str, text: str) -> bool:
@@ -60,4 +66,4 @@ def _is_content(name: str, text: str) -> bool:
 
 @lru_cache(maxsize=1024)
 def _is_misspelt(name: str) -> bool:
-    return bool(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8))
+    return not name.endswith("id") and bool(difflib.get_close_matches(name, _KNOWN, n=1, cutoff=0.8))
