@@ -31,7 +31,7 @@ from theta.machine.cpu_sharing import share_cpus
 from theta.model import network
 
 Stream = Callable[[list[list[int]], int], Iterator[int]]
-"""Writes replies of so many tokens to prompts; yields how many tokens came at once."""
+"""Writes a reply of the given number of tokens to each prompt; yields how many tokens came at once."""
 
 NEVER_ENDS = -1
 SHAPES = {**GPT2, "starter": PRESETS["starter"]}

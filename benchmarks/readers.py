@@ -140,7 +140,7 @@ def write(file: Path, megabytes: int) -> Path:
 
 
 def conversations(megabytes: int) -> Iterator[Any]:
-    """Yield chats of one to four exchanges that have about so many bytes as JSON."""
+    """Yield chats of one to four exchanges until their JSON has about this size."""
     chosen = random.Random(0)
     words = ["".join(chosen.choices("etaoinshrdlu", k=chosen.randint(2, 9))) for _ in range(20_000)] + ["“ja”", '"so"']
     texts = [" ".join(chosen.choices(words, k=chosen.randint(8, 60))) for _ in range(20_000)]

@@ -141,7 +141,7 @@ def test_what_is_learned(tmp_path: Path, kind: str, value: Any, expected: list[l
 
 
 NEVER: list[Any] = [
-    # A part of something is no text to learn.
+    # A part of something is not a text to learn.
     {"question": Q, "keywords": ["steep hill", "long way"]},
     {"words": ["red", "green", "blue"]},
     {"intents": [{"intent": "far", "examples": [{"text": Q}]}], "dialog_nodes": [{"output": {"text": A}}]},

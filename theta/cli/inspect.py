@@ -10,8 +10,7 @@ if TYPE_CHECKING:
 
     from rich.console import Console
 
-    from theta.corpus.report import FileFacts
-    from theta.corpus.settings import DataSettings
+    from theta.corpus.report import Facts, FileFacts
     from theta.tokens.vocabulary import Vocabulary
 
 FILES_SHOWN = 40
@@ -39,13 +38,14 @@ def inspect(
     from theta.cli.console import console, say
     from theta.corpus.build import UnusableCorpusError, build
     from theta.corpus.readers.finding import find
-    from theta.corpus.report import summary, warnings
+    from theta.corpus.report import summary
+    from theta.corpus.settings import DataSettings
     from theta.files import native
     from theta.machine.process import available_cores
     from theta.settings import load
     from theta.tokens.settings import TokenizerSettings
 
-    settings = load(params, "data", _settings())
+    settings = load(params, "data", DataSettings)
     max_length = load(params, "tokenizer", TokenizerSettings).max_length
     found = find(native(str(path)), settings.include, settings.exclude)
     where = console()
@@ -62,19 +62,9 @@ def inspect(
         vocabulary = _vocabulary(base_tokenizer)
         _show_conversation(where, folder / "train.jsonl", vocabulary)
         _show_lengths(where, folder, vocabulary, max_length)
-    rejects = [(reason, count, facts.examples[reason]) for reason, count in facts.reasons.most_common()]
-    _show_reasons(where, [*rejects, *facts.notes.of("mended")])
-    said = list(warnings(facts))
-    for line in said:
-        say(where, f"- {line}")
+    said = _show_findings(where, facts)
     if facts.unreadable or (strict and (said or facts.reasons)):
         raise typer.Exit(1)
-
-
-def _settings() -> "type[DataSettings]":
-    from theta.corpus.settings import DataSettings
-
-    return DataSettings
 
 
 def _vocabulary(descriptor: Path) -> "Vocabulary":
@@ -158,6 +148,19 @@ def _show_lengths(where: "Console", folder: Path, vocabulary: "Vocabulary", max_
     else:
         words += f"None is longer than tokenizer.max_length {max_length}."
     say(where, words + "\n")
+
+
+def _show_findings(where: "Console", facts: "Facts") -> list[str]:
+    """Print what was rejected and mended, and the warnings; return the warnings."""
+    from theta.cli.console import say
+    from theta.corpus.report import warnings
+
+    rejects = [(reason, count, facts.examples[reason]) for reason, count in facts.reasons.most_common()]
+    _show_reasons(where, [*rejects, *facts.notes.of("mended")])
+    said = list(warnings(facts))
+    for line in said:
+        say(where, f"- {line}")
+    return said
 
 
 def _show_reasons(where: "Console", rows: "Sequence[tuple[str, int, str]]") -> None:

@@ -192,8 +192,8 @@ def _shown(pile: Pile, repeated: leaks.Repeated) -> RepeatedContent:
 
 
 def _refused(pile: Pile, files: Sequence[FileFacts], duplicate_of: np.ndarray, message: str) -> UnusableCorpusError:
-    """Write the rejects, which explain the error, and remove the other files."""
-    outcome.write_rejects(pile, duplicate_of)
+    """Complete the rejects, which explain the error, and remove the other files."""
+    outcome.write_duplicates(pile, duplicate_of)
     pile.remove_files()
     rejects = [(reason, count, pile.examples[reason]) for reason, count in pile.reasons.most_common()]
     return UnusableCorpusError(message, files, rejects)

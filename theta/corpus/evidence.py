@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from theta.corpus import fingerprints, twins
+from theta.corpus import twins
 from theta.corpus.fingerprints import SIGNATURE_SIZE, Fingerprints
 from theta.corpus.keys import Records, starts
 
@@ -160,14 +160,13 @@ class Evidence:
             runs = self._bands.runs(is_held | is_train)
             found = [_held_with_twins(*run, sketches, is_held, is_train) for run in runs]
             return np.unique(np.concatenate([np.empty(0, np.uint32), *found]))
-        owners = np.concatenate([np.empty(0, np.uint32), *self._twin_owners])
+        owners, signatures = self._exact_owners(), self._exact_signatures()
         asking: dict[tuple[str, bool], list[int]] = {}
         for place in np.flatnonzero((is_held | is_train)[owners]).tolist():
-            asking.setdefault((self._twin_texts[place], bool(is_held[owners[place]])), []).append(int(owners[place]))
-        places = [(text, held) for text, held in asking]
-        signatures = fingerprints.signatures([text for text, _ in places])
-        found_texts = twins.across(signatures, [text for text, _ in places], np.array([held for _, held in places]))
-        return np.unique(np.array([owner for n in found_texts for owner in asking[places[n]]], np.uint32))
+            asking.setdefault((self._twin_texts[place], bool(is_held[owners[place]])), []).append(place)
+        places, held = list(asking.values()), np.array([held for _, held in asking], np.bool_)
+        found_texts = twins.across(signatures[[same[0] for same in places]], [text for text, _ in asking], held)
+        return np.unique(owners[[place for n in found_texts for place in places[n]]])
 
     def _read_sketches(self) -> np.ndarray:
         """The sketches of all texts; they stay on disk."""
@@ -177,14 +176,19 @@ class Evidence:
 
     def _exact_pairs(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Pairs of owners of near twins; equal texts are tied by their question keys already."""
-        owners = np.concatenate([np.empty(0, np.uint32), *self._twin_owners])
+        owners = self._exact_owners()
         first: dict[str, int] = {}
         for place in np.flatnonzero(members[owners]).tolist():
             first.setdefault(self._twin_texts[place], place)
         places = np.fromiter(first.values(), np.int64)
-        signatures = np.concatenate([np.empty((0, SIGNATURE_SIZE), np.uint32), *self._signatures])[places]
-        found = owners[places[twins.pairs(signatures, list(first))]]
+        found = owners[places[twins.pairs(self._exact_signatures()[places], list(first))]]
         return found[:, 0], found[:, 1]
+
+    def _exact_owners(self) -> np.ndarray:
+        return np.concatenate([np.empty(0, np.uint32), *self._twin_owners])
+
+    def _exact_signatures(self) -> np.ndarray:
+        return np.concatenate([np.empty((0, SIGNATURE_SIZE), np.uint32), *self._signatures])
 
     def close(self) -> None:
         """Close the files of the keys."""

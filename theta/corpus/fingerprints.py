@@ -10,12 +10,12 @@ each of SIGNATURE_SIZE hash functions. Two texts have the same smallest one with
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from theta.conversation.messages import Conversation
-from theta.corpus.keys import key, point, question_key
+from theta.corpus.keys import key, point, question_key, starts
 
 GRAM = 4
 SIGNATURE_SIZE = 60
@@ -89,11 +89,6 @@ def of(conversations: Sequence[Conversation], *, with_texts: bool) -> Fingerprin
         signature_owners=np.array(rows.twin_owners, np.uint32),
         twin_texts=texts if with_texts else [],
     )
-
-
-def arrays(made: Fingerprints) -> dict[str, np.ndarray]:
-    """Return the arrays by name."""
-    return {f.name: getattr(made, f.name) for f in fields(made) if isinstance(getattr(made, f.name), np.ndarray)}
 
 
 class _Rows:
@@ -172,13 +167,12 @@ def signatures(texts: Sequence[str]) -> np.ndarray:
     for back in range(1, GRAM):
         is_inside[ends - back] = False  # these grams would reach into the next text
     grams = grams[is_inside[:last]]
-    counts = lengths - GRAM + 1
-    starts = np.concatenate(([0], np.cumsum(counts)[:-1]))
+    begins = starts(lengths - GRAM + 1)
     made = np.empty((SIGNATURE_SIZE, len(texts)), np.uint32)
     hashed = np.empty_like(grams)
     for row, multiplier in zip(made, _MULTIPLIERS, strict=True):
         np.multiply(grams, multiplier, out=hashed)
-        np.minimum.reduceat(hashed, starts, out=row)
+        np.minimum.reduceat(hashed, begins, out=row)
     return np.ascontiguousarray(made.T)
 
 

@@ -70,17 +70,12 @@ _ASCII_OUTER = "".join(filter(_is_outer, map(chr, range(128))))
 
 
 class Records:
-    """Keys with their owners on disk.
-
-    Attributes:
-        count: number of records.
-    """
+    """Keys with their owners on disk."""
 
     def __init__(self, folder: Path, name: str) -> None:
         self._dtype = np.dtype([("key", np.uint64), ("owner", np.uint32), ("extra", np.uint64)])
         self._paths = [folder / f"{name}.{part}" for part in range(PARTITIONS)]
         self._files = [path.open("wb") for path in self._paths]
-        self.count = 0
 
     def append(self, keys: np.ndarray, owners: np.ndarray, extra: np.ndarray | int = 0) -> None:
         """Add records: uint64 keys, uint32 owners, and another number."""
@@ -94,7 +89,6 @@ class Records:
             if end > begin:
                 file.write(records[order[begin:end]].tobytes())
             begin = end
-        self.count += len(keys)
 
     def close(self) -> None:
         """Write what is still in memory."""

@@ -52,25 +52,20 @@ def rehearsed(evidence: Evidence, members: np.ndarray, is_data: np.ndarray, spli
 
 
 def write(pile: Pile, outcome: Outcome) -> None:
-    """Write the conversations of each split, those for rehearsal, and the rejects."""
+    """Write the conversations of each split, those for rehearsal, and the duplicates."""
     with ExitStack() as stack:
         outs = [stack.enter_context((pile.folder / f"{name}.jsonl").open("wb")) for name in OUTPUTS]
         decisions = zip(outcome.output.tolist(), outcome.repeats.tolist(), strict=True)
         for text, (output, repeats) in zip(pile.lines(), decisions, strict=True):
             if output >= 0:
                 outs[output].write(text * repeats)
-    write_rejects(pile, outcome.duplicate_of)
+    write_duplicates(pile, outcome.duplicate_of)
 
 
-def write_rejects(pile: Pile, duplicate_of: np.ndarray) -> None:
-    """Write the rejected items, then the duplicates."""
-    pile.rejects.flush()
-    with (pile.folder / "rejected.jsonl").open("wb") as out:
-        with (pile.folder / "rejects").open("rb") as rejects:
-            while part := rejects.read(1 << 20):
-                out.write(part)
-        for place in np.flatnonzero(duplicate_of >= 0).tolist():
-            out.write(_duplicate(pile, place, int(duplicate_of[place])))
+def write_duplicates(pile: Pile, duplicate_of: np.ndarray) -> None:
+    """Write the duplicates behind the rejected items."""
+    for place in np.flatnonzero(duplicate_of >= 0).tolist():
+        pile.rejects.write(_duplicate(pile, place, int(duplicate_of[place])))
 
 
 def _duplicate(pile: Pile, place: int, earlier: int) -> bytes:

@@ -12,6 +12,7 @@ from theta.conversation.messages import Conversation
 from theta.corpus.evidence import Evidence
 from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
+from theta.corpus.keys import starts
 
 
 class Pile:
@@ -20,6 +21,7 @@ class Pile:
     Attributes:
         folder: where it keeps files.
         evidence: the fingerprints.
+        rejects: the rejected items, `rejected.jsonl`.
         notes, reasons, examples: as in `Gathered`, of all blocks of data.
         domain_names: the domains, each with its position.
         lengths, files, domains, messages, replies: numbers for each conversation, once `finish` was called: bytes of
@@ -33,7 +35,7 @@ class Pile:
         self.notes, self.reasons, self.examples = Notes(), Counter[str](), dict[str, str]()
         self.domain_names: dict[str, int] = {}
         self._lines = (folder / "lines").open("wb")
-        self.rejects = (folder / "rejects").open("wb")
+        self.rejects = (folder / "rejected.jsonl").open("wb")
         self._mended = (folder / "mended.jsonl").open("wb")
         empty = np.empty(0, np.int32)
         self._columns: dict[str, list[np.ndarray]] = {
@@ -70,7 +72,7 @@ class Pile:
         self._columns.clear()
         self.lengths, self.files, self.domains = made["lengths"], made["files"], made["domains"]
         self.messages, self.replies, self.reply_words = made["messages"], made["replies"], made["reply_words"]
-        self._begins = np.cumsum(self.lengths, dtype=np.int64) - self.lengths
+        self._begins = starts(self.lengths)
 
     def lines(self) -> Iterator[bytes]:
         """Yield the line of each conversation."""
@@ -91,8 +93,7 @@ class Pile:
         self.evidence.close()
 
     def remove_files(self) -> None:
-        """Remove everything from the folder that this object wrote."""
+        """Close all files, and remove those that only this object reads."""
         self.close()
-        for name in ("lines", "rejects"):
-            (self.folder / name).unlink()
+        (self.folder / "lines").unlink()
         self.evidence.remove_files()

@@ -20,6 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from theta.corpus.evidence import KINDS, Evidence, Ties, united
+from theta.corpus.keys import starts
 from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -146,8 +147,7 @@ def _fill(
     """
     sizes = np.bincount(group_of)
     first = np.lexsort((whole, group_of))
-    begins = np.concatenate(([0], np.cumsum(sizes)[:-1]))
-    order = np.argsort(points[first][begins], kind="stable")
+    order = np.argsort(points[first][starts(sizes)], kind="stable")
     split = np.full(len(sizes), TRAIN, np.int8)
     if len(sizes) < len(SPLITS):
         return split, False

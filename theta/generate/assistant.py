@@ -17,6 +17,7 @@ from theta.generate import writers
 from theta.generate.engine import Engine, Request, SharedEngine, Token, Writer
 from theta.generate.folder import check
 from theta.generate.prompt import Prompt, fit, to_messages
+from theta.generate.reply_text import ReplyText
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
@@ -219,15 +220,11 @@ def text_pieces(ids: Iterable[int], vocabulary: Vocabulary) -> Generator[str, No
     A byte-level token may end within a character, which decodes to U+FFFD until its last byte arrives; so text that
     ends in U+FFFD is held back.
     """
-    seen: list[int] = []
-    shown = 0
+    text = ReplyText(vocabulary)
     for id_ in ids:
-        seen.append(id_)
-        certain = vocabulary.decode(seen).rstrip("\N{REPLACEMENT CHARACTER}")
-        if len(certain) > shown:
-            yield certain[shown:]
-            shown = len(certain)
-    if rest := vocabulary.decode(seen)[shown:]:
+        if piece := text.add(id_):
+            yield piece
+    if rest := text.end():
         yield rest
 
 

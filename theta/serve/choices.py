@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
 from theta.generate.engine import Token
+from theta.generate.reply_text import ReplyText
 from theta.generate.settings import GenerationSettings
 from theta.serve.batching import Batching, Reply
-from theta.serve.text import ReplyText
 from theta.tokens.vocabulary import Vocabulary
 
 

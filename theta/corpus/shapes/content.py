@@ -33,7 +33,7 @@ def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = Fa
         as_json: whether an object or a list of anything else becomes its JSON text: it is what a reply consists of.
 
     Raises:
-        UnusableError: the value is no text, needs an image, or is the call of a tool.
+        UnusableError: the value is not text, needs an image, or calls a tool.
     """
     if isinstance(value, str):
         if isinstance(value, Number):

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from theta.serve.text import ReplyText
+from theta.generate.reply_text import ReplyText
 from theta.tokens.vocabulary import SAMPLES, Vocabulary
 
 
