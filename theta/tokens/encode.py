@@ -21,8 +21,9 @@ import numpy as np
 from theta.conversation.messages import Conversation, Message, Role
 from theta.conversation.template import render
 from theta.tokens.ids import Encoder
-from theta.tokens.store import IGNORED, Documents, Wording
+from theta.tokens.store import IGNORED, Documents
 from theta.tokens.vocabulary import Vocabulary
+from theta.tokens.wordings import Wording
 
 LONGEST_COUNTED = 1 << 16
 """Needed lengths above it are counted together; no base has as many positions."""

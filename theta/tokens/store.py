@@ -15,7 +15,7 @@ a whole. `datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feath
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple, overload
+from typing import overload
 
 import numpy as np
 import pyarrow as pa
@@ -23,11 +23,11 @@ import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
 from theta.files import replacing_file
+from theta.tokens.wordings import WORDING, Slots, Wording
 
 IGNORED = -100
 """Label of positions that are not learned (PyTorch's default ignore_index)."""
 
-_WORDING = pa.struct([("begin", pa.int32()), ("end", pa.int32()), ("ids", pa.list_(pa.int32()))])
 _SCHEMA = pa.schema([
     ("input_ids", pa.list_(pa.int32())),
     ("labels", pa.list_(pa.int32())),
@@ -35,17 +35,8 @@ _SCHEMA = pa.schema([
     ("source", pa.string()),
     ("learned", pa.int32()),
     ("bytes", pa.int32()),
-    ("wordings", pa.list_(_WORDING)),
+    ("wordings", pa.list_(WORDING)),
 ])  # fmt: skip
-
-
-class Wording(NamedTuple):
-    """Ids that may stand in a document in place of ids[begin:end], where its label is IGNORED."""
-
-    begin: int
-    end: int
-    ids: np.ndarray
-    """int32 [tokens]"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +162,10 @@ def _strings(values: Sequence[str]) -> pa.Array:
 
 def _wordings(wordings: Sequence[Sequence[Wording]]) -> pa.Array:
     each = [wording for of_document in wordings for wording in of_document]
-    begins, ends = ([wording[column] for wording in each] for column in (0, 1))
+    begins, ends = (np.array([wording[column] for wording in each], np.int32) for column in (0, 1))
     ids = np.concatenate([np.empty(0, np.int32), *(wording.ids for wording in each)])
-    columns = [
-        _numbers(np.array(begins, np.int32)),
-        _numbers(np.array(ends, np.int32)),
-        pa.ListArray.from_arrays(_offsets([len(wording.ids) for wording in each]), _numbers(ids)),
-    ]
-    structs = pa.StructArray.from_arrays(columns, fields=list(_WORDING))
+    lists = pa.ListArray.from_arrays(_offsets([len(wording.ids) for wording in each]), _numbers(ids))
+    structs = pa.StructArray.from_arrays([_numbers(begins), _numbers(ends), lists], fields=list(WORDING))
     return pa.ListArray.from_arrays(_offsets(list(map(len, wordings))), structs)
 
 
@@ -221,7 +208,7 @@ class Store:
             token predicts it.
         domains, sources: one string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
-        wording_counts: number of wordings of each document, int64 [documents].
+        first_ids, last_ids: the first and the last id of each document, int32 [documents].
     """
 
     def __init__(self, path: Path, rehearsal: Path | None = None) -> None:
@@ -247,7 +234,8 @@ class Store:
         self.domains, self.sources = Strings(table.column("domain")), Strings(table.column("source"))
         self.learned_counts = table.column("learned").to_numpy().astype(np.int64)
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
-        self.wording_counts = pc.list_value_length(table.column("wordings")).to_numpy().astype(np.int64)
+        self.first_ids = np.concatenate([batch.ids[batch.offsets[:-1]] for batch in self._batches])
+        self.last_ids = np.concatenate([batch.ids[batch.offsets[1:] - 1] for batch in self._batches])
         self._wordings = table.column("wordings")
 
     def __len__(self) -> int:
@@ -262,12 +250,9 @@ class Store:
         begin, end = batch.offsets[index - self._first[place]], batch.offsets[index - self._first[place] + 1]
         return batch.ids[begin:end], batch.labels[begin:end]
 
-    def wordings(self, index: int) -> list[Wording]:
-        """Return the other ways to ask in a document; those of one place follow each other."""
-        return [
-            Wording(each["begin"], each["end"], np.array(each["ids"], np.int32))
-            for each in self._wordings[index].as_py()
-        ]
+    def slots(self) -> Slots:
+        """Return the places that have wordings."""
+        return Slots.of(self._wordings)
 
 
 class _Batch:
