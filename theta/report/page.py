@@ -97,6 +97,7 @@ def _content(facts: Facts) -> dict[str, Any]:
             for name, row in domains.items()
         ],
         "lengths": plots.length_histogram(facts.lengths),
+        "splits": list(_splits(facts.prepare["conversations"])),
         "dropped": list(_dropped(facts)),
         "data_report": _html(facts.data_report),
         "changed": list(changed_settings(facts)),
@@ -207,6 +208,13 @@ def _answer_rows(answers: Values) -> Iterator[tuple[str, str, str]]:
         counts = [row.get(how) for how in ("trained", "new_wordings")]
         said = [f"{each['right']:,} of {each['questions']:,}" if each else "–" for each in counts]
         yield name, *said
+
+
+def _splits(conversations: Mapping[str, int]) -> Iterator[tuple[str, int]]:
+    names = ["train", "validation", "test"]
+    for name in [*names, *(name for name in conversations if name not in names)]:
+        if name in conversations:
+            yield name.replace("_", " "), conversations[name]
 
 
 def _dropped(facts: Facts) -> Iterator[tuple[str, str]]:
