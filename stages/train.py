@@ -11,6 +11,7 @@ from theta import files
 from theta.machine.process import dvc_parent, keep_large_buffers, prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.settings import load
+from theta.tokens.settings import TokenizerSettings
 from theta.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ def train(
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
     with joined(choose_device(machine.device)) as ranks, one_error(ranks):
-        run, base, computed = _prepare(settings, machine, ranks, parent, tokens, base_weights)
+        run, base, computed = _prepare(settings, machine, ranks, parent, tokens, base_weights, params)
         _train(run, base, machine, computed, checkpoint, metrics, curves)
 
 
@@ -51,6 +52,7 @@ def _prepare(
     parent: int | None,
     tokens: Path,
     base_weights: Path,
+    params: Path,
 ) -> "tuple[Run, dict[str, Any], dict[str, Any]]":
     """Return the run, the descriptor of its base, and what was chosen for this machine."""
     from theta.machine.cpu_sharing import share_cpus
@@ -61,20 +63,22 @@ def _prepare(
     from theta.train import resume_folder
     from theta.train.choose import choose_compute, describe, number_formats
     from theta.train.run import Run
+    from theta.train.samples import samples_of
 
-    threads = set_threads(machine.threads)
+    threads, max_length = set_threads(machine.threads), load(params, "tokenizer", TokenizerSettings).max_length
     share_cpus()
     vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
     learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
     held_back = tokens / "validation.arrow"
-    stores = Store(*learned), Store(held_back)
-    key = resume_folder.key_of(settings.model_dump(), [*learned, held_back, base_weights])
+    samples, validation = samples_of(Store(*learned), settings, vocabulary, max_length), Store(held_back)
+    inputs = [*learned, held_back, base_weights]
+    key = resume_folder.key_of({**settings.model_dump(), "max_length": max_length}, inputs)
     open_device(choose_device(machine.device))
     model = network.from_base(base, vocabulary.size)
     saved = resume_folder.saved_formats(key)
-    compute = choose_compute(settings, machine, model, vocabulary.size, *stores, ranks=ranks, saved=saved)
+    compute = choose_compute(settings, machine, model, vocabulary.size, samples, validation, ranks=ranks, saved=saved)
     resume = ranks.of_first(resume_folder.folder_of(key, number_formats(compute)))
-    run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, parent)
+    run = Run(model, samples, validation, settings, compute, resume, machine.steps_per_checkpoint, parent)
     return run, base, {**describe(compute), "threads": threads}
 
 
