@@ -92,6 +92,11 @@ def test_curves_pass_through_their_points() -> None:
     assert "lowest 1 at step 3" in CHARTS["loss"].description
 
 
+def test_nothing_held_back_is_said() -> None:
+    assert "Nothing was held back for validation" in plots.loss_curves([(1.0, 2.0)], []).description
+    assert texts(plots.domain_bars({}))[-1] == plots.NO_TEST
+
+
 @pytest.mark.parametrize("loss", [0.0, 3.0, 1e-12, 1e9])
 def test_a_single_point_is_drawn(loss: float) -> None:
     chart = plots.loss_curves([(7.0, loss)], [(7.0, loss)])
@@ -125,7 +130,7 @@ def test_long_names_of_domains_stay_recognizable() -> None:
         assert len(label) <= plots.LABEL_LETTERS
 
 
-@pytest.mark.parametrize("content", ["step\tother\n1\t2\n", "step\tloss\n1\tx\n", "step\tloss\n1\n", "step\tloss\n"])
+@pytest.mark.parametrize("content", ["step\tother\n1\t2\n", "step\tloss\n1\tx\n", "step\tloss\n1\n"])
 def test_a_table_without_the_columns_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "loss.tsv").write_text(content)
     with pytest.raises(DataError, match=r"loss\.tsv lacks numbers in step or loss"):

@@ -55,6 +55,16 @@ def test_nothing_is_said_of_what_was_not_measured(render: Render) -> None:
     assert "Against forgetting" not in path
 
 
+def test_without_held_back_conversations_there_is_no_loss_of_them(render: Render) -> None:
+    nothing = {"test": None, "base": None, "difference": None, "domains": {}, "replies": {"replies": 0}}
+    render({"evaluate.json": nothing})
+    Path("metrics/curves/plots/metrics/validation/loss.tsv").write_text("step\tloss\n")
+    report()
+    shown = Path("metrics/report.html").read_text()
+    assert "Held-out loss" not in shown
+    assert "Nothing was held back for a test" in shown
+
+
 def test_held_out_loss_is_explained_where_it_is_shown(render: Render) -> None:
     text = re.sub(r"\s+", " ", render())
     assert "learned by heart" in text

@@ -19,6 +19,7 @@ from theta.errors import DataError
 
 WIDTH = 400
 LABEL_LETTERS = 40
+NO_TEST = "Nothing was held back for a test."
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 46, 34
 """Margins around the plane of a chart with axes."""
 _LETTER = 6.2
@@ -76,8 +77,9 @@ def style() -> str:
 
 
 def loss_curves(train: Sequence[Point], validation: Sequence[Point]) -> Chart:
-    """Draw the loss by step, as `curve` reads it."""
-    description = f"Loss in nats per token. Train: {_course(train)}. Validation: {_course(validation)}."
+    """Draw the loss by step, as `curve` reads it; without a validation split, its curve is empty."""
+    said = f"Validation: {_course(validation)}." if validation else "Nothing was held back for validation."
+    description = f"Loss in nats per token. Train: {_course(train)}. {said}"
     chart = Chart("Loss while training", description, 250, ["train", "validation"])
     at = _plane(chart, [*train, *validation], "step", "nats per token")
     chart.lines = [(series, _path(map(at, points))) for series, points in enumerate((train, validation))]
@@ -99,6 +101,8 @@ def answer_bars(answers: Mapping[str, Any]) -> Chart:
 
 def domain_bars(domains: Mapping[str, Mapping[str, Any]]) -> Chart:
     """Draw the loss of each domain of the test split, of the base and after fine-tuning."""
+    if not domains:
+        return Chart("Held-out loss by domain", NO_TEST, 40, texts=[(0, 34, "start", NO_TEST)])
     losses = {name: [row["loss_nats_per_token"], row["base_loss_nats_per_token"]] for name, row in domains.items()}
     return _bars("Held-out loss by domain, nats per token", ["fine-tuned", "base"], losses, "{:.2f}")
 
@@ -128,19 +132,16 @@ def curve(path: Path, columns: tuple[str, str], *, delimiter: str = "\t") -> lis
     """Read two columns of numbers from a file with a header line.
 
     Raises:
-        DataError: the file is missing, has no rows, or lacks these columns.
+        DataError: the file is missing, or lacks these columns.
     """
     try:
         with path.open(encoding="utf-8", newline="") as lines:
-            points = [
-                (float(row[columns[0]]), float(row[columns[1]])) for row in csv.DictReader(lines, delimiter=delimiter)
-            ]
+            table = csv.DictReader(lines, delimiter=delimiter)
+            points = [(float(row[columns[0]]), float(row[columns[1]])) for row in table]
     except FileNotFoundError:
         raise DataError(f"{path} does not exist; run `dvc repro` to create it.") from None
     except (KeyError, TypeError, ValueError):
-        points = []
-    if not points:
-        raise DataError(f"{path} lacks numbers in {' or '.join(columns)}; run `dvc repro` to recreate it.")
+        raise DataError(f"{path} lacks numbers in {' or '.join(columns)}; run `dvc repro` to recreate it.") from None
     return points
 
 

@@ -137,12 +137,10 @@ def headlines(facts: Facts) -> Iterator[Headline]:
                 f"{counts['share']:.1%}",
                 f"{counts['right']:,} of {counts['questions']:,}; {counts['verbatim']:,} to the letter",
             )
-    before, after = (evaluate[name]["loss_nats_per_token"] for name in ("base", "test"))
-    yield Headline(
-        "Held-out loss",
-        f"{before:.2f} → {after:.2f}",
-        "nats per token, before and after fine-tuning; lower is better",
-    )
+    if evaluate["test"]:
+        before, after = (evaluate[name]["loss_nats_per_token"] for name in ("base", "test"))
+        note = "nats per token, before and after fine-tuning; lower is better"
+        yield Headline("Held-out loss", f"{before:.2f} → {after:.2f}", note)
     if train.get("rehearsal_loss") is not None:
         yield Headline(
             "Rehearsal loss",
@@ -160,7 +158,10 @@ def headlines(facts: Facts) -> Iterator[Headline]:
 
 def changed_settings(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the value and the default of each setting that is not as Theta comes."""
-    defaults, used = dict(_flat(facts.defaults)), facts.provenance.get("settings", {})
+    defaults, used = (
+        dict(_flat(facts.defaults)),
+        {**facts.provenance.get("settings", {}), **facts.train.get("settings", {})},
+    )
     for name, value in _flat(facts.settings):
         default = defaults.get(name)
         if value != default:
@@ -182,12 +183,13 @@ def words(value: Any) -> str:
     return ", ".join(map(words, value)) or "–" if isinstance(value, list) else str(value)
 
 
-def _loss_rows(facts: Facts) -> Iterator[tuple[float, float | None, float]]:
+def _loss_rows(facts: Facts) -> Iterator[tuple[float, float | None, float | None]]:
     """Yield the step, the train loss of the last point up to it, and the validation loss, for some of the points."""
-    every = -(-len(facts.validation_curve) // CURVE_ROWS)
-    for step, loss in facts.validation_curve[::-1][::every][::-1]:
+    validation = dict(facts.validation_curve)
+    steps = [step for step, _ in facts.validation_curve or facts.train_curve]
+    for step in steps[:: -(-len(steps) // CURVE_ROWS)]:
         before = [value for at, value in facts.train_curve if at <= step]
-        yield step, before[-1] if before else None, loss
+        yield step, before[-1] if before else None, validation.get(step)
 
 
 LOSSES = {
