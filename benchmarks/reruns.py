@@ -2,9 +2,9 @@
 
     python benchmarks/reruns.py
 
-The script prints the table of the README: the stages whose commands each change ran, and those that undoing it ran.
-Last, it runs an experiment with settings that were run before. The clone trains a new model for one epoch on a few
-conversations; the script takes about five minutes on two CPU cores.
+The script prints the table of docs/how-it-works.md: the stages whose commands each change ran, and those that undoing
+it ran. Last, it runs an experiment with settings that were run before. The clone trains a new model for one epoch on a
+few conversations; the script takes about five minutes on two CPU cores.
 """
 
 import re
