@@ -41,8 +41,8 @@ def page(answers: Sequence[Answered]) -> str:
     stream = StringIO()
     yaml.dump([answered.to_json() for answered in answers], stream)
     intro = (
-        f"# {len(answers)} questions of the test split, drawn evenly over domains, with the reply of the conversation\n"
-        "# (reference) and the reply of the model (reply).\n"
+        f"# {len(answers)} questions, the reply of the conversation (reference) and the reply of the model (reply).\n"
+        "# kind: test (of the test split, drawn evenly over domains), new wording (of a trained question) or trained.\n"
     )
     return intro + stream.getvalue()
 
