@@ -138,7 +138,7 @@ LEFT_OUT = frozenset(("a", "an", "the", "is", "are", "do", "does", "i", "my", "t
 ENGLISH = frozenset((
     "the", "and", "that", "you", "with", "are", "this", "from", "it", "your", "when", "can", "what", "how", "why",
     "does", "should", "i", "my", "to", "have", "there", "what's", "i'm", "it's", "don't", "hello", "thanks",
-    "of", "as", "its", "those", "by", "before", "then", "they", "not", "be", "which", "would", "was", "has", "but",
+    "of", "as", "its", "those", "by", "before", "then", "they", "not", "be", "which", "would", "has", "but",
 ))  # fmt: skip
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
