@@ -114,7 +114,7 @@ def _train(
         network.trim(run.model, run.compute.vocabulary_size)
         made_by = provenance(settings.model_dump(), base, machine.model_dump(), computed)
         with files.replacing_folder(checkpoint) as folder:
-            network.save(run.model, folder)
+            network.save(run.model, folder, int(run.samples.lengths.max()))
             files.write_json(folder / "provenance.json", made_by)
         files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
         resume_folder.finish(run.resume, checkpoint / "model.safetensors")

@@ -15,7 +15,6 @@ from theta.conversation.messages import Conversation
 from theta.errors import DataError, GenerationError
 from theta.evaluate.likelihood import Figures
 from theta.generate.assistant import Reply, ThetaModel
-from theta.generate.prompt import fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +94,7 @@ def by_turns(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
 
 def _fits(conversation: Conversation, model: ThetaModel) -> bool:
     try:
-        fit(
-            conversation.messages[:-1],
-            model.vocabulary,
-            positions=model.positions,
-            max_length=model.settings.max_length,
-        )
+        model.fitted(conversation.messages[:-1])
     except GenerationError:
         return False
     return True
