@@ -23,6 +23,7 @@ from theta.errors import SettingsError
 from theta.files import digest, native, replacing_file, write_json
 from theta.machine.settings import MachineSettings
 from theta.params import load_whole
+from theta.train import automatic
 from theta.train.resume_folder import forget_finished
 from theta.train.settings import check_options
 
@@ -38,9 +39,6 @@ BYTES_PER_PARAMETER = 60
 """What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
 export (8); DVC's copies of checkpoint and export (12); and two resume states, with the moments and an average of the
 weights, while one replaces the other (32)."""
-
-HIGH_LEARNING_RATE = 1e-3
-"""Above this learning rate, a pretrained GPT-2 forgets its language within a few steps."""
 
 
 def fetch(
@@ -59,7 +57,7 @@ def fetch(
         BaseModelError: the base cannot be fetched or used.
     """
     sections = load_whole(params)
-    model, max_length, learning_rate = sections.model, sections.tokenizer.max_length, sections.train.learning_rate
+    model, max_length = sections.model, sections.tokenizer.max_length
     described = _describe_data(sections.data)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
     if max_length > base["positions"]:
@@ -78,12 +76,9 @@ def fetch(
     with replacing_file(rehearsed) as temporary:
         temporary.write_bytes(rehearsal(base) or b"\n")  # DVC warns about empty files
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
-    if base["kind"] != "scratch" and learning_rate > HIGH_LEARNING_RATE:
-        typer.echo(
-            f"Warning: train.learning_rate {learning_rate:g} suits a new model; a pretrained base would forget what it "
-            "knows. 5e-5 is usual.",
-            err=True,
-        )
+    kind = automatic.kind_of(is_new=base["kind"] == "scratch", parameters=parameters(base))
+    if warning := automatic.learning_rate_warning(sections.train, kind):
+        typer.echo(f"Warning: {warning}", err=True)
     _warn_of_small_disk(base)
     forget_finished()
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")

@@ -1,6 +1,7 @@
 """train: Datasets/tokens + models/base/weights.json -> models/checkpoint, metrics/train.json, metrics/curves."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -8,12 +9,15 @@ import typer
 
 from stages.progress import show
 from theta import files
+from theta.bases.descriptors import parameters
 from theta.machine.process import dvc_parent, keep_large_buffers, prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.settings import load
-from theta.train.settings import TrainSettings
+from theta.train import automatic
+from theta.train.settings import TrainSection
 
 if TYPE_CHECKING:
+    from theta.tokens.store import Store
     from theta.train.distributed import Ranks
     from theta.train.run import Run
 
@@ -28,7 +32,7 @@ def train(
 ) -> None:
     """Fine-tune the base and keep the weights that train.keep names."""
     parent = dvc_parent()
-    settings, machine = load(params, "train", TrainSettings), load(params, "machine", MachineSettings)
+    section, machine = load(params, "train", TrainSection), load(params, "machine", MachineSettings)
     keep_large_buffers()  # both before torch is imported
     prepare_gpu()
     from theta.machine.devices import choose_device
@@ -40,12 +44,12 @@ def train(
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
     with joined(choose_device(machine.device)) as ranks, one_error(ranks):
-        run, base, computed = _prepare(settings, machine, ranks, parent, tokens, base_weights)
-        _train(run, base, machine, computed, checkpoint, metrics, curves)
+        run, base, computed = _prepare(section, machine, ranks, parent, tokens, base_weights)
+        _train(run, section, base, machine, computed, checkpoint, metrics, curves)
 
 
 def _prepare(
-    settings: TrainSettings,
+    section: TrainSection,
     machine: MachineSettings,
     ranks: "Ranks",
     parent: int | None,
@@ -65,8 +69,9 @@ def _prepare(
     threads = set_threads(machine.threads)
     share_cpus()
     vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
-    learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
-    held_back = tokens / "validation.arrow"
+    own, held_back = tokens / "train.arrow", tokens / "validation.arrow"
+    settings = automatic.resolve(section, _kind(base), _amount(Store(own), Store(held_back)))
+    learned = [own, *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
     stores = Store(*learned), Store(held_back)
     key = resume_folder.key_of(settings.model_dump(), [*learned, held_back, base_weights])
     open_device(choose_device(machine.device))
@@ -78,8 +83,18 @@ def _prepare(
     return run, base, {**describe(compute), "threads": threads}
 
 
+def _kind(base: dict[str, Any]) -> automatic.Kind:
+    return automatic.kind_of(is_new=base["kind"] == "scratch", parameters=parameters(base))
+
+
+def _amount(train: "Store", validation: "Store") -> automatic.Amount:
+    longest = int(max(train.lengths.max(), validation.lengths.max()))
+    return automatic.Amount(len(train), int(train.lengths.sum()), longest)
+
+
 def _train(
     run: "Run",
+    section: TrainSection,
     base: dict[str, Any],
     machine: MachineSettings,
     computed: dict[str, Any],
@@ -92,11 +107,13 @@ def _train(
     from theta.model import network
     from theta.train import loop, resume_folder
     from theta.train.finish import finish
-    from theta.train.records import log_curves, provenance, report
+    from theta.train.records import learned_little, log_curves, provenance, report
 
     ranks, settings = run.compute.ranks, run.settings
     say = typer.echo if ranks.first else _silent
     for line in (*notes(run.compute.device), ", ".join(f"{name} {value}" for name, value in computed.items())):
+        say(line)
+    for line in _header(run, section, base):
         say(line)
     with resume_folder.claimed(run.resume, ranks, say):
         if not ranks.first:
@@ -108,12 +125,29 @@ def _train(
         records = list(show(log_curves(loop.train(run), curves)))
         loss = finish(run, lambda: network.pretrained(base))
         network.trim(run.model, run.compute.vocabulary_size)
-        made_by = provenance(settings.model_dump(), base, machine.model_dump(), computed)
+        chosen = automatic.automatic(section)
+        made_by = provenance(settings.model_dump(), chosen, base, machine.model_dump(), computed)
         with files.replacing_folder(checkpoint) as folder:
             network.save(run.model, folder)
             files.write_json(folder / "provenance.json", made_by)
-        files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
+        figures = report(records, settings, loss)
+        files.write_json(metrics, figures)
         resume_folder.finish(run.resume, checkpoint / "model.safetensors")
+        if warning := learned_little(figures, settings):
+            say(f"Warning: {warning}")
+
+
+def _header(run: "Run", section: TrainSection, base: dict[str, Any]) -> Iterator[str]:
+    """Yield the size of the run, and what the settings that may be `auto` are."""
+    from theta.train.choose import tokens_per_epoch
+
+    settings, documents = run.settings, run.documents
+    total = settings.epochs * tokens_per_epoch(documents, settings.rehearsal_share)
+    yield (
+        f"{documents.split_size:,} documents, {settings.epochs} epochs, {total:,} tokens with rehearsal: about "
+        f"{-(-total // settings.tokens_per_step):,} updates of the weights. The base is {_kind(base).name}:"
+    )
+    yield from automatic.table(section, settings)
 
 
 def _silent(_line: str) -> None:

@@ -14,7 +14,7 @@ from theta.generate.settings import GenerationSettings
 from theta.machine.settings import MachineSettings
 from theta.settings import Settings, load_all
 from theta.tokens.settings import TokenizerSettings
-from theta.train.settings import TrainSettings
+from theta.train.settings import TrainSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Sections:
     model: ModelSettings
     data: DataSettings
     tokenizer: TokenizerSettings
-    train: TrainSettings
+    train: TrainSection
     generation: GenerationSettings
     evaluate: EvaluateSettings
     export: ExportSettings

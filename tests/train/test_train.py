@@ -105,7 +105,7 @@ def test_a_killed_run_continues_from_its_last_state(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_rehearsal_is_trained_on_and_counted(tmp_path: Path) -> None:
     plain, rehearsing = (new_run(tmp_path / str(share), rehearsal_share=share) for share in (0.0, 0.5))
-    figures = [report(list(train(run)), run.settings.epochs, "last", 1.0) for run in (plain, rehearsing)]
+    figures = [report(list(train(run)), run.settings, 1.0) for run in (plain, rehearsing)]
     assert any(not torch.equal(one, weights(rehearsing)[name]) for name, one in weights(plain).items())
     tokens = 3 * int(plain.documents.lengths[: SIZES["train"]].sum())
     assert (figures[0]["tokens"], figures[0]["rehearsal_tokens"]) == (tokens, 0)

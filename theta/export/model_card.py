@@ -127,7 +127,13 @@ $provenance
 def card(facts: Facts) -> str:
     """Return the text of the card."""
     provenance = dict(facts.provenance or {})
-    settings = provenance.pop("settings", None)
+    automatic = provenance.pop("automatic", [])
+    settings = {
+        name: f"{value} (auto)" if name in automatic else value
+        for name, value in provenance.pop("settings", {}).items()
+    }
+    # The settings have a table of their own.
+    train = {name: value for name, value in (facts.train or {}).items() if name != "settings"}
     base = provenance.get("base", {})
     return _CARD.substitute(
         front_matter=_front_matter(facts.name, base),
@@ -142,7 +148,7 @@ def card(facts: Facts) -> str:
         generation=facts_table(facts.generation.model_dump()),
         prepare=facts_table(facts.prepare),
         tokenize=splits_table(facts.tokenize),
-        train=facts_table(facts.train),
+        train=facts_table(train),
         settings=facts_table(settings),
         evaluation=_evaluation(facts.evaluate),
         revision=facts.revision,
