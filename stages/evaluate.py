@@ -48,8 +48,9 @@ def evaluate(
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
-    store, vocabulary = Store(test), Vocabulary.load(tokenizer)
-    typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
+    store, vocabulary = Store.if_any(test), Vocabulary.load(tokenizer)
+    if store:
+        typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
     inputs = (checkpoint, base_weights, store, conversations, vocabulary)
     results, answers = _measure(*inputs, settings, generation, machine)
     files.write_text(replies, page(answers))
@@ -64,7 +65,7 @@ def evaluate(
 def _measure(
     checkpoint: Path,
     base_weights: Path,
-    store: "Store",
+    store: "Store | None",
     conversations: Path,
     vocabulary: "Vocabulary",
     settings: EvaluateSettings,
@@ -91,11 +92,14 @@ def _measure(
         f"lower machine.tokens_per_microbatch ({machine.tokens_per_microbatch}) or evaluate.prompts_per_batch "
         f"({settings.prompts_per_batch}), or set machine.device to cpu",
     ):
-        base = network.from_base(files.read_json(base_weights), vocabulary.size)
-        before = measure(base, store, vocabulary.size, tokens, device)
-        del base
+        before = after = None
+        if store:
+            base = network.from_base(files.read_json(base_weights), vocabulary.size)
+            before = measure(base, store, vocabulary.size, tokens, device)
+            del base
         model = network.load(checkpoint)
-        after = measure(model, store, vocabulary.size, tokens, device)
+        if store:
+            after = measure(model, store, vocabulary.size, tokens, device)
         answers = answer(
             ThetaModel.of(model, vocabulary, generation),
             files.read_json_lines(conversations, Conversation.from_json),
@@ -103,4 +107,5 @@ def _measure(
             batch_size=settings.prompts_per_batch,
             seed=settings.seed,
         )
-    return report.metrics(store, after, before, figures(answers)), answers
+    likelihood = report.likelihood(store, after, before) if store and after and before else report.NOTHING_HELD_BACK
+    return report.rounded({**likelihood, "replies": figures(answers)}), answers

@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from theta.tokens.store import Store
     from theta.train.distributed import Ranks
     from theta.train.run import Run
+
+
+EVERYTHING = "everything"
+"""Folder of the checkpoint with the weights that learned the held-out documents too (train.learn_held_out)."""
 
 
 def train(
@@ -44,19 +48,31 @@ def train(
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
     with joined(choose_device(machine.device)) as ranks, one_error(ranks):
-        run, base, computed = _prepare(section, machine, ranks, parent, tokens, base_weights)
+        place = Place(tokens, base_weights, ranks, parent)
+        run, base, computed = _prepare(section, machine, place)
         _train(run, section, base, machine, computed, checkpoint, metrics, curves)
+        if run.settings.learn_held_out:
+            run, base, _ = _prepare(section, machine, place, learn_held_out=True)
+            _train_on_everything(run, base, checkpoint / EVERYTHING)
+
+
+class Place(NamedTuple):
+    """What training reads, and where it runs."""
+
+    tokens: Path
+    base_weights: Path
+    ranks: "Ranks"
+    parent: int | None
 
 
 def _prepare(
-    section: TrainSection,
-    machine: MachineSettings,
-    ranks: "Ranks",
-    parent: int | None,
-    tokens: Path,
-    base_weights: Path,
+    section: TrainSection, machine: MachineSettings, place: Place, *, learn_held_out: bool = False
 ) -> "tuple[Run, dict[str, Any], dict[str, Any]]":
-    """Return the run, the descriptor of its base, and what was chosen for this machine."""
+    """Return the run, the descriptor of its base, and what was chosen for this machine.
+
+    Args:
+        learn_held_out: whether the run learns the documents of validation and test too, and so measures nothing.
+    """
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import choose_device, open_device
     from theta.model import network
@@ -68,18 +84,22 @@ def _prepare(
 
     threads = set_threads(machine.threads)
     share_cpus()
-    vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
-    own, held_back = tokens / "train.arrow", tokens / "validation.arrow"
-    settings = automatic.resolve(section, _kind(base), _amount(Store(own), Store(held_back)))
-    learned = [own, *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
-    stores = Store(*learned), Store(held_back)
-    key = resume_folder.key_of(settings.model_dump(), [*learned, held_back, base_weights])
+    tokens, ranks = place.tokens, place.ranks
+    vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(place.base_weights)
+    own, held_back, test = (tokens / f"{name}.arrow" for name in ("train", "validation", "test"))
+    # The test split decides nothing, unless it is learned.
+    settings = automatic.resolve(section, _kind(base), _amount(Store(own), Store.if_any(held_back)))
+    rehearsal = tokens / "rehearsal.arrow" if settings.rehearsal_share else None
+    more = (held_back, test) if learn_held_out else ()
+    stores = Store(own, rehearsal, more), None if learn_held_out else Store.if_any(held_back)
+    inputs = [own, *more, *([rehearsal] if rehearsal else []), held_back, place.base_weights]
+    key = resume_folder.key_of({**settings.model_dump(), "learn_held_out": learn_held_out}, inputs)
     open_device(choose_device(machine.device))
     model = network.from_base(base, vocabulary.size)
     saved = resume_folder.saved_formats(key)
     compute = choose_compute(settings, machine, model, vocabulary.size, *stores, ranks=ranks, saved=saved)
     resume = ranks.of_first(resume_folder.folder_of(key, number_formats(compute)))
-    run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, parent)
+    run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, place.parent)
     return run, base, {**describe(compute), "threads": threads}
 
 
@@ -87,9 +107,11 @@ def _kind(base: dict[str, Any]) -> automatic.Kind:
     return automatic.kind_of(is_new=base["kind"] == "scratch", parameters=parameters(base))
 
 
-def _amount(train: "Store", validation: "Store") -> automatic.Amount:
-    longest = int(max(train.lengths.max(), validation.lengths.max()))
-    return automatic.Amount(len(train), int(train.lengths.sum()), longest)
+def _amount(train: "Store", validation: "Store | None") -> automatic.Amount:
+    from theta.train.compute import longest_of
+
+    longest = longest_of(train, validation)
+    return automatic.Amount(len(train), int(train.lengths.sum()), longest, is_validated=validation is not None)
 
 
 def _train(
@@ -135,6 +157,26 @@ def _train(
         resume_folder.finish(run.resume, checkpoint / "model.safetensors")
         if warning := learned_little(figures, settings):
             say(f"Warning: {warning}")
+
+
+def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None:
+    """Train on the held-out documents too, and let rank 0 write the weights; nothing is measured."""
+    from theta.model import network
+    from theta.train import loop, resume_folder
+    from theta.train.finish import finish
+
+    ranks = run.compute.ranks
+    say = typer.echo if ranks.first else _silent
+    say(f"Training once more on all {run.documents.split_size:,} documents, including those that were held back.")
+    with resume_folder.claimed(run.resume, ranks, say):
+        records = loop.train(run)
+        for _ in show(records) if ranks.first else records:
+            pass
+        if ranks.first:
+            finish(run, lambda: network.pretrained(base))
+            network.trim(run.model, run.compute.vocabulary_size)
+            network.save(run.model, folder)
+            resume_folder.finish(run.resume, folder / "model.safetensors")
 
 
 def _header(run: "Run", section: TrainSection, base: dict[str, Any]) -> Iterator[str]:

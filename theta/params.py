@@ -52,6 +52,10 @@ def load_whole(path: Path) -> Sections:
         for name, limit in limits.items()
         if isinstance(limit, int) and limit < longest
     ]
+    train = sections.train
+    if sections.data.validation_fraction == 0 and (train.keep == "best" or train.early_stopping_patience):
+        name = "train.keep is best" if train.keep == "best" else "train.early_stopping_patience is above 0"
+        faults.append(f"{name}, but data.validation_fraction is 0: set keep to auto and patience to 0, or raise it")
     if faults:
         raise SettingsError(f"{path}: {'; '.join(faults)}.")
     return sections

@@ -43,6 +43,7 @@ SETTINGS = TrainSettings(
     validations_per_epoch=2,
     early_stopping_patience=0,
     keep="last",
+    learn_held_out=False,
     seed=0,
 )
 

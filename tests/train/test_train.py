@@ -136,10 +136,19 @@ def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
     assert ids[0, 3:].tolist() == [3, 3, 3, END]
 
 
+@pytest.mark.slow
+def test_without_validation_the_steps_are_the_same(tmp_path: Path) -> None:
+    validated, alone = new_run(tmp_path / "a"), replace(new_run(tmp_path / "b"), validation=None)
+    kinds = [{record["kind"] for record in train(run)} for run in (validated, alone)]
+    assert kinds == [{"step", "validation"}, {"step"}]
+    assert_equal_to_the_bit(weights(validated), weights(alone))
+
+
 def test_best_keeps_the_lowest_validation_loss(tmp_path: Path) -> None:
     run = new_run(tmp_path, keep="best", learning_rate=0.3, epochs=4, early_stopping_patience=3)
     validations = [record for record in train(run) if record["kind"] == "validation"]
     best = min(validations, key=lambda record: record["loss"])
+    assert run.validation
     with torch.no_grad():
         nats = sum(
             float(run.compute.nats(run.model, row)[0])

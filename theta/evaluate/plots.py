@@ -47,6 +47,8 @@ def loss_curves(path: Path, train: Path, validation: Path) -> None:
     with _axes(path, width=8, height=4.5) as axes:
         for label, table, color, marker in (("train", train, BASE, ""), ("validation", validation, TUNED, "o")):
             columns = _read(table, ("step", "loss"), delimiter="\t")
+            if not columns["step"]:  # nothing is held back for validation
+                continue
             axes.plot(columns["step"], columns["loss"], label=label, color=color, marker=marker)
         axes.set(title="Loss", xlabel="optimizer step", ylabel="nats per token")
         axes.legend()
@@ -64,7 +66,7 @@ def domain_bars(path: Path, domains: Mapping[str, Figures]) -> None:
             axes.barh([place + offset for place in places], losses, height=0.4, label=label, color=color)
         axes.set_yticks(places, [_label(name) for name in domains])
         axes.invert_yaxis()
-        axes.set_title("Test loss by domain", loc="left")
+        axes.set_title("Test loss by domain" if domains else "Nothing was held back for a test", loc="left")
         axes.set_xlabel("nats per token")
         # Next to the title, where it hides no bar.
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2)

@@ -15,26 +15,27 @@ SIGNIFICANT_DIGITS = 6
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
-def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict[str, Any]:
-    """Return all figures, rounded.
+NOTHING_HELD_BACK: Mapping[str, Any] = {"test": None, "base": None, "difference": None, "domains": {}}
+"""What stands for `likelihood` without a test split."""
+
+
+def likelihood(store: Store, tuned: Scores, base: Scores) -> dict[str, Any]:
+    """Return the figures of the test split.
 
     Args:
         store: the test split.
         tuned: its scores under the fine-tuned model.
         base: its scores under the base before fine-tuning.
-        replies: the figures of the replies.
     """
     everything = range(len(store))
     after, before = figures(tuned, store, everything), figures(base, store, everything)
     groups = documents_by_domain(store)
-    results = {
+    return {
         "test": after,
         "base": before,
         "difference": {name: _difference(after[name], before[name]) for name in COMPARED},
-        "replies": replies,
         "domains": {name: _domain(store, tuned, base, documents) for name, documents in groups.items()},
     }
-    return {name: rounded(section) for name, section in results.items()}
 
 
 def _difference(after: float | None, before: float | None) -> float | None:
@@ -60,6 +61,8 @@ def rounded(value: Any) -> Any:
 def summary(results: Mapping[str, Any]) -> str:
     """Return the figures in one line."""
     test, base, replies = results["test"], results["base"], results["replies"]
+    if test is None:
+        return "nothing was held back for a test (data.test_fraction is 0), so there is no loss and no reply to measure"
     loss = f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f})"
     if not replies["replies"]:
         return f"{loss}; no replies, because the test split holds only plain texts"

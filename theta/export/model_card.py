@@ -104,8 +104,6 @@ $settings
 
 ## Evaluation
 
-On the test split, which training never saw. Loss in nats per learned token; "base" is the model before fine-tuning.
-
 $evaluation
 
 ## Limits
@@ -150,7 +148,7 @@ def card(facts: Facts) -> str:
         tokenize=splits_table(facts.tokenize),
         train=facts_table(train),
         settings=facts_table(settings),
-        evaluation=_evaluation(facts.evaluate),
+        evaluation=_evaluation(facts.evaluate, learn_held_out=settings.get("learn_held_out") is True),
         revision=facts.revision,
         provenance=facts_table(provenance),
     )
@@ -202,15 +200,24 @@ def _origin(base: Mapping[str, Any]) -> str:
     return f"fine-tuned from {name} at revision {base['revision']}" if base["revision"] else f"fine-tuned from {name}"
 
 
-def _evaluation(evaluate: Section) -> str:
+def _evaluation(evaluate: Section, *, learn_held_out: bool) -> str:
     if evaluate is None:
         return NOT_MEASURED
     test, base = evaluate["test"], evaluate["base"]
+    if test is None:
+        return "No conversations were held back for a test, so its loss on new questions was not measured."
+    about = (
+        'On the test split, which training never saw. Loss in nats per learned token; "base" is the model before '
+        "fine-tuning."
+    )
+    if learn_held_out:
+        about += " This model was then trained once more, with the test split; the figures are those of the first one."
     domains = [
         (name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"])
         for name, row in evaluate["domains"].items()
     ]
     return "\n\n".join([
+        about,
         table(("figure", "fine-tuned", "base"), [(name, test[name], base[name]) for name in test]),
         table(("domain", "loss", "base loss", "documents"), domains),
         "Figures of its replies to questions of the test split:",

@@ -61,11 +61,18 @@ FAR = 10
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """The amount of data: documents and tokens of the train split, and the tokens of the longest document."""
+    """The amount of data.
+
+    Attributes:
+        documents, tokens: of the train split.
+        longest: tokens of the longest document.
+        is_validated: whether documents are held back for validation.
+    """
 
     documents: int
     tokens: int
     longest: int
+    is_validated: bool = True
 
 
 def kind_of(*, is_new: bool, parameters: int) -> Kind:
@@ -101,7 +108,7 @@ def choices(kind: Kind, amount: Amount, *, epochs: int | None = None, has_adapte
         "dropout": kind.dropout,
         "rehearsal_share": kind.rehearsal_share,
         "base_share": kind.base_share,
-        "keep": "best" if epochs <= MOST_EPOCHS_BY_BEST else "last",
+        "keep": "best" if epochs <= MOST_EPOCHS_BY_BEST and amount.is_validated else "last",
     }
 
 

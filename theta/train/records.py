@@ -13,6 +13,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from theta.files import write_text
 from theta.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -45,6 +46,8 @@ def log_curves(records: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict
                     waiting = []
             yield record
         _draw(live, waiting)
+    if not (validation := folder / "plots" / "metrics" / "validation" / "loss.tsv").is_file():
+        write_text(validation, "step\tloss\n")  # nothing is held back, and later stages read the file
 
 
 def _draw(live: "Live", steps: Sequence[dict[str, Any]]) -> None:
@@ -74,13 +77,13 @@ def loss_of(steps: Iterable[dict[str, Any]], prefix: str = "") -> float | None:
     return nats / tokens if tokens else None
 
 
-def report(records: Sequence[dict[str, Any]], settings: TrainSettings, validation_loss: float) -> dict[str, Any]:
+def report(records: Sequence[dict[str, Any]], settings: TrainSettings, validation_loss: float | None) -> dict[str, Any]:
     """Return the figures of a run, without times, so that the same run gives the same bytes.
 
     Args:
         records: all records that the loop yielded.
         settings: of the run; those that may be `auto` are among the figures.
-        validation_loss: of the weights that were saved.
+        validation_loss: of the weights that were saved; None if nothing is held back.
 
     Returns:
         first_train_loss: of the first steps, a twentieth of them.
@@ -90,8 +93,9 @@ def report(records: Sequence[dict[str, Any]], settings: TrainSettings, validatio
     """
     steps = [record for record in records if record["kind"] == "step"]
     validations = [record for record in records if record["kind"] == "validation"]
-    best = min(validations, key=lambda record: record["loss"])
-    kept = best if settings.keep == "best" else validations[-1]
+    best = min(validations, key=lambda record: record["loss"], default=None)
+    kept = best if settings.keep == "best" else (validations or steps)[-1]
+    assert kept, "the best weights are kept without a validation"
     planned = steps[-1]["steps"]
     last_epoch = steps[-max(1, round(planned / settings.epochs)) :]
     losses = {
@@ -99,8 +103,8 @@ def report(records: Sequence[dict[str, Any]], settings: TrainSettings, validatio
         "train_loss": loss_of(last_epoch),
         "rehearsal_loss": loss_of(last_epoch, "rehearsal_"),
         "validation_loss": validation_loss,
-        "trained_validation_loss": kept["loss"],
-        "best_validation_loss": best["loss"],
+        "trained_validation_loss": kept["loss"] if best else None,
+        "best_validation_loss": best["loss"] if best else None,
     }
     return {
         "steps": len(steps),

@@ -68,6 +68,9 @@ class TrainSection(Settings):
     """Stop after this many validations without improvement; 0 never stops early."""
     keep: Keep | Auto
     """Which weights become the checkpoint: those of the lowest validation loss, or those of the last step."""
+    learn_held_out: bool
+    """Train once more, from the base and with the same settings, on all documents including those of validation and
+    test, and export that model. What is measured is the model that did not see them."""
     seed: int = Field(ge=0, lt=2**31)
     """Seed of the order of the documents and of dropout."""
 
