@@ -77,7 +77,7 @@ def pretrained(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     network.save(network.new(1, 2, 32, seed=3), tmp_path / "mine")
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(ROOT / "theta" / "tokens" / "gpt2" / name, tmp_path / "mine")
-    change(model__base="mine", train__epochs=1, train__learning_rate=0.01)
+    change(model__base="mine", model__rehearsal="none", train__epochs=1, train__learning_rate=0.01)
     return tmp_path
 
 
@@ -243,7 +243,7 @@ def bring(*replies: str) -> None:
 def test_the_conversations_of_the_base_are_rehearsed(pretrained: Path) -> None:
     assert Path("Datasets/tokens/rehearsal.arrow").is_file()
     figures, lengths = (Path(f"metrics/{name}").read_bytes() for name in ("tokenize.json", "plots/lengths.csv"))
-    change(train__rehearsal_share=0.5)
+    change(model__rehearsal="auto", train__rehearsal_share=0.5)
     bring("Yes, it is.", "No, it is not.", "We shall see.")
     rehearsal = Store(Path("Datasets/tokens/rehearsal.arrow"))
     assert list(rehearsal.sources) == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]

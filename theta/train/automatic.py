@@ -30,9 +30,9 @@ class Kind:
     dropout: float | Literal["base"]
 
 
-NEW = Kind("a new model", float("inf"), 1e-3, 1024, rehearsal_share=0.0, base_share=0.0, dropout=0.0)
+NEW = Kind("a new model", float("inf"), 1e-3, 512, rehearsal_share=0.0, base_share=0.0, dropout=0.0)
 PRETRAINED = (
-    Kind("a small base", 60e6, 1e-3, 1024, rehearsal_share=0.3, base_share=0.15, dropout=0.0),
+    Kind("a small base", 60e6, 1e-3, 512, rehearsal_share=0.3, base_share=0.15, dropout=0.0),
     Kind("a base of gpt2's size", 200e6, 6e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
     Kind("a base of gpt2-medium's size", 500e6, 3e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
     Kind("a base of gpt2-large's size", 1e9, 2.5e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
@@ -40,7 +40,7 @@ PRETRAINED = (
 )
 """From the smallest to the largest."""
 
-EPOCHS = ((100, 40), (300, 24), (2_000, 12), (10_000, 6), (float("inf"), 3))
+EPOCHS = ((100, 32), (300, 24), (2_000, 12), (10_000, 6), (float("inf"), 3))
 """Epochs of a train split of at most so many documents."""
 
 WARMUP_FRACTION = 0.05
