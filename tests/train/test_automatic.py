@@ -9,8 +9,10 @@ from theta.bases import descriptors
 from theta.errors import SettingsError
 from theta.settings import load, read
 from theta.train.automatic import (
+    LEAST_TOKENS_PER_STEP,
     NEW,
     PRETRAINED,
+    UPDATES,
     Amount,
     Kind,
     automatic,
@@ -75,9 +77,7 @@ def test_every_amount_of_data_gets_enough_updates(base: Kind, documents: int) ->
     found = resolve(section(), base, amount)
     assert found.tokens_per_step >= amount.longest
     updates = found.epochs * amount.tokens / found.tokens_per_step
-    assert updates >= 500 or found.tokens_per_step == max(512, base.least_tokens_per_step), (
-        "steps are no larger than that leaves enough of them"
-    )
+    assert updates >= UPDATES or found.tokens_per_step == LEAST_TOKENS_PER_STEP
 
 
 def test_a_step_holds_the_longest_document() -> None:

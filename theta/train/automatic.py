@@ -17,26 +17,24 @@ class Kind:
 
     Attributes:
         parameters: of the largest base of this kind.
-        least_tokens_per_step: of a small train split; steps grow with the split.
         rehearsal_share, base_share: of a base that knows something; see `TrainSection`.
     """
 
     name: str
     parameters: float
     learning_rate: float
-    least_tokens_per_step: int
     rehearsal_share: float
     base_share: float
     dropout: float | Literal["base"]
 
 
-NEW = Kind("a new model", float("inf"), 1e-3, 512, rehearsal_share=0.0, base_share=0.0, dropout=0.0)
+NEW = Kind("a new model", float("inf"), 1e-3, rehearsal_share=0.0, base_share=0.0, dropout=0.0)
 PRETRAINED = (
-    Kind("a small base", 60e6, 1e-3, 512, rehearsal_share=0.3, base_share=0.15, dropout=0.0),
-    Kind("a base of gpt2's size", 200e6, 6e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
-    Kind("a base of gpt2-medium's size", 500e6, 3e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
-    Kind("a base of gpt2-large's size", 1e9, 2.5e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
-    Kind("a base of gpt2-xl's size", float("inf"), 2e-5, 1024, rehearsal_share=0.15, base_share=0.0, dropout="base"),
+    Kind("a small base", 60e6, 1e-3, rehearsal_share=0.3, base_share=0.15, dropout=0.0),
+    Kind("a base of gpt2's size", 200e6, 6e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
+    Kind("a base of gpt2-medium's size", 500e6, 3e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
+    Kind("a base of gpt2-large's size", 1e9, 2.5e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
+    Kind("a base of gpt2-xl's size", float("inf"), 2e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
 )
 """From the smallest to the largest."""
 
@@ -47,7 +45,7 @@ WARMUP_FRACTION = 0.05
 
 UPDATES = 500
 """Steps are as large as leaves at least this many of them."""
-MOST_TOKENS_PER_STEP = 16_384
+LEAST_TOKENS_PER_STEP, MOST_TOKENS_PER_STEP = 512, 16_384
 
 MOST_EPOCHS_BY_BEST = 3
 """After more epochs, answers are learned by heart while the validation loss rises; then the last weights are kept."""
@@ -102,7 +100,7 @@ def choices(kind: Kind, amount: Amount, *, epochs: int | None = None, has_adapte
     epochs = epochs or next(epochs for documents, epochs in EPOCHS if amount.documents <= documents)
     return {
         "epochs": epochs,
-        "tokens_per_step": _tokens_per_step(kind, amount, epochs),
+        "tokens_per_step": _tokens_per_step(amount, epochs),
         "learning_rate": _learning_rate(kind, has_adapters=has_adapters),
         "warmup_fraction": WARMUP_FRACTION,
         "dropout": kind.dropout,
@@ -117,11 +115,11 @@ def automatic(section: TrainSection) -> list[str]:
     return [name for name, value in section.model_dump().items() if value == "auto"]
 
 
-def _tokens_per_step(kind: Kind, amount: Amount, epochs: int) -> int:
+def _tokens_per_step(amount: Amount, epochs: int) -> int:
     """The largest power of two that leaves `UPDATES` steps, within its bounds; no less than the longest document."""
     affordable = max(1, amount.tokens * epochs // UPDATES)
     power = 1 << (affordable.bit_length() - 1)
-    return max(amount.longest, min(max(kind.least_tokens_per_step, power), MOST_TOKENS_PER_STEP))
+    return max(amount.longest, min(max(LEAST_TOKENS_PER_STEP, power), MOST_TOKENS_PER_STEP))
 
 
 def _learning_rate(kind: Kind, *, has_adapters: bool) -> float:
