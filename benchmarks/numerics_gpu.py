@@ -96,6 +96,7 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
+    from theta.train.samples import Samples
     from theta.train.settings import TrainSection
 
     tokens, size = ROOT / "Datasets" / "tokens", preset(arguments.preset)
@@ -110,9 +111,10 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=on_gpu)
     model = network.new(size.layers, size.heads, size.width, seed=seed)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, machine, model, vocabulary_size, documents, validation, ranks=ranks)
+    samples = Samples(documents, epochs=settings.epochs, seed=settings.seed)
+    compute = choose_compute(settings, machine, model, vocabulary_size, samples, validation, ranks=ranks)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(model, documents, validation, settings, compute, Path(folder), machine.steps_per_checkpoint, None)
+        run = Run(model, samples, validation, settings, compute, Path(folder), machine.steps_per_checkpoint, None)
         records = list(train(run))
     losses = [record["loss"] for record in records if record["kind"] == "step"]
     end = statistics.fmean(losses[-(len(losses) // arguments.epochs) :])

@@ -143,6 +143,7 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
+    from theta.train.samples import Samples
     from theta.train.settings import TrainSection
 
     set_threads(arguments.threads)
@@ -154,9 +155,10 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     if base:
         model = network.load(ROOT / base)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, machine, model, vocabulary_size, store, validation)
+    samples = Samples(store, epochs=settings.epochs, seed=settings.seed)
+    compute = choose_compute(settings, machine, model, vocabulary_size, samples, validation)
     with tempfile.TemporaryDirectory() as resume:
-        run = Run(model, store, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
+        run = Run(model, samples, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
         meter = Meter(arguments.seconds)
         for record in train(run):
             if record["kind"] == "step" and meter.done(record["tokens"], record["seconds"]):

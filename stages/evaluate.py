@@ -55,9 +55,12 @@ def evaluate(
     results, answers = _measure(*inputs, settings, generation, machine)
     files.write_text(replies, page(answers))
     report.write_domains(domains, results["domains"])
-    plots.loss_curves(images / "loss.svg", train_curve, validation_curve)
-    plots.domain_bars(images / "domains.svg", results["domains"])
-    plots.length_histogram(images / "lengths.svg", lengths)
+    if results.get("answers"):
+        plots.answer_bars(results["answers"]).save(images / "answers.svg")
+    train_points, validation_points = (plots.curve(each, ("step", "loss")) for each in (train_curve, validation_curve))
+    plots.loss_curves(train_points, validation_points).save(images / "loss.svg")
+    plots.domain_bars(results["domains"]).save(images / "domains.svg")
+    plots.length_histogram(plots.curve(lengths, ("tokens", "documents"), delimiter=",")).save(images / "lengths.svg")
     files.write_json(metrics, results)
     typer.echo(report.summary(results))
 

@@ -13,6 +13,7 @@ from theta.bases.descriptors import parameters
 from theta.machine.process import dvc_parent, keep_large_buffers, prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.settings import load
+from theta.tokens.settings import TokenizerSettings
 from theta.train import automatic
 from theta.train.settings import TrainSection
 
@@ -48,7 +49,7 @@ def train(
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
     with joined(choose_device(machine.device)) as ranks, one_error(ranks):
-        place = Place(tokens, base_weights, ranks, parent)
+        place = Place(tokens, base_weights, params, ranks, parent)
         run, base, computed = _prepare(section, machine, place)
         _train(run, section, base, machine, computed, checkpoint, metrics, curves)
         if run.settings.learn_held_out:
@@ -61,6 +62,7 @@ class Place(NamedTuple):
 
     tokens: Path
     base_weights: Path
+    params: Path
     ranks: "Ranks"
     parent: int | None
 
@@ -81,25 +83,31 @@ def _prepare(
     from theta.train import resume_folder
     from theta.train.choose import choose_compute, describe, number_formats
     from theta.train.run import Run
+    from theta.train.samples import samples_of
 
     threads = set_threads(machine.threads)
+    max_length = load(place.params, "tokenizer", TokenizerSettings).max_length
     share_cpus()
     tokens, ranks = place.tokens, place.ranks
     vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(place.base_weights)
     own, held_back, test = (tokens / f"{name}.arrow" for name in ("train", "validation", "test"))
+    validation = Store.if_any(held_back)
     # The test split decides nothing, unless it is learned.
-    settings = automatic.resolve(section, _kind(base), _amount(Store(own), Store.if_any(held_back)))
+    settings = automatic.resolve(section, _kind(base), _amount(Store(own), validation, max_length))
     rehearsal = tokens / "rehearsal.arrow" if settings.rehearsal_share else None
     more = (held_back, test) if learn_held_out else ()
-    stores = Store(own, rehearsal, more), None if learn_held_out else Store.if_any(held_back)
+    samples = samples_of(Store(own, rehearsal, more), settings, vocabulary, max_length)
+    if learn_held_out:
+        validation = None
     inputs = [own, *more, *([rehearsal] if rehearsal else []), held_back, place.base_weights]
-    key = resume_folder.key_of({**settings.model_dump(), "learn_held_out": learn_held_out}, inputs)
+    values = {**settings.model_dump(), "max_length": max_length, "learn_held_out": learn_held_out}
+    key = resume_folder.key_of(values, inputs)
     open_device(choose_device(machine.device))
     model = network.from_base(base, vocabulary.size)
     saved = resume_folder.saved_formats(key)
-    compute = choose_compute(settings, machine, model, vocabulary.size, *stores, ranks=ranks, saved=saved)
+    compute = choose_compute(settings, machine, model, vocabulary.size, samples, validation, ranks=ranks, saved=saved)
     resume = ranks.of_first(resume_folder.folder_of(key, number_formats(compute)))
-    run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, place.parent)
+    run = Run(model, samples, validation, settings, compute, resume, machine.steps_per_checkpoint, place.parent)
     return run, base, {**describe(compute), "threads": threads}
 
 
@@ -107,10 +115,10 @@ def _kind(base: dict[str, Any]) -> automatic.Kind:
     return automatic.kind_of(is_new=base["kind"] == "scratch", parameters=parameters(base))
 
 
-def _amount(train: "Store", validation: "Store | None") -> automatic.Amount:
+def _amount(train: "Store", validation: "Store | None", max_length: int) -> automatic.Amount:
     from theta.train.compute import longest_of
 
-    longest = longest_of(train, validation)
+    longest = max(max_length, longest_of(train, validation))  # chats are as long as that
     return automatic.Amount(len(train), int(train.lengths.sum()), longest, is_validated=validation is not None)
 
 
@@ -167,7 +175,7 @@ def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None
 
     ranks = run.compute.ranks
     say = typer.echo if ranks.first else _silent
-    say(f"Training once more on all {run.documents.split_size:,} documents, including those that were held back.")
+    say(f"Training once more on all {run.samples.documents:,} documents, including those that were held back.")
     with resume_folder.claimed(run.resume, ranks, say):
         records = loop.train(run)
         for _ in show(records) if ranks.first else records:
@@ -181,12 +189,11 @@ def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None
 
 def _header(run: "Run", section: TrainSection, base: dict[str, Any]) -> Iterator[str]:
     """Yield the size of the run, and what the settings that may be `auto` are."""
-    from theta.train.choose import tokens_per_epoch
+    from theta.train.choose import tokens_of_run
 
-    settings, documents = run.settings, run.documents
-    total = settings.epochs * tokens_per_epoch(documents, settings.rehearsal_share)
+    settings, total = run.settings, tokens_of_run(run.samples, run.settings.rehearsal_share)
     yield (
-        f"{documents.split_size:,} documents, {settings.epochs} epochs, {total:,} tokens with rehearsal: about "
+        f"{run.samples.documents:,} documents, {settings.epochs} epochs, {total:,} tokens with rehearsal: about "
         f"{-(-total // settings.tokens_per_step):,} updates of the weights. The base is {_kind(base).name}:"
     )
     yield from automatic.table(section, settings)

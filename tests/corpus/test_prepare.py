@@ -119,7 +119,7 @@ def test_two_runs_write_the_same_bytes(raw: Path) -> None:
         "metrics.json",
         "prepared/files.jsonl",
         "prepared/mended.jsonl",
-        *(f"prepared/{n}.jsonl" for n in ("rehearsal", "rejected")),
+        *(f"prepared/{n}.jsonl" for n in ("new_wordings", "rehearsal", "rejected")),
         "prepared/report.md",
         *(f"prepared/{n}.jsonl" for n in ("test", "train", "validation")),
     ]

@@ -7,6 +7,7 @@ from stages.evaluate import evaluate
 from tests.support.tiny import save_project, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
+from theta.evaluate.report import summary
 from theta.files import write_json_lines, write_text
 from theta.tokens.store import write
 from theta.tokens.vocabulary import Vocabulary
@@ -41,7 +42,24 @@ def test_the_stage_writes_the_same_bytes_twice(
     assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"\n- domain: ") == 4
     out = capsys.readouterr().out
     assert "measuring 5 test documents" in out
-    assert "4 replies" in out
+    assert "4 held-out replies: chrF" in out
+
+
+def test_the_summary_begins_with_answers_given_and_explains_a_higher_loss() -> None:
+    counts = {"questions": 200, "right": 181, "share": 0.905, "verbatim": 150}
+    losses = {"base": {"loss_nats_per_token": 4.5}, "test": {"loss_nats_per_token": 5.0}}
+    replies = {"replies": 4, "chrf": 23.4, "ended_rate": 1.0}
+    results = {**losses, "replies": replies, "answers": {"trained": counts, "new_wordings": None}}
+    assert summary(results).splitlines() == [
+        "answers given: 181 of 200 trained questions (90.5%), 150 to the letter",
+        "held-out loss, of replies that training never saw: 4.500 nats per token before, 5.000 after; it rises when a "
+        "set is learned by heart",
+        "4 held-out replies: chrF 23.4 of 100, 100% ended by themselves",
+    ]
+    lower = {**losses, "test": {"loss_nats_per_token": 4.0}, "replies": {"replies": 0}}
+    assert "by heart" not in summary(lower)
+    assert "answers given" not in summary(lower)
+    assert summary({"base": None, "test": None, "replies": {"replies": 0}}).startswith("nothing was held back")
 
 
 def test_plain_texts_are_measured_and_get_no_reply(
@@ -60,7 +78,7 @@ def test_plain_texts_are_measured_and_get_no_reply(
     assert figures["test"]["documents"] == 3
     assert figures["replies"] == {"replies": 0}
     assert Path("metrics/replies.yaml").read_text().endswith("\n[]\n")
-    assert "no replies, because the test split holds only plain texts" in capsys.readouterr().out
+    assert "no held-out replies, because the test split holds only plain texts" in capsys.readouterr().out
 
 
 def test_nothing_need_be_held_back(

@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,15 +59,33 @@ def rounded(value: Any) -> Any:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return the figures in one line."""
+    """Return what was measured, a line each, the most important first."""
+    return "\n".join([*_about_answers(results.get("answers") or {}), *_about_held_out(results)])
+
+
+def _about_answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    for how, asked in (("trained", "trained questions"), ("new_wordings", "questions in new wordings")):
+        if counts := answers.get(how):
+            yield (
+                f"answers given: {counts['right']:,} of {counts['questions']:,} {asked} ({counts['share']:.1%}), "
+                f"{counts['verbatim']:,} to the letter"
+            )
+
+
+def _about_held_out(results: Mapping[str, Any]) -> Iterator[str]:
     test, base, replies = results["test"], results["base"], results["replies"]
     if test is None:
-        return "nothing was held back for a test (data.test_fraction is 0), so there is no loss and no reply to measure"
-    loss = f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f})"
+        yield "nothing was held back for a test (data.test_fraction is 0), so there is no loss of new replies"
+        return
+    before, after = (each["loss_nats_per_token"] for each in (base, test))
+    losses = f"{before:.3f} nats per token before, {after:.3f} after"
+    why = "; it rises when a set is learned by heart" if after > before else ""
+    yield f"held-out loss, of replies that training never saw: {losses}{why}"
     if not replies["replies"]:
-        return f"{loss}; no replies, because the test split holds only plain texts"
-    return (
-        f"{loss}; {replies['replies']} replies, chrF {replies['chrf']:.1f}, "
+        yield "no held-out replies, because the test split holds only plain texts"
+        return
+    yield (
+        f"{replies['replies']:,} held-out replies: chrF {replies['chrf']:.1f} of 100, "
         f"{replies['ended_rate']:.0%} ended by themselves"
     )
 

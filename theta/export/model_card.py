@@ -5,7 +5,7 @@ Figures that were not measured are marked as such. The card has no date: the sam
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -52,7 +52,11 @@ $front_matter
 # $name
 
 A GPT-2 of $size parameters ($layers layers, width $width, $positions positions, $vocabulary_size tokens) with $dtype
-weights, $origin with Theta. It answers questions and holds a conversation.
+weights, $origin with Theta.
+
+## Evaluation
+
+$evaluation
 
 ## Use
 
@@ -101,10 +105,6 @@ $train
 Settings:
 
 $settings
-
-## Evaluation
-
-$evaluation
 
 ## Limits
 
@@ -203,23 +203,45 @@ def _origin(base: Mapping[str, Any]) -> str:
 def _evaluation(evaluate: Section, *, learn_held_out: bool) -> str:
     if evaluate is None:
         return NOT_MEASURED
+    parts = [*_answers(evaluate.get("answers") or {})]
     test, base = evaluate["test"], evaluate["base"]
     if test is None:
-        return "No conversations were held back for a test, so its loss on new questions was not measured."
-    about = (
-        'On the test split, which training never saw. Loss in nats per learned token; "base" is the model before '
-        "fine-tuning."
-    )
+        parts.append("No conversations were held back for a test, so its loss on new ones was not measured.")
+        return "\n\n".join(parts)
     if learn_held_out:
-        about += " This model was then trained once more, with the test split; the figures are those of the first one."
+        parts.append(
+            "The model that was measured did not learn the held-out conversations. This one was then trained in the "
+            "same way on all of them."
+        )
     domains = [
         (name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"])
         for name, row in evaluate["domains"].items()
     ]
-    return "\n\n".join([
-        about,
+    parts += [
+        _ABOUT_HELD_OUT,
         table(("figure", "fine-tuned", "base"), [(name, test[name], base[name]) for name in test]),
         table(("domain", "loss", "base loss", "documents"), domains),
         "Figures of its replies to questions of the test split:",
         facts_table(evaluate["replies"]),
-    ])  # fmt: skip
+    ]
+    return "\n\n".join(parts)
+
+
+_ABOUT_ANSWERS = """\
+Answers given: questions of the training data as they were learned, and in new wordings that were held back. A reply is
+right if its chrF (similarity of character sequences, Popovic 2015) to the answer is above 60 of 100."""
+_ABOUT_HELD_OUT = """\
+Held-out loss, in nats per learned token of the test split, which training never saw; "base" is the model before
+fine-tuning. It says how likely the model finds replies that it does not know. A set that is learned by heart raises it,
+although its answers are right."""
+
+
+def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (asked, counts["questions"], counts["right"], f"{counts['share']:.1%}", counts["verbatim"])
+        for how, asked in (("trained", "as trained"), ("new_wordings", "in new wordings"))
+        if (counts := answers.get(how))
+    ]
+    if rows:
+        yield _ABOUT_ANSWERS
+        yield table(("asked", "questions", "right", "share", "to the letter"), rows)

@@ -6,6 +6,7 @@
     source     string         the conversation that it encodes, such as "Datasets/conversations/linux.json#12"
     learned    int32          number of learned tokens that another token precedes
     bytes      int32          length of the learned text in UTF-8 bytes, for bits per byte
+    wordings   list<struct>   other ways to ask: `ids` may stand in place of input_ids[begin:end]
 
 A file consists of record batches of about a megabyte of text, so it is written and read without ever being in memory as
 a whole. `datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feather` open it without Theta.
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
 from theta.files import replacing_file
+from theta.tokens.wordings import WORDING, Slots, Wording
 
 IGNORED = -100
 """Label of positions that are not learned (PyTorch's default ignore_index)."""
@@ -33,6 +35,7 @@ _SCHEMA = pa.schema([
     ("source", pa.string()),
     ("learned", pa.int32()),
     ("bytes", pa.int32()),
+    ("wordings", pa.list_(WORDING)),
 ])  # fmt: skip
 
 
@@ -45,6 +48,7 @@ class Document:
     domain: str
     source: str
     learned_bytes: int
+    wordings: Sequence[Wording] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Documents:
         lengths: tokens of each document, at least 1, int64 [documents].
         domains, sources: a string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
+        wordings: other ways to ask in each document; those of one place follow each other.
     """
 
     ids: np.ndarray
@@ -64,6 +69,7 @@ class Documents:
     domains: Sequence[str]
     sources: Sequence[str]
     learned_bytes: np.ndarray
+    wordings: Sequence[Sequence[Wording]]
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> "Documents":
@@ -77,6 +83,7 @@ class Documents:
             [document.domain for document in documents],
             [document.source for document in documents],
             np.array([document.learned_bytes for document in documents], dtype=np.int64),
+            [document.wordings for document in documents],
         )
 
     def __len__(self) -> int:
@@ -92,6 +99,7 @@ class Documents:
                 self.domains[place],
                 self.sources[place],
                 int(self.learned_bytes[place]),
+                self.wordings[place],
             )
 
     @property
@@ -134,6 +142,7 @@ def _record_batch(documents: Documents) -> pa.RecordBatch:
         _strings(documents.sources),
         _numbers(documents.learned_counts),
         _numbers(documents.learned_bytes),
+        _wordings(documents.wordings),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
 
@@ -149,6 +158,19 @@ def _strings(values: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(
         pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     )
+
+
+def _wordings(wordings: Sequence[Sequence[Wording]]) -> pa.Array:
+    each = [wording for of_document in wordings for wording in of_document]
+    begins, ends = (np.array([wording[column] for wording in each], np.int32) for column in (0, 1))
+    ids = np.concatenate([np.empty(0, np.int32), *(wording.ids for wording in each)])
+    lists = pa.ListArray.from_arrays(_offsets([len(wording.ids) for wording in each]), _numbers(ids))
+    structs = pa.StructArray.from_arrays([_numbers(begins), _numbers(ends), lists], fields=list(WORDING))
+    return pa.ListArray.from_arrays(_offsets(list(map(len, wordings))), structs)
+
+
+def _offsets(sizes: Sequence[int]) -> pa.Array:
+    return _numbers(np.cumsum([0, *sizes]))
 
 
 class Strings(Sequence[str]):
@@ -186,6 +208,7 @@ class Store:
             token predicts it.
         domains, sources: one string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
+        first_ids, last_ids: the first and the last id of each document, int32 [documents].
     """
 
     @classmethod
@@ -221,6 +244,9 @@ class Store:
         self.domains, self.sources = Strings(table.column("domain")), Strings(table.column("source"))
         self.learned_counts = table.column("learned").to_numpy().astype(np.int64)
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
+        self.first_ids = np.concatenate([batch.ids[batch.offsets[:-1]] for batch in self._batches])
+        self.last_ids = np.concatenate([batch.ids[batch.offsets[1:] - 1] for batch in self._batches])
+        self._wordings = table.column("wordings")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -233,6 +259,10 @@ class Store:
         batch = self._batches[place]
         begin, end = batch.offsets[index - self._first[place]], batch.offsets[index - self._first[place] + 1]
         return batch.ids[begin:end], batch.labels[begin:end]
+
+    def slots(self) -> Slots:
+        """Return the places that have wordings."""
+        return Slots.of(self._wordings)
 
 
 class _Batch:

@@ -85,15 +85,15 @@ def train(run: Run) -> Iterator[Record]:
 
 
 def _steps(run: Run) -> list[list[int]]:
-    """The documents of each step."""
-    settings, lengths, split_size = run.settings, run.documents.lengths, run.documents.split_size
+    """The samples of each step."""
+    samples = run.samples
     return steps_of(
-        lengths[:split_size],
-        tokens_per_step=settings.tokens_per_step,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        rehearsal_lengths=lengths[split_size:],
-        rehearsal_share=settings.rehearsal_share,
+        samples.epochs,
+        samples.lengths,
+        tokens_per_step=run.settings.tokens_per_step,
+        seed=run.settings.seed,
+        rehearsal=range(samples.split_size, len(samples)),
+        rehearsal_share=run.settings.rehearsal_share,
     )
 
 
@@ -160,7 +160,7 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
         tokens_per_microbatch=progress.tokens_per_microbatch,
         label_smoothing=settings.label_smoothing,
     )
-    compute = with_shape(compute, run.documents, run.validation, steps)
+    compute = with_shape(compute, run.samples, run.validation, steps)
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     gradients = Gradients(parameters, in_place=compute.shape is not None and not plan.step_in_backward)
     max_norm, add_up = settings.max_gradient_norm, compute.ranks.add_up
@@ -183,7 +183,7 @@ def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) ->
     for record in records:
         step, loss, norm = record["step"], record["loss"], record["gradient_norm"]
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            first = run.documents.sources[steps[step - 1][0]]
+            first = run.samples.source(steps[step - 1][0])
             what = f"At step {step} the loss is {loss} and the gradient norm {norm} (first document: {first})"
             _stop_not_finite(run, what, f"the weights of step {step - 1}")
     return records
@@ -222,7 +222,7 @@ def _out_of_patience(progress: Progress, settings: TrainSettings) -> bool:
 
 
 def _check_lengths(run: Run) -> None:
-    longest = longest_of(run.documents, run.validation)
+    longest = longest_of(run.samples, run.validation)
     limits = {
         "train.tokens_per_step": run.settings.tokens_per_step,
         "machine.tokens_per_microbatch": run.compute.tokens_per_microbatch,

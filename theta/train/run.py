@@ -16,6 +16,7 @@ from theta.tokens.store import Store
 from theta.train.compute import Compute
 from theta.train.resume_state import Progress
 from theta.train.row_work import RowWork
+from theta.train.samples import Samples
 from theta.train.settings import TrainSettings
 
 Record = dict[str, Any]
@@ -28,7 +29,7 @@ class Run:
 
     Attributes:
         model: trained in place; its output matrix is padded as `network.resize` does it.
-        documents: the train split, followed by the documents for rehearsal.
+        samples: what the train split comes to in each epoch, followed by the documents for rehearsal.
         validation: the validation split; None if nothing is held back.
         resume: folder of the resume state.
         steps_per_checkpoint: steps between two resume states.
@@ -36,7 +37,7 @@ class Run:
     """
 
     model: GPT2LMHeadModel
-    documents: Store
+    samples: Samples
     validation: Store | None
     settings: TrainSettings
     compute: Compute

@@ -57,6 +57,11 @@ class TrainSection(Settings):
     ema_decay: float = Field(ge=0, lt=1)
     """Validate and keep an exponential moving average of the weights with this decay per step, lower in the first
     steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
+    wording_share: float = Field(ge=0, le=1)
+    """How often a question that has other wordings is asked in one of them instead of as it stands in the data."""
+    follow_up_share: float = Field(ge=0, le=1)
+    """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones, up to
+    tokenizer.max_length; each epoch combines others. With 0, the model only knows chats as they are in the data."""
     rehearsal_share: RehearsalShare | Auto
     """Tokens of the base's own conversations, if it has any, that each epoch mixes in per token of the train split, so
     that the base forgets less. Their loss is reported separately."""

@@ -1,0 +1,102 @@
+"""The page in Debian's Chromium, driven by Playwright."""
+
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+CHROMIUM = shutil.which("chromium")
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.slow,
+    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium"),
+]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
+        yield chromium
+        chromium.close()
+
+
+@pytest.fixture
+def path(render: Callable[..., str], answers: dict[str, Any]) -> Path:
+    render({"evaluate.json": {"answers": answers}})
+    return Path("metrics/report.html").absolute()
+
+
+def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str]]:
+    page, noted = browser.new_context(**options).new_page(), list[str]()
+    page.on("pageerror", lambda fault: noted.append(str(fault)))
+    page.on("console", lambda entry: noted.append(entry.text))
+    page.on("request", lambda request: noted.append(request.url) if request.url != path.as_uri() else None)
+    page.goto(path.as_uri())
+    return page, noted
+
+
+def test_search_shows_the_replies_that_hold_all_words(browser: Browser, path: Path) -> None:
+    page, noted = opened(browser, path)
+    replies = page.locator(".reply")
+    total = replies.count()
+    question = page.locator(".reply h3").first.inner_text()
+    page.get_by_label("Search").fill(question.upper())
+    expect(page.locator(".reply:visible h3").first).to_have_text(question)
+    assert 0 < page.locator(".reply:visible").count() < total
+    page.get_by_label("Search").fill("zzyzx")
+    expect(page.locator("output")).to_have_text(f"0 of {total}")
+    page.get_by_label("Search").fill("")
+    assert page.locator(".reply:visible").count() == total
+    assert noted == []
+
+
+def test_a_phone_shows_it_without_scrolling_sideways(browser: Browser, path: Path) -> None:
+    page, noted = opened(browser, path, viewport={"width": 390, "height": 844})
+    for each in page.locator("summary").all():
+        each.click()
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    size = page.locator(".chart text").first.evaluate("each => each.getBoundingClientRect().height")
+    assert size >= 11, "letters in charts can be read"
+    assert noted == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_text_stands_out_from_its_ground(browser: Browser, path: Path, scheme: str) -> None:
+    """WCAG 2 asks for a contrast of 4.5."""
+    page, _ = opened(browser, path, color_scheme=scheme)
+    ground = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (luminance(ground) > 0.5) == (scheme == "light")
+    for where, colour in (
+        ("p", "color"), ("figcaption", "color"), ("summary", "color"), (".note", "color"), (".chart text", "fill"),
+    ):  # fmt: skip
+        text = page.locator(where).first.evaluate(f"each => getComputedStyle(each).{colour}")
+        assert contrast(text, ground) >= 4.5, where
+    for series in (".chart rect.s0", ".chart rect.s1"):
+        bar = page.locator(series).first.evaluate("each => getComputedStyle(each).fill")
+        assert contrast(bar, ground) >= 3.0, series
+
+
+def test_charts_have_names_and_tables_for_those_who_do_not_see_them(browser: Browser, path: Path) -> None:
+    page, _ = opened(browser, path)
+    for name in ("Loss while training", "Length of documents", "Answers given"):
+        expect(page.get_by_role("img", name=name)).to_have_count(1)
+    assert page.locator("figure").count() == page.locator("figure details table").count() == 4
+    page.locator("figure summary").first.click()
+    expect(page.get_by_role("table", name="Loss while training")).to_be_visible()
+
+
+def luminance(colour: str) -> float:
+    """The relative luminance of `rgb(r, g, b)`, as WCAG 2 defines it."""
+    parts = [int(each) / 255 for each in colour.removeprefix("rgb(").removesuffix(")").split(",")]
+    red, green, blue = (each / 12.92 if each <= 0.04045 else ((each + 0.055) / 1.055) ** 2.4 for each in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def contrast(one: str, other: str) -> float:
+    high, low = sorted((luminance(one), luminance(other)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
