@@ -139,15 +139,17 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     from theta.machine.settings import MachineSettings
     from theta.model import network
     from theta.settings import load
+    from theta.train.automatic import Amount, kind_of, resolve
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
     from theta.train.samples import Samples
-    from theta.train.settings import TrainSettings
+    from theta.train.settings import TrainSection
 
     set_threads(arguments.threads)
     share_cpus()
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={"epochs": 100})
+    section = load(ROOT / "params.yaml", "train", TrainSection)
+    settings = resolve(section, kind_of(is_new=False, parameters=0), Amount(1, 1, 1)).model_copy(update={"epochs": 100})
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update={"device": "cpu"})
     store, validation, model, vocabulary_size = inputs(arguments.preset)
     if base:

@@ -226,11 +226,12 @@ def theta(task: Task) -> dict[str, Any]:
     from theta.memory.plans import peak_bytes
     from theta.model import network
     from theta.settings import load
+    from theta.train.automatic import Amount, kind_of, resolve
     from theta.train.choose import choose_compute, size_of
     from theta.train.loop import train
     from theta.train.run import Run
     from theta.train.samples import Samples
-    from theta.train.settings import TrainSettings
+    from theta.train.settings import TrainSection
 
     memory = task.case.partition("@")[0].removeprefix(f"{gpus(task.case)}x")
     budget = float(memory) if memory[0].isdigit() else None
@@ -247,7 +248,8 @@ def theta(task: Task) -> dict[str, Any]:
         "steps_per_checkpoint": 10**6,
         "device": DEVICE,
     }
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=of_train)
+    section = load(ROOT / "params.yaml", "train", TrainSection)
+    settings = resolve(section, kind_of(is_new=False, parameters=0), Amount(1, 1, 1)).model_copy(update=of_train)
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=of_machine)
     model = new_model(task.model).cpu()
     torch.cuda.empty_cache()

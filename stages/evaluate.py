@@ -52,8 +52,9 @@ def evaluate(
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
-    store, vocabulary = Store(test), Vocabulary.load(tokenizer)
-    typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
+    store, vocabulary = Store.if_any(test), Vocabulary.load(tokenizer)
+    if store:
+        typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
     asked = {"test": conversations, "trained": trained, "new wording": new_wordings}
     results, answers = _measure(checkpoint, base_weights, store, asked, vocabulary, settings, generation, machine)
     files.write_text(replies, page(answers))
@@ -71,7 +72,7 @@ def evaluate(
 def _measure(
     checkpoint: Path,
     base_weights: Path,
-    store: "Store",
+    store: "Store | None",
     asked: Mapping[str, Path],
     vocabulary: "Vocabulary",
     settings: EvaluateSettings,
@@ -99,17 +100,21 @@ def _measure(
         f"lower machine.tokens_per_microbatch ({machine.tokens_per_microbatch}) or evaluate.prompts_per_batch "
         f"({settings.prompts_per_batch}), or set machine.device to cpu",
     ):
-        base = network.from_base(files.read_json(base_weights), vocabulary.size)
-        before = measure(base, store, vocabulary.size, tokens, device)
-        del base
+        before = after = None
+        if store:
+            base = network.from_base(files.read_json(base_weights), vocabulary.size)
+            before = measure(base, store, vocabulary.size, tokens, device)
+            del base
         model = network.load(checkpoint)
-        after = measure(model, store, vocabulary.size, tokens, device)
+        if store:
+            after = measure(model, store, vocabulary.size, tokens, device)
         replies = {
             kind: _replies(ThetaModel.of(model, vocabulary, generation), kind, path, settings)
             for kind, path in asked.items()
         }
     answers = answers_given(replies["trained"], replies["new wording"])
-    results = report.metrics(store, after, before, figures(replies["test"]), answers)
+    likelihood = report.likelihood(store, after, before) if store and after and before else report.NOTHING_HELD_BACK
+    results = report.rounded({"answers": answers, **likelihood, "replies": figures(replies["test"])})
     return results, [*replies["test"], *replies["new wording"], *replies["trained"]]
 
 

@@ -251,7 +251,7 @@ def test_files_without_items_are_an_error(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"path": ""}, "data.path is ''"),
-        ({"validation_fraction": 0}, "data.validation_fraction is 0"),
+        ({"validation_fraction": -0.1}, "data.validation_fraction is -0.1"),
         ({"test_fraction": 0.5}, "data.test_fraction is 0.5"),
         ({"fraction": 0.1}, "unknown key data.fraction"),
     ],

@@ -8,7 +8,8 @@ from tests.support.tiny import save_project, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
 from theta.evaluate.report import summary
-from theta.files import write_json_lines
+from theta.files import write_json_lines, write_text
+from theta.tokens.store import write
 from theta.tokens.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.slow
@@ -86,6 +87,21 @@ def test_plain_texts_are_measured_and_get_no_reply(
     assert figures["answers"] is None
     assert Path("metrics/replies.yaml").read_text().endswith("\n[]\n")
     assert "no held-out replies, because the test split holds only plain texts" in capsys.readouterr().out
+
+
+def test_nothing_need_be_held_back(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_project(tmp_path, vocabulary)
+    monkeypatch.chdir(tmp_path)
+    write(Path("Datasets/tokens/test.arrow"), [])
+    write_json_lines(Path("Datasets/prepared/test.jsonl"), [])
+    write_text(Path("metrics/curves/plots/metrics/validation/loss.tsv"), "step\tloss\n")
+    evaluate()
+    figures = json.loads(Path("metrics/evaluate.json").read_text())
+    assert figures == {"test": None, "base": None, "difference": None, "domains": {}, "replies": {"replies": 0}}
+    assert all(Path(name).is_file() for name in OUTS)
+    assert "nothing was held back for a test (data.test_fraction is 0)" in capsys.readouterr().out
 
 
 def test_a_missing_checkpoint_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,6 @@ SETTINGS = TrainSettings(
     lora_rank=0,
     wording_share=0.0,
     openings=0,
-    opening_tokens=8,
     follow_up_share=0.0,
     follow_up_tokens=0,
     rehearsal_share=0.0,
@@ -49,6 +48,7 @@ SETTINGS = TrainSettings(
     validations_per_epoch=2,
     early_stopping_patience=0,
     keep="last",
+    learn_held_out=False,
     seed=0,
 )
 

@@ -72,6 +72,7 @@ def test_the_kept_weights_are_a_plain_gpt2_with_the_reported_loss(tmp_path: Path
     network.save(run.model, tmp_path / "checkpoint")
     kept = GPT2LMHeadModel.from_pretrained(tmp_path / "checkpoint")
     assert kept.state_dict().keys() == network.new(2, 2, 32, seed=0).state_dict().keys()
+    assert run.validation
     rows = run.compute.rows(run.validation, range(len(run.validation)))
     with torch.no_grad():
         nats = sum(float(run.compute.nats(kept.eval(), row)[0]) for row in rows)

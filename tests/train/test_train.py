@@ -105,7 +105,7 @@ def test_a_killed_run_continues_from_its_last_state(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_rehearsal_is_trained_on_and_counted(tmp_path: Path) -> None:
     plain, rehearsing = (new_run(tmp_path / str(share), rehearsal_share=share) for share in (0.0, 0.5))
-    figures = [report(list(train(run)), run.settings.epochs, "last", 1.0) for run in (plain, rehearsing)]
+    figures = [report(list(train(run)), run.settings, 1.0) for run in (plain, rehearsing)]
     assert any(not torch.equal(one, weights(rehearsing)[name]) for name, one in weights(plain).items())
     tokens = int(plain.samples.lengths[: plain.samples.split_size].sum())
     assert (figures[0]["tokens"], figures[0]["rehearsal_tokens"]) == (tokens, 0)
@@ -136,10 +136,19 @@ def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
     assert ids[0, 3:].tolist() == [3, 3, 3, END]
 
 
+@pytest.mark.slow
+def test_without_validation_the_steps_are_the_same(tmp_path: Path) -> None:
+    validated, alone = new_run(tmp_path / "a"), replace(new_run(tmp_path / "b"), validation=None)
+    kinds = [{record["kind"] for record in train(run)} for run in (validated, alone)]
+    assert kinds == [{"step", "validation"}, {"step"}]
+    assert_equal_to_the_bit(weights(validated), weights(alone))
+
+
 def test_best_keeps_the_lowest_validation_loss(tmp_path: Path) -> None:
     run = new_run(tmp_path, keep="best", learning_rate=0.3, epochs=4, early_stopping_patience=3)
     validations = [record for record in train(run) if record["kind"] == "validation"]
     best = min(validations, key=lambda record: record["loss"])
+    assert run.validation
     with torch.no_grad():
         nats = sum(
             float(run.compute.nats(run.model, row)[0])

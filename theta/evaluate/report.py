@@ -15,30 +15,27 @@ SIGNIFICANT_DIGITS = 6
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
-def metrics(
-    store: Store, tuned: Scores, base: Scores, replies: Figures, answers: dict[str, Any] | None
-) -> dict[str, Any]:
-    """Return all figures, rounded.
+NOTHING_HELD_BACK: Mapping[str, Any] = {"test": None, "base": None, "difference": None, "domains": {}}
+"""What stands for `likelihood` without a test split."""
+
+
+def likelihood(store: Store, tuned: Scores, base: Scores) -> dict[str, Any]:
+    """Return the figures of the test split.
 
     Args:
         store: the test split.
         tuned: its scores under the fine-tuned model.
         base: its scores under the base before fine-tuning.
-        replies: the figures of the replies.
-        answers: those of the trained answers.
     """
     everything = range(len(store))
     after, before = figures(tuned, store, everything), figures(base, store, everything)
     groups = documents_by_domain(store)
-    results = {
-        "answers": answers,
+    return {
         "test": after,
         "base": before,
         "difference": {name: _difference(after[name], before[name]) for name in COMPARED},
-        "replies": replies,
         "domains": {name: _domain(store, tuned, base, documents) for name, documents in groups.items()},
     }
-    return {name: rounded(section) for name, section in results.items()}
 
 
 def _difference(after: float | None, before: float | None) -> float | None:

@@ -125,7 +125,13 @@ $provenance
 def card(facts: Facts) -> str:
     """Return the text of the card."""
     provenance = dict(facts.provenance or {})
-    settings = provenance.pop("settings", None)
+    automatic = provenance.pop("automatic", [])
+    settings = {
+        name: f"{value} (auto)" if name in automatic else value
+        for name, value in provenance.pop("settings", {}).items()
+    }
+    # The settings have a table of their own.
+    train = {name: value for name, value in (facts.train or {}).items() if name != "settings"}
     base = provenance.get("base", {})
     return _CARD.substitute(
         front_matter=_front_matter(facts.name, base),
@@ -140,9 +146,9 @@ def card(facts: Facts) -> str:
         generation=facts_table(facts.generation.model_dump()),
         prepare=facts_table(facts.prepare),
         tokenize=splits_table(facts.tokenize),
-        train=facts_table(facts.train),
+        train=facts_table(train),
         settings=facts_table(settings),
-        evaluation=_evaluation(facts.evaluate),
+        evaluation=_evaluation(facts.evaluate, learn_held_out=settings.get("learn_held_out") is True),
         revision=facts.revision,
         provenance=facts_table(provenance),
     )
@@ -194,7 +200,7 @@ def _origin(base: Mapping[str, Any]) -> str:
     return f"fine-tuned from {name} at revision {base['revision']}" if base["revision"] else f"fine-tuned from {name}"
 
 
-def _evaluation(evaluate: Section) -> str:
+def _evaluation(evaluate: Section, *, learn_held_out: bool) -> str:
     if evaluate is None:
         return NOT_MEASURED
     parts = [*_answers(evaluate.get("answers") or {})]
@@ -202,6 +208,11 @@ def _evaluation(evaluate: Section) -> str:
     if test is None:
         parts.append("No conversations were held back for a test, so its loss on new ones was not measured.")
         return "\n\n".join(parts)
+    if learn_held_out:
+        parts.append(
+            "The model that was measured did not learn the held-out conversations. This one was then trained in the "
+            "same way on all of them."
+        )
     domains = [
         (name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"])
         for name, row in evaluate["domains"].items()

@@ -211,21 +211,31 @@ class Store:
         first_ids, last_ids: the first and the last id of each document, int32 [documents].
     """
 
-    def __init__(self, path: Path, rehearsal: Path | None = None) -> None:
+    @classmethod
+    def if_any(cls, path: Path) -> "Store | None":
+        """Open a split of what is held back; None if it has no documents, because its fraction is 0.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return cls(path) if _table(path).num_rows else None
+
+    def __init__(self, path: Path, rehearsal: Path | None = None, more: Sequence[Path] = ()) -> None:
         """Open a split, followed by the documents of `rehearsal`, if given.
 
         Args:
             path: the file of the split.
             rehearsal: a file of the same format, which may have no documents.
+            more: files of the same format that belong to the split too, and may have no documents.
 
         Raises:
             DataError: a file is missing or damaged, or the split has no documents.
         """
-        tables = [_table(each) for each in (path, rehearsal) if each]
-        self.split_size: int = tables[0].num_rows
-        if self.split_size == 0:
+        tables = [_table(each) for each in (path, *more)]
+        if tables[0].num_rows == 0:
             raise DataError(f"{path} holds no documents; see metrics/tokenize.json for what was dropped.")
-        table = pa.concat_tables(tables)  # of views, nothing is copied
+        self.split_size: int = sum(each.num_rows for each in tables)
+        table = pa.concat_tables([*tables, *([_table(rehearsal)] if rehearsal else [])])  # views, nothing is copied
         columns = (table.column(name).chunks for name in ("input_ids", "labels"))
         self._batches = [_Batch(ids, labels) for ids, labels in zip(*columns, strict=True)]
         # The place of each batch's first document among all documents.

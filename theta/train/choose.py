@@ -24,7 +24,7 @@ from theta.memory.plans import (
 from theta.model.attention import has_kernel
 from theta.model.rows import Examples
 from theta.tokens.store import Store
-from theta.train.compute import Compute
+from theta.train.compute import Compute, longest_of
 from theta.train.distributed import ALONE, Ranks
 from theta.train.settings import TrainSettings
 
@@ -67,7 +67,7 @@ def choose_compute(
     model: GPT2LMHeadModel,
     vocabulary_size: int,
     samples: Examples,
-    validation: Store,
+    validation: Store | None,
     *,
     ranks: Ranks = ALONE,
     saved: Sequence[tuple[str, ...]] = (),
@@ -87,7 +87,7 @@ def choose_compute(
     device = choose_device(machine.device)
     dtype = choose_dtype(machine.precision, device)
     _check_alike(ranks, device, dtype)
-    size, longest = size_of(model), int(max(samples.lengths.max(), validation.lengths.max()))
+    size, longest = size_of(model), longest_of(samples, validation)
     budget = min(ranks.all_of(budget_bytes(device, machine.memory)))
     tokens = tokens_of_run(samples, settings.rehearsal_share)
     compiled = _choose_compiled(machine.compile, device, size, tokens) and dtype != torch.float32

@@ -69,7 +69,14 @@ class Compute:
             return row_nats(model, row, loss, Passes(self.compiled, self.plan.recompute))
 
 
-def with_shape(compute: Compute, samples: Examples, validation: Store, steps: Sequence[Sequence[int]]) -> Compute:
+def longest_of(*stores: Examples | None) -> int:
+    """Return the tokens of the longest document; a store is None if nothing is held back in it."""
+    return max(int(store.lengths.max()) for store in stores if store)
+
+
+def with_shape(
+    compute: Compute, samples: Examples, validation: Store | None, steps: Sequence[Sequence[int]]
+) -> Compute:
     """Return the compute with the smallest shape for all rows of the run; unchanged without the attention kernel."""
     if not has_kernel(compute.device) or compute.dtype == torch.float32:
         return compute
@@ -77,8 +84,10 @@ def with_shape(compute: Compute, samples: Examples, validation: Store, steps: Se
     rows: list[tuple[Examples, list[int]]] = [
         (samples, row) for step in steps for row in rows_of(step, samples.lengths, limit, ranks)
     ]
-    longest = max(*(int(store.lengths[row].sum()) for store, row in rows), int(validation.lengths.max()))
-    rows += [(validation, row) for row in pack(range(len(validation)), validation.lengths, longest)]
+    longest = max(int(store.lengths[row].sum()) for store, row in rows)
+    if validation:
+        longest = max(longest, longest_of(validation))
+        rows += [(validation, row) for row in pack(range(len(validation)), validation.lengths, longest)]
     tokens = -(-longest // MULTIPLE) * MULTIPLE
     blocks = max(_blocks(store.lengths[row], tokens) for store, row in rows)
     learned = max(int(store.learned_counts[row].sum()) for store, row in rows)
@@ -91,9 +100,11 @@ def _blocks(lengths: np.ndarray, tokens: int) -> int:
     return blocks_of(lengths.tolist()) + -(-padding // PADDING_LENGTH)
 
 
-def smaller(compute: Compute, samples: Examples, validation: Store, steps: Sequence[Sequence[int]]) -> Compute | None:
+def smaller(
+    compute: Compute, samples: Examples, validation: Store | None, steps: Sequence[Sequence[int]]
+) -> Compute | None:
     """Return the compute with microbatches of half the size, or None where they cannot be smaller."""
-    longest = int(max(samples.lengths.max(), validation.lengths.max()))
+    longest = longest_of(samples, validation)
     tokens = max(longest, round(0.51 * compute.tokens_per_microbatch))  # the documents seldom divide evenly
     if compute.plan.step_in_backward or tokens >= compute.tokens_per_microbatch:
         return None

@@ -30,7 +30,7 @@ class Run:
     Attributes:
         model: trained in place; its output matrix is padded as `network.resize` does it.
         samples: what the train split comes to in each epoch, followed by the documents for rehearsal.
-        validation: the validation split.
+        validation: the validation split; None if nothing is held back.
         resume: folder of the resume state.
         steps_per_checkpoint: steps between two resume states.
         parent: process id of the DVC that the run must not outlive, or None.
@@ -38,7 +38,7 @@ class Run:
 
     model: GPT2LMHeadModel
     samples: Samples
-    validation: Store
+    validation: Store | None
     settings: TrainSettings
     compute: Compute
     resume: Path

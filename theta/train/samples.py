@@ -19,6 +19,9 @@ from theta.tokens.store import Store
 from theta.tokens.vocabulary import ChatIds, Vocabulary
 from theta.train.settings import TrainSettings
 
+OPENING_TOKENS = 8
+"""Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
+
 NONE = ChatIds(-1, -1, -1)
 """No document is a part of a chat."""
 
@@ -28,6 +31,7 @@ class Samples:
 
     Attributes:
         epochs: the samples of each epoch, in a random order.
+        documents: number of documents of the split.
         split_size: number of samples of the split; those after it are for rehearsal.
         lengths, learned_counts: tokens of each sample, and how many of them are learned; int64 [samples].
     """
@@ -40,7 +44,7 @@ class Samples:
         seed: int,
         wording_share: float = 0.0,
         openings: int = 0,
-        opening_tokens: int = 8,
+        opening_tokens: int = OPENING_TOKENS,
         follow_up_share: float = 0.0,
         most_tokens: int = 0,
         chat_ids: ChatIds = NONE,
@@ -59,6 +63,7 @@ class Samples:
             chat_ids: the ids by which conversations are known that can be parts of a chat.
         """
         self._store, self._slots = store, store.slots()
+        self.documents = store.split_size
         self._size, self._openings = store.split_size, openings
         passes = epochs * (1 + openings)
         self._chosen = [self._slots.chosen(each, wording_share, seed) for each in range(passes)]
@@ -219,7 +224,6 @@ def samples_of(store: Store, settings: TrainSettings, vocabulary: Vocabulary, ma
         seed=settings.seed,
         wording_share=settings.wording_share,
         openings=settings.openings,
-        opening_tokens=settings.opening_tokens,
         follow_up_share=settings.follow_up_share,
         most_tokens=min(settings.follow_up_tokens, max_length, settings.tokens_per_step),
         chat_ids=vocabulary.chat_ids,
