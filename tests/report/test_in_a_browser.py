@@ -1,12 +1,16 @@
 """The page in Debian's Chromium, driven by Playwright."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.imports import ROOT
 
 CHROMIUM = shutil.which("chromium")
 
@@ -88,6 +92,23 @@ def test_charts_have_names_and_tables_for_those_who_do_not_see_them(browser: Bro
     assert page.locator("figure").count() == page.locator("figure details table").count() == 4
     page.locator("figure summary").first.click()
     expect(page.get_by_role("table", name="Loss while training")).to_be_visible()
+
+
+@pytest.mark.parametrize("arguments", [("plots", "show"), ("plots", "diff", "HEAD")])
+def test_dvcs_page_of_plots_needs_no_network(browser: Browser, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """`.dvc/plots.html` draws what DVC's own page draws with scripts from a public server."""
+    command = [sys.executable, "-m", "dvc", *arguments, "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    page, noted = opened(browser, tmp_path / "index.html")
+    assert [note for note in noted if not note.startswith((tmp_path / "static").as_uri())] == []
+    drawn = {each.get_attribute("aria-label") for each in page.get_by_role("img").all()}
+    assert {"Documents by length", "Test loss by domain", "train/loss.tsv", "Replies by length"} <= drawn
+    assert page.locator("polyline").count() >= 6, "a line for each curve"
+    for image in page.locator("img").all():
+        assert image.evaluate("each => each.naturalWidth") > 0
+    assert (
+        page.locator("main > div:visible").count() == page.locator("main > div:has(svg), main > div:has(img)").count()
+    )
 
 
 def luminance(colour: str) -> float:

@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -63,6 +64,18 @@ def test_without_held_back_conversations_there_is_no_loss_of_them(render: Render
     shown = Path("metrics/report.html").read_text()
     assert "Held-out loss" not in shown
     assert "Nothing was held back for a test" in shown
+
+
+def test_the_summary_holds_what_was_measured_and_fits_a_terminal(render: Render, answers: dict[str, Any]) -> None:
+    render({"evaluate.json": {"answers": {**answers, "new_wordings": answers["trained"]}}})
+    summary = json.loads(Path("metrics/summary.json").read_text())
+    assert set(summary) == {"answered", "new_wordings", "test_loss", "base_loss", "chrf"}
+    assert summary["answered"] == 0.905
+    # DVC prints the path and a column for each figure, four spaces apart.
+    columns = [max(len(name), len(str(value))) for name, value in summary.items()]
+    assert len("metrics/summary.json") + sum(4 + width for width in columns) <= 100
+    render({"evaluate.json": {"answers": None, "test": None, "base": None, "domains": {}, "replies": {"replies": 0}}})
+    assert json.loads(Path("metrics/summary.json").read_text()) == {}
 
 
 def test_held_out_loss_is_explained_where_it_is_shown(render: Render) -> None:

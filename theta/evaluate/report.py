@@ -84,7 +84,7 @@ def _about_held_out(results: Mapping[str, Any]) -> Iterator[str]:
         yield "no held-out replies, because the test split holds only plain texts"
         return
     yield (
-        f"{replies['replies']:,} held-out replies: chrF {replies['chrf']:.1f} of 100, "
+        f"{replies['replies']:,} held-out {'reply' if replies['replies'] == 1 else 'replies'}: chrF {replies['chrf']:.1f} of 100, "
         f"{replies['ended_rate']:.0%} ended by themselves"
     )
 

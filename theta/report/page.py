@@ -156,6 +156,29 @@ def headlines(facts: Facts) -> Iterator[Headline]:
         )
 
 
+def summary(evaluate: Values) -> dict[str, float]:
+    """Return the few figures by which runs are compared, for metrics/summary.json; `dvc metrics show` prints them.
+
+    The names are short, because DVC prints a column for each in one line.
+
+    Returns:
+        answered, new_wordings: the share of questions that get their answer, as they were trained and in new wordings.
+        test_loss, base_loss: nats per token of held-out replies, after and before fine-tuning.
+        chrf: of the held-out replies, 0 to 100.
+    """
+    answers = evaluate.get("answers") or {}
+    named = {
+        "answered": answers.get("trained"),
+        "new_wordings": answers.get("new_wordings"),
+        "test_loss": evaluate["test"],
+        "base_loss": evaluate["base"],
+        "chrf": evaluate["replies"],
+    }
+    keys = {"answered": "share", "new_wordings": "share", "chrf": "chrf"}
+    found = {name: (section or {}).get(keys.get(name, "loss_nats_per_token")) for name, section in named.items()}
+    return {name: float(f"{value:.4g}") for name, value in found.items() if value is not None}
+
+
 def changed_settings(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the value and the default of each setting that is not as Theta comes."""
     defaults, used = (
