@@ -1,9 +1,12 @@
 """Commands, settings and links of the documentation exist. `.ci/run` runs the tutorial and builds the site."""
 
+import ast
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 from dvc.cli.parser import get_main_parser
+from ruamel.yaml import YAML
 
 from stages.__main__ import app as stages
 from tests.support.imports import ROOT
@@ -135,6 +139,17 @@ def test_settings_exist(page: Path) -> None:
     named = {name for name in SETTING.findall(page.read_text(encoding="utf-8")) if not name.endswith(FILES)}
     known = {f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields}
     assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_examples_of_settings_and_of_python_are_valid(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        for section, values in YAML(typ="safe", pure=True).load(textwrap.dedent(block)).items():
+            assert set(values) <= set(SECTIONS[section].model_fields), block
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("theta"):
+                assert all(hasattr(import_module(str(node.module)), each.name) for each in node.names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

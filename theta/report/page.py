@@ -35,7 +35,7 @@ class Facts:
         data_report: Datasets/prepared/report.md.
         data: models/base/data.json, which describes the files of the data.
         settings: params.yaml without the section `machine`.
-        defaults: the same sections as Theta comes with.
+        defaults: the sections of params.yaml as Theta comes.
         provenance: provenance.json of the checkpoint.
         train_curve, validation_curve: (step, loss) of each point.
         lengths: (upper edge of a bin in tokens, documents) of each bin.
@@ -107,7 +107,7 @@ def _content(facts: Facts) -> dict[str, Any]:
 
 
 def defaults() -> dict[str, Any]:
-    """Return the settings that Theta comes with, by section."""
+    """Return the settings that Theta comes with, by section: defaults.yaml is a copy of the shipped params.yaml."""
     return settings.read(Path(__file__).parent / "defaults.yaml")
 
 
