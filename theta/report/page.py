@@ -85,6 +85,7 @@ def _content(facts: Facts) -> dict[str, Any]:
     return {
         "replies": facts.replies[:REPLIES_SHOWN],
         "answers": answers,
+        "by_heart": _is_learned_by_heart(facts),
         "headlines": list(headlines(facts)),
         "loss": plots.loss_curves(facts.train_curve, facts.validation_curve),
         "loss_rows": list(_loss_rows(facts)),
@@ -213,6 +214,15 @@ def _loss_rows(facts: Facts) -> Iterator[tuple[float, float | None, float | None
     for step in steps[:: -(-len(steps) // CURVE_ROWS)]:
         before = [value for at, value in facts.train_curve if at <= step]
         yield step, before[-1] if before else None, validation.get(step)
+
+
+def _is_learned_by_heart(facts: Facts) -> bool:
+    """Whether the model became much surer of its own replies, and less sure of those that it never saw."""
+    train, test, base = facts.train.get("train_loss"), facts.evaluate["test"], facts.evaluate["base"]
+    if train is None or not test:
+        return False
+    after, before = test["loss_nats_per_token"], base["loss_nats_per_token"]
+    return bool(before < after and train < after / 2)
 
 
 LOSSES = {
