@@ -12,6 +12,7 @@ Everything follows from the settings and the seed, so a resumed run reads the sa
 """
 
 from collections.abc import Iterator
+from typing import NamedTuple
 
 import numpy as np
 
@@ -39,6 +40,8 @@ class Samples:
         epochs: int,
         seed: int,
         wording_share: float = 0.0,
+        openings: int = 0,
+        opening_tokens: int = 8,
         follow_up_share: float = 0.0,
         most_tokens: int = 0,
         chat_ids: ChatIds = NONE,
@@ -50,35 +53,55 @@ class Samples:
             epochs: number of epochs.
             seed: of the order, the wordings and the chats.
             wording_share: how often a question is asked in one of its other wordings, 0 to 1.
+            openings: how often each epoch also shows the beginning of a document that has other wordings.
+            opening_tokens: learned tokens of such a beginning.
             follow_up_share: which part of the conversations follows others in a chat, 0 to 1.
             most_tokens: of a chat made so.
             chat_ids: the ids by which conversations are known that can be parts of a chat.
         """
         self._store, self._slots = store, store.slots()
-        size = store.split_size
+        self._size = size = store.split_size
+        self._openings = openings
+        passes = epochs * (1 + openings)
+        self._chosen = [self._slots.chosen(each, wording_share, seed) for each in range(passes)]
+        self._cut = _ends_of_openings(store, opening_tokens)
         follows, leads = _chat_parts(store, chat_ids)
+        asked_otherwise = np.unique(self._slots.document[self._slots.document < size])
+        lengths, learned = zip(*(self._measured(each) for each in range(passes)), strict=True)
         parts: list[np.ndarray] = []
         first = [0]
-        self._chosen = [self._slots.chosen(epoch, wording_share, seed) for epoch in range(epochs)]
-        grown = [store.lengths[:size] + self._slots.growth(chosen, len(store))[:size] for chosen in self._chosen]
         self.epochs: list[range] = []
-        for epoch, lengths in enumerate(grown):
-            order = np.random.default_rng([seed, epoch, 2]).permutation(size)
-            follow = follows & (np.random.default_rng([seed, epoch, 3]).random(size) < follow_up_share)
-            sizes = np.fromiter(_chat_sizes(order, lengths, follow, leads, most_tokens), np.int64)
-            parts.append(epoch * size + order)
+        for epoch in range(epochs):
+            whole = epoch * (1 + openings)
+            made = [whole * size + np.arange(size)]
+            made += [(whole + each) * size + asked_otherwise for each in range(1, 1 + openings)]
+            order = np.random.default_rng([seed, epoch, 2]).permutation(np.concatenate(made))
+            follow = follows[order % size] & (
+                np.random.default_rng([seed, epoch, 3]).random(len(order)) < follow_up_share
+            )
+            of_part = np.concatenate(lengths[whole : whole + 1 + openings])[order - whole * size]
+            lead = leads[order % size] & (order // size == whole)
+            sizes = np.fromiter(_chat_sizes(of_part, follow, lead, most_tokens), np.int64)
+            parts.append(order)
             self.epochs.append(range(len(first) - 1, len(first) - 1 + len(sizes)))
             first += (first[-1] + np.cumsum(sizes)).tolist()
         self.split_size = len(first) - 1
         rehearsal = range(size, len(store))
-        # A part is numbered by its epoch and its document; the documents for rehearsal have numbers behind all others.
-        self._parts = np.concatenate([*parts, np.arange(len(rehearsal)) + epochs * size])
+        # A part is numbered by its pass and its document; the documents for rehearsal have numbers behind all others.
+        self._rehearsed = passes * size
+        self._parts = np.concatenate([*parts, np.arange(len(rehearsal)) + self._rehearsed])
         self._first = np.append(first, first[-1] + 1 + np.arange(len(rehearsal)))
-        self._size = size
-        self.lengths = self._sums(np.concatenate([*grown, store.lengths[size:]]))
-        self.learned_counts = self._sums(
-            np.concatenate([np.tile(store.learned_counts[:size], epochs), store.learned_counts[size:]])
-        )
+        self.lengths = self._sums(np.concatenate([*lengths, store.lengths[size:]]))
+        self.learned_counts = self._sums(np.concatenate([*learned, store.learned_counts[size:]]))
+
+    def _measured(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of each document in a pass, and how many of them are learned; both int64 [documents of the split]."""
+        store, size, chosen = self._store, self._size, self._chosen[number]
+        if number % (1 + self._openings) == 0:
+            return store.lengths[:size] + self._slots.growth(chosen, len(store))[:size], store.learned_counts[:size]
+        before = self._slots.end <= self._cut.begin[self._slots.document]
+        grown = self._slots.growth(np.where(before, chosen, -1), len(store))[:size]
+        return self._cut.begin[:size] + grown + self._cut.tokens[:size], self._cut.tokens[:size]
 
     def _sums(self, of_part: np.ndarray) -> np.ndarray:
         return np.add.reduceat(of_part[self._parts], self._first[:-1], dtype=np.int64)
@@ -103,18 +126,37 @@ class Samples:
         return parts
 
     def _document(self, part: int) -> int:
-        rehearsed = part - self._size * len(self.epochs)
+        rehearsed = part - self._rehearsed
         return self._size + rehearsed if rehearsed >= 0 else part % self._size
 
     def _part(self, part: int) -> tuple[np.ndarray, np.ndarray]:
-        ids, labels = self._store[self._document(part)]
-        if part >= self._size * len(self.epochs):
+        document = self._document(part)
+        ids, labels = self._store[document]
+        if part >= self._rehearsed:
             return ids, labels
-        for begin, end, wording in self._slots.wordings(part % self._size, self._chosen[part // self._size]):
-            ids = np.concatenate([ids[:begin], wording, ids[end:]])
-            # No wording is learned, and neither is what it stands for.
-            labels = np.concatenate([labels[:begin], np.full(len(wording), labels[begin]), labels[end:]])
+        number = part // self._size
+        cut = number % (1 + self._openings) > 0
+        if cut:
+            end = self._cut.begin[document] + self._cut.tokens[document]
+            ids, labels = ids[:end], labels[:end]
+        for begin, end, wording in self._slots.wordings(document, self._chosen[number]):
+            if end <= len(ids):
+                ids = np.concatenate([ids[:begin], wording, ids[end:]])
+                # No wording is learned, and neither is what it stands for.
+                labels = np.concatenate([labels[:begin], np.full(len(wording), labels[begin]), labels[end:]])
         return ids, labels
+
+
+class _Openings(NamedTuple):
+    """Where the first reply of each document begins, and how many of its tokens are learned; int64 [documents]."""
+
+    begin: np.ndarray
+    tokens: np.ndarray
+
+
+def _ends_of_openings(store: Store, most_tokens: int) -> _Openings:
+    begin, tokens = store.first_replies()
+    return _Openings(begin, np.minimum(tokens, most_tokens))
 
 
 def _chat_parts(store: Store, ids: ChatIds) -> tuple[np.ndarray, np.ndarray]:
@@ -123,13 +165,10 @@ def _chat_parts(store: Store, ids: ChatIds) -> tuple[np.ndarray, np.ndarray]:
     return first == ids.user, np.isin(first, (ids.user, ids.system)) & (last == ids.end)
 
 
-def _chat_sizes(
-    order: np.ndarray, lengths: np.ndarray, follow: np.ndarray, leads: np.ndarray, most_tokens: int
-) -> Iterator[int]:
-    """Yield of how many documents each sample consists, in order."""
+def _chat_sizes(lengths: np.ndarray, follow: np.ndarray, leads: np.ndarray, most_tokens: int) -> Iterator[int]:
+    """Yield of how many parts each sample consists, in order."""
     size, tokens, can_go_on = 0, 0, False
-    columns = (lengths[order].tolist(), follow[order].tolist(), leads[order].tolist())
-    for length, follows, lead in zip(*columns, strict=True):
+    for length, follows, lead in zip(lengths.tolist(), follow.tolist(), leads.tolist(), strict=True):
         if size and not (can_go_on and follows and tokens + length <= most_tokens):
             yield size
             size, tokens = 0, 0
@@ -150,6 +189,8 @@ def samples_of(store: Store, settings: TrainSettings, vocabulary: Vocabulary, ma
         epochs=settings.epochs,
         seed=settings.seed,
         wording_share=settings.wording_share,
+        openings=settings.openings,
+        opening_tokens=settings.opening_tokens,
         follow_up_share=settings.follow_up_share,
         most_tokens=min(max_length, settings.tokens_per_step),
         chat_ids=vocabulary.chat_ids,
