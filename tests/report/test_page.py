@@ -104,8 +104,8 @@ def test_what_was_dropped_is_named(render: Render) -> None:
 
 
 def test_changed_settings_are_shown_with_their_defaults(render: Render) -> None:
-    text = (ROOT / "params.yaml").read_text()
-    assert "All settings are the defaults" in render()
+    text = (ROOT / "theta/report/defaults.yaml").read_text()
+    assert "All settings are the defaults" in render(params=text)
     changed = re.sub(r"(?m)^  temperature: .*$", "  temperature: 0.5", text)
     shown = render(params=re.sub(r"(?m)^  device: .*$", "  device: cpu", changed))
     assert '<tr><th scope="row">generation.temperature</th><td>0.5</td><td>0.8</td></tr>' in shown
