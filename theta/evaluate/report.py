@@ -15,7 +15,9 @@ SIGNIFICANT_DIGITS = 6
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
-def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict[str, Any]:
+def metrics(
+    store: Store, tuned: Scores, base: Scores, replies: Figures, answers: dict[str, Any] | None
+) -> dict[str, Any]:
     """Return all figures, rounded.
 
     Args:
@@ -23,11 +25,13 @@ def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict
         tuned: its scores under the fine-tuned model.
         base: its scores under the base before fine-tuning.
         replies: the figures of the replies.
+        answers: those of the trained answers.
     """
     everything = range(len(store))
     after, before = figures(tuned, store, everything), figures(base, store, everything)
     groups = documents_by_domain(store)
     results = {
+        "answers": answers,
         "test": after,
         "base": before,
         "difference": {name: _difference(after[name], before[name]) for name in COMPARED},

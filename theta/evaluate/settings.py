@@ -10,6 +10,8 @@ class EvaluateSettings(Settings):
 
     replies: int = Field(ge=1, le=10_000)
     """Number of test conversations whose last reply the model writes itself, drawn evenly over domains."""
+    answers: int = Field(ge=0, le=100_000)
+    """Number of trained questions, and of new wordings of trained questions, that the model answers; 0 asks none."""
     prompts_per_batch: int = Field(ge=1, le=1024)
     """Number of replies generated in parallel; a lower value needs less memory."""
     seed: int = Field(ge=0, lt=2**63)
