@@ -46,16 +46,17 @@ def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str
 
 def test_search_shows_the_replies_that_hold_all_words(browser: Browser, path: Path) -> None:
     page, noted = opened(browser, path)
-    replies = page.locator(".reply")
-    total = replies.count()
-    question = page.locator(".reply h3").first.inner_text()
-    page.get_by_label("Search").fill(question.upper())
-    expect(page.locator(".reply:visible h3").first).to_have_text(question)
-    assert 0 < page.locator(".reply:visible").count() < total
-    page.get_by_label("Search").fill("zzyzx")
-    expect(page.locator("output")).to_have_text(f"0 of {total}")
+    visible = page.locator(".reply:visible h3")
+    expect(visible).to_have_text(["What is number 3?", "What is number 4?"])  # the new wordings
+    page.get_by_label("Search").fill("BIRD number 0")
+    expect(visible).to_have_text(["What is number 0?"])
+    expect(page.locator("output")).to_have_text("1 of 6")
     page.get_by_label("Search").fill("")
-    assert page.locator(".reply:visible").count() == total
+    page.get_by_label("chrF 60 or less").check()
+    expect(page.locator("output")).to_have_text("4 of 6")
+    expect(visible).to_have_text([f"What is number {number}?" for number in (4, 0, 1, 2)])
+    page.get_by_label("Search").fill("zyzzyva")
+    expect(page.locator("output")).to_have_text("0 of 6")
     assert noted == []
 
 

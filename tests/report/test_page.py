@@ -112,6 +112,19 @@ def test_changed_settings_are_shown_with_their_defaults(render: Render) -> None:
     assert "machine.device" not in shown
 
 
+def test_replies_are_in_groups_and_new_wordings_come_first(render: Render) -> None:
+    shown = render()
+    assert re.findall(r'<details class="group"( open)?><summary>(.*?)</summary>', shown) == [
+        (" open", "Trained questions in new wordings: 2"),
+        ("", "Trained questions: 1"),
+        ("", "Questions of the test split, which training never saw: 3"),
+    ]
+    assert shown.count("<article") == 6
+    assert shown.count(" data-wrong>") == 4
+    assert shown.count("<dt>reference</dt>") == 4
+    assert shown.count("to the letter, numbers") == 2
+
+
 def test_texts_of_replies_are_text(render: Render, tmp_path: Path) -> None:
     render()
     replies = tmp_path / "metrics/replies.yaml"

@@ -17,8 +17,15 @@ from ruamel.yaml.error import YAMLError
 from theta import settings
 from theta.errors import DataError, reason
 from theta.evaluate import plots
+from theta.evaluate.settings import RIGHT_CHRF
 
-REPLIES_SHOWN = 200
+REPLIES_SHOWN = 500
+"""The most replies of a kind on the page."""
+KINDS = {
+    "new wording": "Trained questions in new wordings",
+    "trained": "Trained questions",
+    "test": "Questions of the test split, which training never saw",
+}
 CURVE_ROWS = 20
 """The most rows of the table behind the loss curves."""
 
@@ -83,7 +90,8 @@ def _content(facts: Facts) -> dict[str, Any]:
     """Return what the template shows beside the facts themselves."""
     answers, domains = facts.evaluate.get("answers"), facts.evaluate["domains"]
     return {
-        "replies": facts.replies[:REPLIES_SHOWN],
+        "replies": list(_replies(facts.replies)),
+        "right_chrf": RIGHT_CHRF,
         "answers": answers,
         "by_heart": _is_learned_by_heart(facts),
         "headlines": list(headlines(facts)),
@@ -243,6 +251,14 @@ def _answer_rows(answers: Values) -> Iterator[tuple[str, str, str]]:
         counts = [row.get(how) for how in ("trained", "new_wordings")]
         said = [f"{each['right']:,} of {each['questions']:,}" if each else "–" for each in counts]
         yield name, *said
+
+
+def _replies(entries: Sequence[Values]) -> Iterator[tuple[str, Sequence[Values], int]]:
+    """Yield the title, the replies to show and the number of replies of each kind."""
+    for kind, title in KINDS.items():
+        replies = [entry for entry in entries if entry.get("kind", "test") == kind]
+        if replies:
+            yield title, replies[:REPLIES_SHOWN], len(replies)
 
 
 def _splits(conversations: Mapping[str, int]) -> Iterator[tuple[str, int]]:
