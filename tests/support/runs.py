@@ -42,6 +42,7 @@ SETTINGS = TrainSettings(
     openings=0,
     opening_tokens=8,
     follow_up_share=0.0,
+    follow_up_tokens=0,
     rehearsal_share=0.0,
     base_share=0.0,
     ema_decay=0.0,

@@ -56,8 +56,10 @@ class TrainSettings(Settings):
     opening_tokens: int = Field(ge=1, le=512)
     """Tokens."""
     follow_up_share: float = Field(ge=0, le=1)
-    """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones, up to
-    tokenizer.max_length; each epoch combines others. With 0, the model only knows chats as they are in the data."""
+    """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch combines
+    others. With 0, the model only knows chats as they are in the data."""
+    follow_up_tokens: int = Field(ge=0)
+    """The most tokens of a chat made so; at most tokenizer.max_length. `theta chat` keeps no longer history."""
     rehearsal_share: float = Field(ge=0, le=2)
     """Tokens of the base's own conversations, if it has any, that each epoch mixes in per token of the train split, so
     that the base forgets less. Their loss is reported separately."""
