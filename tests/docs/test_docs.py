@@ -132,7 +132,7 @@ def test_wrong_commands_are_found(line: str, capsys: pytest.CaptureFixture[str])
 
 
 SETTING = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?=[:`= ])")
-FILES = (".json", ".jsonl", ".arrow", ".py", ".csv", ".yaml", ".md", ".tsv")
+FILES = (".bin", ".onnx", ".safetensors", ".gguf", ".json", ".jsonl", ".arrow", ".py", ".csv", ".yaml", ".md", ".tsv")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=lambda page: page.name)
