@@ -12,9 +12,7 @@ from typing import Any
 
 from theta.conversation.messages import Conversation, domains_shown
 from theta.evaluate.replies import Answered
-
-RIGHT_CHRF = 60
-"""Of 472 replies to trained questions, those above it said the same as the trained answer, read one by one."""
+from theta.evaluate.settings import RIGHT_CHRF
 
 
 def first_exchanges(conversations: Iterable[Conversation], most: int) -> list[Conversation]:
