@@ -92,7 +92,7 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     from theta.settings import load
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
-    from theta.train.automatic import Amount, kind_of, resolve
+    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
@@ -107,7 +107,7 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     if case == "exact":
         on_gpu |= {"memory": "float32", "precision": "float32"}
     section = load(ROOT / "params.yaml", "train", TrainSection)
-    settings = resolve(section, kind_of(is_new=False, parameters=0), Amount(1, 1, 1)).model_copy(update=changes)
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update=changes)
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=on_gpu)
     model = network.new(size.layers, size.heads, size.width, seed=seed)
     network.resize(model, vocabulary_size)

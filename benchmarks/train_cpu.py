@@ -139,7 +139,7 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     from theta.machine.settings import MachineSettings
     from theta.model import network
     from theta.settings import load
-    from theta.train.automatic import Amount, kind_of, resolve
+    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
@@ -149,7 +149,7 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     set_threads(arguments.threads)
     share_cpus()
     section = load(ROOT / "params.yaml", "train", TrainSection)
-    settings = resolve(section, kind_of(is_new=False, parameters=0), Amount(1, 1, 1)).model_copy(update={"epochs": 100})
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update={"epochs": 100})
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update={"device": "cpu"})
     store, validation, model, vocabulary_size = inputs(arguments.preset)
     if base:

@@ -226,7 +226,7 @@ def theta(task: Task) -> dict[str, Any]:
     from theta.memory.plans import peak_bytes
     from theta.model import network
     from theta.settings import load
-    from theta.train.automatic import Amount, kind_of, resolve
+    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute, size_of
     from theta.train.loop import train
     from theta.train.run import Run
@@ -249,7 +249,7 @@ def theta(task: Task) -> dict[str, Any]:
         "device": DEVICE,
     }
     section = load(ROOT / "params.yaml", "train", TrainSection)
-    settings = resolve(section, kind_of(is_new=False, parameters=0), Amount(1, 1, 1)).model_copy(update=of_train)
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update=of_train)
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=of_machine)
     model = new_model(task.model).cpu()
     torch.cuda.empty_cache()

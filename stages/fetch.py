@@ -8,7 +8,6 @@ dataset of the hub.
 rehearsal.jsonl is blank where there is nothing to rehearse. Weights are never copied.
 """
 
-import json
 import os
 import shutil
 import time
@@ -42,7 +41,6 @@ WRITTEN_DATA = (Path("Datasets/prepared"), Path("Datasets/tokens"))
 
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
 
-QUESTIONS = Path("models/starter/rehearsal.jsonl")
 WRITING_VERSION = 1
 """Raise it when bases shall write their rehearsal anew."""
 
@@ -90,7 +88,7 @@ def fetch(
         temporary.write_bytes(content or b"\n")  # DVC warns about empty files
     write_json(rehearsal_origin, origin)
     commit = f" at {base['revision'][:7]}" if base["revision"] else ""
-    kind = automatic.kind_of(is_new=base["kind"] == "scratch", parameters=parameters(base))
+    kind = automatic.kind_of(base, parameters(base))
     if warning := automatic.learning_rate_warning(sections.train, kind):
         typer.echo(f"Warning: {warning}", err=True)
     _warn_of_small_disk(base)
@@ -140,42 +138,30 @@ def _rehearsal_file(path: str) -> bytes:
 
 
 def _write_rehearsal(target: Path, base: dict[str, Any], tokenizer: dict[str, Any], machine: MachineSettings) -> None:
-    """Let the base write its own rehearsal."""
+    """Let the base write texts for its own rehearsal."""
     prepare_gpu()
-    from theta.generate.rehearsal import SECONDS, TOKENS, answers_questions, replies, texts
+    from theta.generate.rehearsal import SECONDS, TOKENS, texts
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import choose_device, has_bfloat16
     from theta.model import network
     from theta.tokens.vocabulary import Vocabulary
 
+    typer.echo(
+        f"{base['name']} writes texts of its own for rehearsal, once, which takes {SECONDS / 60:.0f} minutes at most "
+        "(model.rehearsal: none leaves it out)."
+    )
     set_threads(machine.threads)
     share_cpus()
     vocabulary = Vocabulary.from_base(locate_tokenizer(tokenizer))
-    model = network.from_base(base, vocabulary.size).eval()
     device = choose_device(machine.device)
+    model = network.from_base(base, vocabulary.size).eval()
     if device.type == "cuda" and has_bfloat16(device):
         model = model.bfloat16()
-    model = model.to(device)
-    asks = QUESTIONS.is_file() and answers_questions(vocabulary, base["tokens"])
-    what = "replies" if asks else "texts"
-    typer.echo(
-        f"{base['name']} writes {what} of its own for rehearsal, once, which takes {SECONDS / 60:.0f} minutes at most "
-        "(model.rehearsal: none leaves it out)."
-    )
     begin = time.monotonic()
     with fraction("writing rehearsal") as progress:
-        if asks:
-            items = list(replies(model, vocabulary, _questions(), progress, TOKENS))
-        else:
-            items = list(texts(model, vocabulary, progress, TOKENS))
-    write_json_lines(target, items)
-    typer.echo(f"It wrote {len(items):,} {what} in {time.monotonic() - begin:.0f} s.")
-
-
-def _questions() -> list[str]:
-    """The first questions of the conversations that the starter rehearses, for other models that answer questions."""
-    conversations = [json.loads(line)["messages"] for line in QUESTIONS.read_text(encoding="utf-8").splitlines()]
-    return list(dict.fromkeys(messages[0]["content"] for messages in conversations if messages[0]["role"] == "user"))
+        written = list(texts(model.to(device), vocabulary, progress, TOKENS))
+    write_json_lines(target, ({"text": text} for text in written))
+    typer.echo(f"It wrote {len(written):,} texts in {time.monotonic() - begin:.0f} s.")
 
 
 def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:

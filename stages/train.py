@@ -112,7 +112,7 @@ def _prepare(
 
 
 def _kind(base: dict[str, Any]) -> automatic.Kind:
-    return automatic.kind_of(is_new=base["kind"] == "scratch", parameters=parameters(base))
+    return automatic.kind_of(base, parameters(base))
 
 
 def _amount(train: "Store", validation: "Store | None", max_length: int) -> automatic.Amount:

@@ -62,6 +62,7 @@ def test_local_folder(base: Path) -> None:
     assert weights == {
         "kind": "local", "name": "bases/mine", "revision": None,
         "positions": 1024, "layers": 2, "heads": 2, "width": 32, "vocabulary_size": 50_257, "tokens": 50_257,
+        "fine_tuned": False,
         "files": {name: sha256(base / name) for name in ("config.json", "model.safetensors")},
     }  # fmt: skip
     assert descriptors.locate_weights(weights) == base

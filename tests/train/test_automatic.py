@@ -1,5 +1,6 @@
 """`auto` becomes a value by the base and the amount of data, and by nothing else."""
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,6 @@ from theta.train.automatic import (
     LEAST_TOKENS_PER_STEP,
     NEW,
     PRETRAINED,
-    UPDATES,
     Amount,
     Kind,
     automatic,
@@ -33,7 +33,8 @@ def section(**changes: Any) -> TrainSection:
 
 
 def kind(base: str) -> Kind:
-    return kind_of(is_new=base.startswith("scratch:"), parameters=descriptors.parameters(descriptors.shape(base)))
+    described = {"kind": base.partition(":")[0], "fine_tuned": False}
+    return kind_of(described, descriptors.parameters(descriptors.shape(base)))
 
 
 def test_the_shipped_settings_are_automatic() -> None:
@@ -59,15 +60,25 @@ def test_the_shipped_run() -> None:
 
 @pytest.mark.parametrize(
     ("base", "learning_rate"),
-    [("gpt2", 6e-5), ("gpt2-medium", 3e-5), ("gpt2-large", 2.5e-5), ("gpt2-xl", 2e-5), ("scratch:mini", 1e-3)],
+    [("gpt2", 6e-5), ("gpt2-medium", 3e-5), ("gpt2-large", 2.5e-5), ("gpt2-xl", 2e-5), ("scratch:mini", 3e-3)],
 )
 def test_larger_bases_learn_more_slowly(base: str, learning_rate: float) -> None:
     assert resolve(section(), kind(base), SHIPPED).learning_rate == learning_rate
 
 
-def test_a_new_model_has_nothing_to_keep() -> None:
+def test_a_small_model_that_theta_has_fine_tuned_learns_more_slowly_than_the_starter(tmp_path: Path) -> None:
+    """The starter brings its rehearsal, which tells it from its releases."""
+    release = shutil.copytree(ROOT / "models" / "starter", tmp_path / "release")
+    (release / "rehearsal.jsonl").unlink()
+    found = [descriptors.resolve(str(folder), None, 0, ())[0] for folder in (ROOT / "models" / "starter", release)]
+    assert [each["fine_tuned"] for each in found] == [False, True]
+    kinds = [kind_of(each, descriptors.parameters(each)) for each in found]
+    assert [resolve(section(), each, SHIPPED).learning_rate for each in kinds] == [1e-3, 3e-4]
+
+
+def test_a_new_model_has_nothing_to_keep_and_reads_its_data_more_often() -> None:
     found = resolve(section(), NEW, SHIPPED)
-    assert (found.rehearsal_share, found.base_share) == (0.0, 0.0)
+    assert (found.rehearsal_share, found.base_share, found.epochs, found.keep) == (0.0, 0.0, 50, "last")
 
 
 @pytest.mark.parametrize("base", [NEW, *PRETRAINED], ids=lambda kind: kind.name)
@@ -77,7 +88,14 @@ def test_every_amount_of_data_gets_enough_updates(base: Kind, documents: int) ->
     found = resolve(section(), base, amount)
     assert found.tokens_per_step >= amount.longest
     updates = found.epochs * amount.tokens / found.tokens_per_step
-    assert updates >= UPDATES or found.tokens_per_step == LEAST_TOKENS_PER_STEP
+    assert updates >= base.updates or found.tokens_per_step == LEAST_TOKENS_PER_STEP
+
+
+def test_a_few_documents_are_read_until_there_are_enough_updates() -> None:
+    """The starter learned 60 answers in 160 updates; at the low rates of larger bases it takes more."""
+    sixty = Amount(documents=54, tokens=2_448, longest=512)
+    assert [resolve(section(), base, sixty).epochs for base in (SMALL, MEDIUM)] == [32, 105]
+    assert resolve(section(), MEDIUM, Amount(1, 40, 512)).epochs == 200
 
 
 def test_a_step_holds_the_longest_document() -> None:

@@ -53,8 +53,7 @@ def _settings_of_probe(params: Path, tokens_per_step: int) -> "TrainSettings":
 
     section = load(params, "train", TrainSection).model_copy(update={"tokens_per_step": tokens_per_step})
     # What depends on the base changes neither its speed nor its memory, except dropout, which all hub models have.
-    kind = automatic.kind_of(is_new=False, parameters=124_000_000)
-    settings = automatic.resolve(section, kind, automatic.Amount(1, 1, 1))
+    settings = automatic.resolve(section, automatic.PRETRAINED[1], automatic.Amount(1, 1, 1))
     prepare_gpu()  # before torch is imported
     from theta.cli.probe import require_gpu
 
@@ -117,7 +116,9 @@ def _automatic_table(shapes: Mapping[str, Mapping[str, int]]) -> "Table":
     heads = ("learning rate>", "epochs>", "tokens/step>", "updates>", "keep", "rehearsal>", "base share>", "dropout>")
     rows = table("base", "documents>", *heads)
     for name, shape in shapes.items():
-        kind = automatic.kind_of(is_new=name.startswith(descriptors.SCRATCH), parameters=descriptors.parameters(shape))
+        # A base is described without its weights, so a folder counts as one that Theta has not fine-tuned.
+        base = {"kind": "scratch" if name.startswith(descriptors.SCRATCH) else "local", "fine_tuned": False}
+        kind = automatic.kind_of(base, descriptors.parameters(shape))
         for documents in DOCUMENTS:
             amount = automatic.Amount(documents, 100 * documents, 512)
             chosen = automatic.choices(kind, amount)

@@ -4,7 +4,8 @@
 result depends on the section `train`, the shape of the base and the train split alone, all of which DVC tracks.
 """
 
-from collections.abc import Iterator
+import math
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,33 +19,40 @@ class Kind:
     Attributes:
         parameters: of the largest base of this kind.
         rehearsal_share, base_share: of a base that knows something; see `TrainSection`.
+        epochs_factor: how much more often than others it must read the data.
+        least_updates: a small split is read more often, until the weights were updated this often.
+        updates: steps are as large as leaves at least this many of them.
     """
 
     name: str
     parameters: float
     learning_rate: float
-    rehearsal_share: float
-    base_share: float
-    dropout: float | Literal["base"]
+    rehearsal_share: float = 0.15
+    base_share: float = 0.0
+    dropout: float | Literal["base"] = "base"
+    epochs_factor: int = 1
+    least_updates: int = 500
+    updates: int = 500
 
 
-NEW = Kind("a new model", float("inf"), 1e-3, rehearsal_share=0.0, base_share=0.0, dropout=0.0)
+NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=5, updates=4000)
+FINE_TUNED = Kind("a small model that Theta has fine-tuned", 60e6, 3e-4, 0.3, 0.15, 0.0, least_updates=150)
 PRETRAINED = (
-    Kind("a small base", 60e6, 1e-3, rehearsal_share=0.1, base_share=0.05, dropout=0.0),
-    Kind("a base of gpt2's size", 200e6, 6e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
-    Kind("a base of gpt2-medium's size", 500e6, 3e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
-    Kind("a base of gpt2-large's size", 1e9, 2.5e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
-    Kind("a base of gpt2-xl's size", float("inf"), 2e-5, rehearsal_share=0.15, base_share=0.0, dropout="base"),
+    Kind("a small base", 60e6, 1e-3, 0.1, 0.05, 0.0, least_updates=150, updates=1000),
+    Kind("a base of gpt2's size", 200e6, 6e-5),
+    Kind("a base of gpt2-medium's size", 500e6, 3e-5),
+    Kind("a base of gpt2-large's size", 1e9, 2.5e-5),
+    Kind("a base of gpt2-xl's size", math.inf, 2e-5),
 )
 """From the smallest to the largest."""
 
-EPOCHS = ((100, 32), (300, 24), (2_000, 10), (10_000, 6), (float("inf"), 3))
+EPOCHS = ((100, 32), (300, 24), (2_000, 10), (10_000, 6), (math.inf, 3))
 """Epochs of a train split of at most so many documents."""
+
+MOST_EPOCHS = 200
 
 WARMUP_FRACTION = 0.05
 
-UPDATES = 1_000
-"""Steps are as large as leaves at least this many of them."""
 LEAST_TOKENS_PER_STEP, MOST_TOKENS_PER_STEP = 512, 16_384
 
 MOST_EPOCHS_BY_BEST = 3
@@ -73,14 +81,18 @@ class Amount:
     is_validated: bool = True
 
 
-def kind_of(*, is_new: bool, parameters: int) -> Kind:
+def kind_of(base: Mapping[str, Any], parameters: int) -> Kind:
     """Return the kind of a base.
 
     Args:
-        is_new: whether its weights are random.
-        parameters: their number.
+        base: its descriptor, the content of models/base/weights.json.
+        parameters: number of its weights.
     """
-    return NEW if is_new else next(kind for kind in PRETRAINED if parameters <= kind.parameters)
+    if base["kind"] == "scratch":
+        return NEW
+    if base["fine_tuned"] and parameters <= FINE_TUNED.parameters:
+        return FINE_TUNED
+    return next(kind for kind in PRETRAINED if parameters <= kind.parameters)
 
 
 def resolve(section: TrainSection, kind: Kind, amount: Amount) -> TrainSettings:
@@ -97,16 +109,16 @@ def choices(kind: Kind, amount: Amount, *, epochs: int | None = None, has_adapte
         epochs: if they are set; None chooses them.
         has_adapters: whether LoRA trains adapters instead of the weights.
     """
-    epochs = epochs or next(epochs for documents, epochs in EPOCHS if amount.documents <= documents)
+    epochs = epochs or _epochs(kind, amount)
     return {
         "epochs": epochs,
-        "tokens_per_step": _tokens_per_step(amount, epochs),
+        "tokens_per_step": _tokens_per_step(kind, amount, epochs),
         "learning_rate": _learning_rate(kind, has_adapters=has_adapters),
         "warmup_fraction": WARMUP_FRACTION,
         "dropout": kind.dropout,
         "rehearsal_share": kind.rehearsal_share,
         "base_share": kind.base_share,
-        "keep": "best" if epochs <= MOST_EPOCHS_BY_BEST and amount.is_validated else "last",
+        "keep": "best" if epochs <= MOST_EPOCHS_BY_BEST * kind.epochs_factor and amount.is_validated else "last",
     }
 
 
@@ -115,9 +127,15 @@ def automatic(section: TrainSection) -> list[str]:
     return [name for name, value in section.model_dump().items() if value == "auto"]
 
 
-def _tokens_per_step(amount: Amount, epochs: int) -> int:
-    """The largest power of two that leaves `UPDATES` steps, within its bounds; no less than the longest document."""
-    affordable = max(1, amount.tokens * epochs // UPDATES)
+def _epochs(kind: Kind, amount: Amount) -> int:
+    usual = next(epochs for documents, epochs in EPOCHS if amount.documents <= documents)
+    tokens_needed = kind.least_updates * max(LEAST_TOKENS_PER_STEP, amount.longest)
+    return min(max(kind.epochs_factor * usual, -(-tokens_needed // amount.tokens)), MOST_EPOCHS)
+
+
+def _tokens_per_step(kind: Kind, amount: Amount, epochs: int) -> int:
+    """The largest power of two that leaves enough steps, within its bounds; no less than the longest document."""
+    affordable = max(1, amount.tokens * epochs // kind.updates)
     power = 1 << (affordable.bit_length() - 1)
     return max(amount.longest, min(max(LEAST_TOKENS_PER_STEP, power), MOST_TOKENS_PER_STEP))
 
