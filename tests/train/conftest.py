@@ -31,7 +31,7 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     values["model"]["base"] = "scratch:nano"
     values["data"] |= {"path": "Datasets/mine", "validation_fraction": 0.1, "test_fraction": 0.1}
     values["tokenizer"]["max_length"] = 64
-    values["train"] |= {"epochs": 6, "tokens_per_step": 128}
+    values["train"] |= {"epochs": 6, "tokens_per_step": 128, "learning_rate": 1e-3}
     values["machine"] |= {"threads": 1, "precision": "float32", "steps_per_checkpoint": 2}
     (folder / "params.yaml").write_text(json.dumps(values))
     with pytest.MonkeyPatch.context() as patch:
