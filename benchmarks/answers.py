@@ -80,7 +80,7 @@ def _answers(
     model: ThetaModel, asked: Sequence[tuple[Sequence[Message], Conversation]], seed: int, parameters: Mapping[str, Any]
 ) -> list[Answered]:
     prompts = [[each for each in messages if each.role != "assistant"] for messages, _ in asked]
-    replies = model.generate_batch(prompts, batch_size=256, seed=seed, **parameters)
+    replies = model.generate_batch(prompts, batch_size=128, seed=seed, **parameters)
     return [Answered(conversation, reply) for (_, conversation), reply in zip(asked, replies, strict=True)]
 
 

@@ -114,7 +114,7 @@ CHANGES: dict[str, Change] = {
     "`generation.temperature`": settings(temperature="0.6"),
     "`evaluate.replies`": settings(replies="6"),
     "`export.dtype`": settings(dtype="bfloat16"),
-    "code of `theta/corpus`, the same result": comment("theta/corpus/duplicates.py"),
+    "code of `theta/corpus`, the same result": comment("theta/corpus/fingerprints.py"),
     "code of `theta/tokens/encode.py`, the same result": comment("theta/tokens/encode.py"),
     "code of `theta/optim`, the same result": comment("theta/optim/schedule.py"),
     "code of `theta/generate/sampling.py`, the same result": comment("theta/generate/sampling.py"),

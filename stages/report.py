@@ -1,4 +1,4 @@
-"""report: metrics, replies, curves and the data's report -> metrics/report.html."""
+"""report: metrics, replies, curves and the data's report -> metrics/{report.html,summary.json}."""
 
 from pathlib import Path
 
@@ -24,6 +24,7 @@ def report(
     data_report: Path = Path("Datasets/prepared/report.md"),
     provenance: Path = Path("models/checkpoint/provenance.json"),
     page: Path = Path("metrics/report.html"),
+    summary: Path = Path("metrics/summary.json"),
     params: Path = Path("params.yaml"),
 ) -> None:
     """Write the report of the run, a page that any browser shows without a network."""
@@ -47,12 +48,14 @@ def report(
         lengths=curve(lengths, ("tokens", "documents"), delimiter=","),
     )
     try:
-        files.write_text(page, report_page.page(facts))
+        text, main_figures = report_page.page(facts), report_page.summary(facts.evaluate)
     except (AttributeError, LookupError, TypeError, ValueError) as fault:  # a file has another structure
         raise DataError(
             f"One of {', '.join(path.as_posix() for path in measured)} is not what its "
             f"stage writes ({type(fault).__name__}: {reason(fault)}); run `dvc repro` to recreate it."
         ) from fault
+    files.write_text(page, text)
+    files.write_json(summary, main_figures)
     typer.echo(f"wrote {page.as_posix()}: open it in a browser")
 
 

@@ -158,7 +158,7 @@ def _train(
         chosen = automatic.automatic(section)
         made_by = provenance(settings.model_dump(), chosen, base, machine.model_dump(), computed)
         with files.replacing_folder(checkpoint) as folder:
-            network.save(run.model, folder)
+            network.save(run.model, folder, int(run.samples.lengths.max()))
             files.write_json(folder / "provenance.json", made_by)
         figures = report(records, settings, loss)
         files.write_json(metrics, figures)

@@ -1,9 +1,12 @@
 """Commands, settings and links of the documentation exist. `.ci/run` runs the tutorial and builds the site."""
 
+import ast
 import re
 import shlex
+import textwrap
 import tomllib
 from collections.abc import Iterator
+from importlib import import_module
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -11,6 +14,7 @@ from typing import Any
 import pytest
 import typer
 from dvc.cli.parser import get_main_parser
+from ruamel.yaml import YAML
 
 from stages.__main__ import app as stages
 from tests.support.imports import ROOT
@@ -22,10 +26,9 @@ HISTORY = ROOT / "docs" / "decisions.md"
 """Names settings and files as they were."""
 UNTESTED = {
     "torchrun": "needs two machines",
-    "vllm": "another engine, which Theta does not install",
-    "text-generation-launcher": "another engine, which Theta does not install",
     "pre-commit": "changes the clone's git hooks",
-    **dict.fromkeys([".", "git", "rm", "ps", "nohup"], "of the system"),
+    **dict.fromkeys(["vllm", "text-generation-launcher", "ollama", "llama-server"], "other engines, not installed"),
+    **dict.fromkeys([".", "cp", "git", "mkdir", "nohup", "ps", "rm", "sha256sum"], "of the system"),
     **dict.fromkeys(["ruff", "mypy", "mkdocs", "pytest", "bash"], "run by .ci/run"),
 }
 """Programs whose arguments are not checked here, with the reason."""
@@ -99,6 +102,8 @@ def check_python(words: list[str]) -> None:
     if words[:2] == ["-m", "stages"]:
         check_theta(words[2:], typer.main.get_command(stages))
         return
+    if words[0] == "-m":
+        words = [f"{words[1].replace('.', '/')}.py", *words[2:]]
     script = (ROOT / words[0]).read_text(encoding="utf-8")
     assert all(f'"{word}"' in script for word in words if word.startswith("--")), words
 
@@ -127,7 +132,7 @@ def test_wrong_commands_are_found(line: str, capsys: pytest.CaptureFixture[str])
 
 
 SETTING = re.compile(rf"`((?:{'|'.join(SECTIONS)})\.[a-z_]+)(?=[:`= ])")
-FILES = (".json", ".jsonl", ".arrow", ".py", ".csv", ".yaml", ".md", ".tsv")
+FILES = (".bin", ".onnx", ".safetensors", ".gguf", ".json", ".jsonl", ".arrow", ".py", ".csv", ".yaml", ".md", ".tsv")
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if page != HISTORY], ids=lambda page: page.name)
@@ -135,6 +140,17 @@ def test_settings_exist(page: Path) -> None:
     named = {name for name in SETTING.findall(page.read_text(encoding="utf-8")) if not name.endswith(FILES)}
     known = {f"{section}.{name}" for section, model in SECTIONS.items() for name in model.model_fields}
     assert named <= known
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_examples_of_settings_and_of_python_are_valid(page: Path) -> None:
+    for block in blocks(page, "yaml"):
+        for section, values in YAML(typ="safe", pure=True).load(textwrap.dedent(block)).items():
+            assert set(values) <= set(SECTIONS[section].model_fields), block
+    for block in blocks(page, "python"):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and str(node.module).startswith("theta"):
+                assert all(hasattr(import_module(str(node.module)), each.name) for each in node.names)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())

@@ -35,11 +35,16 @@ def test_the_stage_writes_the_same_bytes_twice(
     assert {name: Path(name).read_bytes() for name in OUTS} == first
 
     figures = json.loads(first["metrics/evaluate.json"])
-    assert sorted(figures) == ["base", "difference", "domains", "replies", "test"]
+    assert sorted(figures) == ["answers", "base", "difference", "domains", "replies", "test"]
+    assert figures["answers"]["trained"]["questions"] == 5
+    assert figures["answers"]["new_wordings"] == {"questions": 1, "right": 0, "share": 0, "verbatim": 0}
+    assert list(figures["answers"]["domains"]) == ["linux", "networking", "smalltalk"]
     assert figures["test"]["documents"] == figures["base"]["documents"] == 5
     assert figures["test"]["loss_nats_per_token"] == pytest.approx(10.8, abs=0.8)  # random weights: about ln 50,262
     assert figures["base"]["loss_nats_per_token"] != figures["test"]["loss_nats_per_token"]
-    assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"\n- domain: ") == 4
+    assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"- kind: test\n") == 4
+    assert first["metrics/replies.yaml"].count(b"- kind: trained\n") == 5
+    assert first["metrics/replies.yaml"].count(b"- kind: new wording\n") == 1
     out = capsys.readouterr().out
     assert "measuring 5 test documents" in out
     assert "4 held-out replies: chrF" in out
@@ -72,11 +77,14 @@ def test_plain_texts_are_measured_and_get_no_reply(
         for number in range(3)
     )
     save_tokens(Path("Datasets/tokens/test.arrow"), texts, vocabulary)
-    write_json_lines(Path("Datasets/prepared/test.jsonl"), (each.to_json() for each in texts))
+    for name in ("train", "test", "new_wordings"):
+        rows = [] if name == "new_wordings" else [each.to_json() for each in texts]
+        write_json_lines(Path(f"Datasets/prepared/{name}.jsonl"), rows)
     evaluate()
     figures = json.loads(Path("metrics/evaluate.json").read_text())
     assert figures["test"]["documents"] == 3
     assert figures["replies"] == {"replies": 0}
+    assert figures["answers"] is None
     assert Path("metrics/replies.yaml").read_text().endswith("\n[]\n")
     assert "no held-out replies, because the test split holds only plain texts" in capsys.readouterr().out
 

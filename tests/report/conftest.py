@@ -18,12 +18,26 @@ PROVENANCE = {
 }
 
 
+def write_replies(path: Path) -> None:
+    """Write six replies: to three questions of the test split, two new wordings and a trained question."""
+    replies = []
+    for number, kind in enumerate(["test", "test", "test", "new wording", "new wording", "trained"]):
+        question = {"role": "user", "content": f"What is number {number}?"}
+        replies.append({
+            "kind": kind, "domain": "numbers", "source": f"numbers.json#{number}", "messages": [question],
+            "reference": f"It is {number}.", "reply": f"It is {number}." if number in (3, 5) else "A bird.",
+            "chrf": 100.0 if number in (3, 5) else 12.5, "ended": True, "tokens": 5,
+        })  # fmt: skip
+    files.write_json(path, replies)
+
+
 @pytest.fixture
 def render(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., str]:
     """Run the stage on the metrics that git holds, with changes: {"evaluate.json": {"answers": ...}} adds a key."""
 
     def rendered(changes: dict[str, dict[str, Any]] | None = None, params: str | None = None) -> str:
         copytree(ROOT / "metrics", tmp_path / "metrics", dirs_exist_ok=True)
+        write_replies(tmp_path / "metrics/replies.yaml")
         for name, values in (changes or {}).items():
             path = tmp_path / "metrics" / name
             files.write_json(path, {**files.read_json(path), **values})

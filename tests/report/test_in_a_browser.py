@@ -1,12 +1,16 @@
 """The page in Debian's Chromium, driven by Playwright."""
 
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+from tests.support.imports import ROOT
 
 CHROMIUM = shutil.which("chromium")
 
@@ -42,16 +46,17 @@ def opened(browser: Browser, path: Path, **options: Any) -> tuple[Page, list[str
 
 def test_search_shows_the_replies_that_hold_all_words(browser: Browser, path: Path) -> None:
     page, noted = opened(browser, path)
-    replies = page.locator(".reply")
-    total = replies.count()
-    question = page.locator(".reply h3").first.inner_text()
-    page.get_by_label("Search").fill(question.upper())
-    expect(page.locator(".reply:visible h3").first).to_have_text(question)
-    assert 0 < page.locator(".reply:visible").count() < total
-    page.get_by_label("Search").fill("zzyzx")
-    expect(page.locator("output")).to_have_text(f"0 of {total}")
+    visible = page.locator(".reply:visible h3")
+    expect(visible).to_have_text(["What is number 3?", "What is number 4?"])  # the new wordings
+    page.get_by_label("Search").fill("BIRD number 0")
+    expect(visible).to_have_text(["What is number 0?"])
+    expect(page.locator("output")).to_have_text("1 of 6")
     page.get_by_label("Search").fill("")
-    assert page.locator(".reply:visible").count() == total
+    page.get_by_label("chrF 60 or less").check()
+    expect(page.locator("output")).to_have_text("4 of 6")
+    expect(visible).to_have_text([f"What is number {number}?" for number in (4, 0, 1, 2)])
+    page.get_by_label("Search").fill("zyzzyva")
+    expect(page.locator("output")).to_have_text("0 of 6")
     assert noted == []
 
 
@@ -88,6 +93,22 @@ def test_charts_have_names_and_tables_for_those_who_do_not_see_them(browser: Bro
     assert page.locator("figure").count() == page.locator("figure details table").count() == 4
     page.locator("figure summary").first.click()
     expect(page.get_by_role("table", name="Loss while training")).to_be_visible()
+
+
+@pytest.mark.parametrize("arguments", [("plots", "show"), ("plots", "diff", "HEAD")])
+def test_dvcs_page_of_plots_needs_no_network(browser: Browser, tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    """`.dvc/plots.html` draws what DVC's own page draws with scripts from a public server."""
+    command = [sys.executable, "-m", "dvc", *arguments, "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    page, noted = opened(browser, tmp_path / "index.html")
+    assert [note for note in noted if not note.startswith((tmp_path / "static").as_uri())] == []
+    drawn = {each.get_attribute("aria-label") for each in page.get_by_role("img").all()}
+    assert {"Documents by length", "Test loss by domain", "train/loss.tsv", "Replies by length"} <= drawn
+    assert page.locator("polyline").count() >= 6, "a line for each curve"
+    for image in page.locator("img").all():
+        assert image.evaluate("each => each.naturalWidth") > 0
+    filled = page.locator("main > div:has(svg), main > div:has(img)")
+    assert page.locator("main > div:visible").count() == filled.count()
 
 
 def luminance(colour: str) -> float:

@@ -1,3 +1,4 @@
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +18,9 @@ Render = Callable[..., str]
 
 
 def test_the_defaults_are_the_shipped_settings() -> None:
-    shipped = settings.read(ROOT / "params.yaml")
-    del shipped["machine"]
-    assert page.defaults() == shipped, "write the values of params.yaml to theta/report/defaults.yaml"
+    shipped = (ROOT / "params.yaml").read_bytes()
+    assert (ROOT / "theta/report/defaults.yaml").read_bytes() == shipped, "cp params.yaml theta/report/defaults.yaml"
+    assert page.defaults() == settings.read(ROOT / "params.yaml")
 
 
 def test_the_page_is_the_same_twice_and_asks_nothing_of_another_host(render: Render) -> None:
@@ -65,10 +66,27 @@ def test_without_held_back_conversations_there_is_no_loss_of_them(render: Render
     assert "Nothing was held back for a test" in shown
 
 
+def test_the_summary_holds_what_was_measured_and_fits_a_terminal(render: Render, answers: dict[str, Any]) -> None:
+    render({"evaluate.json": {"answers": {**answers, "new_wordings": answers["trained"]}}})
+    summary = json.loads(Path("metrics/summary.json").read_text())
+    assert set(summary) == {"answered", "new_wordings", "test_loss", "base_loss", "chrf"}
+    assert summary["answered"] == 0.905
+    # DVC prints the path and a column for each figure, four spaces apart.
+    columns = [max(len(name), len(str(value))) for name, value in summary.items()]
+    assert len("metrics/summary.json") + sum(4 + width for width in columns) <= 100
+    render({"evaluate.json": {"answers": None, "test": None, "base": None, "domains": {}, "replies": {"replies": 0}}})
+    assert json.loads(Path("metrics/summary.json").read_text()) == {}
+
+
 def test_held_out_loss_is_explained_where_it_is_shown(render: Render) -> None:
-    text = re.sub(r"\s+", " ", render())
-    assert "learned by heart" in text
+    losses = {"base": {"loss_nats_per_token": 4.5}, "test": {"loss_nats_per_token": 5.0}}
+    text = re.sub(r"\s+", " ", render({"evaluate.json": losses, "train.json": {"train_loss": 0.0138}}))
     assert "a nat is 1.44 bits" in text
+    assert "This set was learned by heart: the loss of the trained replies fell to 0.0138" in text
+    for loss in ({"train_loss": 4.0}, {"train_loss": None}):
+        assert "This set was learned by heart" not in render({"evaluate.json": losses, "train.json": loss})
+    lower = {**losses, "test": {"loss_nats_per_token": 4.0}}
+    assert "This set was learned by heart" not in render({"evaluate.json": lower, "train.json": {"train_loss": 0.1}})
 
 
 def test_what_was_dropped_is_named(render: Render) -> None:
@@ -86,12 +104,25 @@ def test_what_was_dropped_is_named(render: Render) -> None:
 
 
 def test_changed_settings_are_shown_with_their_defaults(render: Render) -> None:
-    text = (ROOT / "params.yaml").read_text()
-    assert "All settings are the defaults" in render()
+    text = (ROOT / "theta/report/defaults.yaml").read_text()
+    assert "All settings are the defaults" in render(params=text)
     changed = re.sub(r"(?m)^  temperature: .*$", "  temperature: 0.5", text)
     shown = render(params=re.sub(r"(?m)^  device: .*$", "  device: cpu", changed))
     assert '<tr><th scope="row">generation.temperature</th><td>0.5</td><td>0.8</td></tr>' in shown
     assert "machine.device" not in shown
+
+
+def test_replies_are_in_groups_and_new_wordings_come_first(render: Render) -> None:
+    shown = render()
+    assert re.findall(r'<details class="group"( open)?><summary>(.*?)</summary>', shown) == [
+        (" open", "Trained questions in new wordings: 2"),
+        ("", "Trained questions: 1"),
+        ("", "Questions of the test split, which training never saw: 3"),
+    ]
+    assert shown.count("<article") == 6
+    assert shown.count(" data-wrong>") == 4
+    assert shown.count("<dt>reference</dt>") == 4
+    assert shown.count("to the letter, numbers") == 2
 
 
 def test_texts_of_replies_are_text(render: Render, tmp_path: Path) -> None:

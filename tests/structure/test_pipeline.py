@@ -104,9 +104,11 @@ def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
     shown = dvc(ROOT, "plots", "show", "--json", "--out", str(tmp_path))
     plots = json.loads(shown.stdout)
     assert "errors" not in plots, plots["errors"]
-    assert all(plots["data"].values())
-    metrics = dvc(ROOT, "metrics", "show", "--json")
+    drawn = {name for name, found in plots["data"].items() if found}
+    assert {name for name in plots["data"] if not name.endswith(".json")} == drawn
+    metrics = dvc(ROOT, "metrics", "show")
     assert (shown.stderr, metrics.stderr) == ("", "")
+    assert max(map(len, metrics.stdout.splitlines())) <= 100
 
 
 @pytest.fixture(scope="module")

@@ -137,7 +137,8 @@ LEFT_OUT = frozenset(("a", "an", "the", "is", "are", "do", "does", "i", "my", "t
 """Words that people leave out when they type keywords; none of them changes the meaning."""
 ENGLISH = frozenset((
     "the", "and", "that", "you", "with", "are", "this", "from", "it", "your", "when", "can", "what", "how", "why",
-    "which", "does", "should", "i", "my", "to", "have", "there", "what's", "i'm", "it's", "don't", "hello", "thanks",
+    "does", "should", "i", "my", "to", "have", "there", "what's", "i'm", "it's", "don't", "hello", "thanks",
+    "of", "as", "its", "those", "by", "before", "then", "they", "not", "be", "which", "would", "has", "but",
 ))  # fmt: skip
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
@@ -158,7 +159,7 @@ def rewordings(question: str, written: Sequence[str], amount: int, *, english: b
         written: other ways to ask it, which are reworded too.
         english: whether the rules for English apply.
     """
-    if amount < 1 or "\n" in question or len(question) > LONGEST_CHARACTERS:
+    if amount < 1 or not question.strip() or "\n" in question or len(question) > LONGEST_CHARACTERS:
         return []
     draw = _Draws(question)
     bases = [question, *written]

@@ -84,8 +84,9 @@ def _about_held_out(results: Mapping[str, Any]) -> Iterator[str]:
     if not replies["replies"]:
         yield "no held-out replies, because the test split holds only plain texts"
         return
+    plural = "reply" if replies["replies"] == 1 else "replies"
     yield (
-        f"{replies['replies']:,} held-out replies: chrF {replies['chrf']:.1f} of 100, "
+        f"{replies['replies']:,} held-out {plural}: chrF {replies['chrf']:.1f} of 100, "
         f"{replies['ended_rate']:.0%} ended by themselves"
     )
 

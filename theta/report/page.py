@@ -17,8 +17,15 @@ from ruamel.yaml.error import YAMLError
 from theta import settings
 from theta.errors import DataError, reason
 from theta.evaluate import plots
+from theta.evaluate.settings import RIGHT_CHRF
 
-REPLIES_SHOWN = 200
+REPLIES_SHOWN = 500
+"""The most replies of a kind on the page."""
+KINDS = {
+    "new wording": "Trained questions in new wordings",
+    "trained": "Trained questions",
+    "test": "Questions of the test split, which training never saw",
+}
 CURVE_ROWS = 20
 """The most rows of the table behind the loss curves."""
 
@@ -35,7 +42,7 @@ class Facts:
         data_report: Datasets/prepared/report.md.
         data: models/base/data.json, which describes the files of the data.
         settings: params.yaml without the section `machine`.
-        defaults: the same sections as Theta comes with.
+        defaults: the sections of params.yaml as Theta comes.
         provenance: provenance.json of the checkpoint.
         train_curve, validation_curve: (step, loss) of each point.
         lengths: (upper edge of a bin in tokens, documents) of each bin.
@@ -83,8 +90,10 @@ def _content(facts: Facts) -> dict[str, Any]:
     """Return what the template shows beside the facts themselves."""
     answers, domains = facts.evaluate.get("answers"), facts.evaluate["domains"]
     return {
-        "replies": facts.replies[:REPLIES_SHOWN],
+        "replies": list(_replies(facts.replies)),
+        "right_chrf": RIGHT_CHRF,
         "answers": answers,
+        "by_heart": _is_learned_by_heart(facts),
         "headlines": list(headlines(facts)),
         "loss": plots.loss_curves(facts.train_curve, facts.validation_curve),
         "loss_rows": list(_loss_rows(facts)),
@@ -107,7 +116,7 @@ def _content(facts: Facts) -> dict[str, Any]:
 
 
 def defaults() -> dict[str, Any]:
-    """Return the settings that Theta comes with, by section."""
+    """Return the settings that Theta comes with, by section: defaults.yaml is a copy of the shipped params.yaml."""
     return settings.read(Path(__file__).parent / "defaults.yaml")
 
 
@@ -156,6 +165,29 @@ def headlines(facts: Facts) -> Iterator[Headline]:
         )
 
 
+def summary(evaluate: Values) -> dict[str, float]:
+    """Return the few figures by which runs are compared, for metrics/summary.json; `dvc metrics show` prints them.
+
+    The names are short, because DVC prints a column for each in one line.
+
+    Returns:
+        answered, new_wordings: the share of questions that get their answer, as they were trained and in new wordings.
+        test_loss, base_loss: nats per token of held-out replies, after and before fine-tuning.
+        chrf: of the held-out replies, 0 to 100.
+    """
+    answers = evaluate.get("answers") or {}
+    named = {
+        "answered": answers.get("trained"),
+        "new_wordings": answers.get("new_wordings"),
+        "test_loss": evaluate["test"],
+        "base_loss": evaluate["base"],
+        "chrf": evaluate["replies"],
+    }
+    keys = {"answered": "share", "new_wordings": "share", "chrf": "chrf"}
+    found = {name: (section or {}).get(keys.get(name, "loss_nats_per_token")) for name, section in named.items()}
+    return {name: float(f"{value:.4g}") for name, value in found.items() if value is not None}
+
+
 def changed_settings(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the value and the default of each setting that is not as Theta comes."""
     defaults, used = (
@@ -192,6 +224,15 @@ def _loss_rows(facts: Facts) -> Iterator[tuple[float, float | None, float | None
         yield step, before[-1] if before else None, validation.get(step)
 
 
+def _is_learned_by_heart(facts: Facts) -> bool:
+    """Whether the model became much surer of its own replies, and less sure of those that it never saw."""
+    train, test, base = facts.train.get("train_loss"), facts.evaluate["test"], facts.evaluate["base"]
+    if train is None or not test:
+        return False
+    after, before = test["loss_nats_per_token"], base["loss_nats_per_token"]
+    return bool(before < after and train < after / 2)
+
+
 LOSSES = {
     "train_loss": "train, in the last epoch",
     "rehearsal_loss": "rehearsal, in the last epoch",
@@ -210,6 +251,14 @@ def _answer_rows(answers: Values) -> Iterator[tuple[str, str, str]]:
         counts = [row.get(how) for how in ("trained", "new_wordings")]
         said = [f"{each['right']:,} of {each['questions']:,}" if each else "–" for each in counts]
         yield name, *said
+
+
+def _replies(entries: Sequence[Values]) -> Iterator[tuple[str, Sequence[Values], int]]:
+    """Yield the title, the replies to show and the number of replies of each kind."""
+    for kind, title in KINDS.items():
+        replies = [entry for entry in entries if entry.get("kind", "test") == kind]
+        if replies:
+            yield title, replies[:REPLIES_SHOWN], len(replies)
 
 
 def _splits(conversations: Mapping[str, int]) -> Iterator[tuple[str, int]]:

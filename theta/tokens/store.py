@@ -260,6 +260,12 @@ class Store:
         begin, end = batch.offsets[index - self._first[place]], batch.offsets[index - self._first[place] + 1]
         return batch.ids[begin:end], batch.labels[begin:end]
 
+    def first_replies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the first learned text of each document begins, and its length, int64 [documents]."""
+        found = [batch.first_replies() for batch in self._batches]
+        begins, lengths = (np.concatenate(column).astype(np.int64) for column in zip(*found, strict=True))
+        return begins, lengths
+
     def slots(self) -> Slots:
         """Return the places that have wordings."""
         return Slots.of(self._wordings)
@@ -272,6 +278,16 @@ class _Batch:
         self.offsets = ids.offsets.to_numpy()
         self.ids = ids.values.to_numpy()
         self.labels = labels.values.to_numpy()
+
+    def first_replies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the first run of learned labels begins in each document, and its length, [documents]."""
+        place = np.arange(len(self.labels)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        length = np.repeat(np.diff(self.offsets), np.diff(self.offsets))
+        learned = self.labels != IGNORED
+        begin = np.minimum.reduceat(np.where(learned, place, length), self.offsets[:-1])
+        ended = ~learned & (place >= np.repeat(begin, np.diff(self.offsets)))
+        end = np.minimum.reduceat(np.where(ended, place, length), self.offsets[:-1])
+        return begin, end - begin
 
 
 def _table(path: Path) -> pa.Table:

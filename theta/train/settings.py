@@ -59,9 +59,15 @@ class TrainSection(Settings):
     steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
     wording_share: float = Field(ge=0, le=1)
     """How often a question that has other wordings is asked in one of them instead of as it stands in the data."""
+    openings: int = Field(ge=0, le=20)
+    """How often each epoch also shows the beginning of a conversation whose question has other wordings: the question
+    in another wording and the first words of the reply, which decide what is answered. It costs a third of a whole
+    conversation."""
     follow_up_share: float = Field(ge=0, le=1)
-    """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones, up to
-    tokenizer.max_length; each epoch combines others. With 0, the model only knows chats as they are in the data."""
+    """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch
+    combines others. With 0, the model only knows chats as they are in the data."""
+    follow_up_tokens: int = Field(ge=0)
+    """The most tokens of a chat made so; at most tokenizer.max_length. `theta chat` keeps no longer history."""
     rehearsal_share: RehearsalShare | Auto
     """Tokens of the base's own conversations, if it has any, that each epoch mixes in per token of the train split, so
     that the base forgets less. Their loss is reported separately."""
