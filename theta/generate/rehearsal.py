@@ -23,8 +23,8 @@ TOKENS = 200_000
 SECONDS = 600.0
 """Slow machines write fewer tokens than `TOKENS`; those then recur in training."""
 
-ROWS = 64
-"""Texts that are written side by side, if the engine takes as many."""
+ROWS, CACHE_BYTES = 64, 2 << 30
+"""Texts that are written side by side, if their keys and values fit into so much memory."""
 
 SAMPLING = GenerationSettings(
     max_length=256, temperature=1.0, top_p=1.0, top_k=100, repetition_penalty=1.0, no_repeat_ngram_size=0
@@ -48,7 +48,7 @@ def texts(
     # Enough of them, even if each is as short as a sentence.
     requests = [Request([end], SAMPLING, seed) for seed in range(tokens // 16 + 1)]
     begin, unfinished = monotonic(), dict[int, list[int]]()
-    for written, (number, token) in enumerate(engine.write(requests, ROWS), start=1):
+    for written, (number, token) in enumerate(engine.write(requests, _rows(model)), start=1):
         unfinished.setdefault(number, []).append(token.id)
         if token.last:
             yield from _text(vocabulary, unfinished.pop(number), end)
@@ -58,6 +58,12 @@ def texts(
             break
     for ids in unfinished.values():
         yield from _text(vocabulary, ids, end)
+
+
+def _rows(model: "GPT2LMHeadModel") -> int:
+    config = model.config
+    row_bytes: int = 2 * config.n_layer * config.n_embd * config.n_positions * model.dtype.itemsize
+    return max(1, min(ROWS, CACHE_BYTES // row_bytes))
 
 
 def _engine(model: "GPT2LMHeadModel", vocabulary: Vocabulary, end: int) -> SharedEngine:
