@@ -71,6 +71,7 @@ def test_configs_name_the_ids_and_nothing_of_this_machine(
     assert config["vocab_size"] == vocabulary.size
     assert config["architectures"] == ["GPT2LMHeadModel"]
     assert config["dtype"] == "float32"
+    assert config["n_ctx"] == config["n_positions"] == 1024
     assert not {"_name_or_path", "_attn_implementation", "attn_implementation", "task_specific_params"} & config.keys()
     assert (generation["do_sample"], generation["max_new_tokens"], generation["top_k"]) == (True, 12, 50)
     for path in folder.glob("*.json"):

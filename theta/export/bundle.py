@@ -31,6 +31,7 @@ FILES = (
     SAFETENSORS,
     "tokenizer_config.json",
     "chat_template.jinja",
+    "chat_template_training.jinja",
     "generation_config.json",
     "README.md",
 )
@@ -107,6 +108,7 @@ def _config(model: GPT2LMHeadModel, dtype: torch.dtype, ids: Mapping[str, int]) 
         **ids,
         "architectures": ["GPT2LMHeadModel"],
         "dtype": str(dtype).removeprefix("torch."),
+        "n_ctx": model.config.n_positions,  # OpenAI's name, which llama.cpp's converter reads
         "tie_word_embeddings": True,
         "use_cache": True,
     }
