@@ -144,7 +144,7 @@ def test_a_folder_that_fails_leaves_the_old_one(project: Path, monkeypatch: pyte
     with pytest.raises(ExportError, match="it differs"):
         export()
     assert digests() == before
-    assert sorted(path.name for path in Path("models").iterdir()) == ["base", "checkpoint", "theta_final"]
+    assert sorted(path.name for path in Path("models").iterdir()) == ["base", "checkpoint", "exports", "theta_final"]
 
 
 def test_a_missing_checkpoint_names_the_remedy(project: Path) -> None:

@@ -177,6 +177,12 @@ def _load(folder: Path, name: str) -> GPT2LMHeadModel:
     return loaded.eval()
 
 
+def examples(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> list[tuple[list[int], Tensor]]:
+    """Return the ids of each prompt and the model's logits, [1, tokens, vocabulary], for comparison with others'."""
+    prompts = [vocabulary.encode(list(render_prompt(prompt)))[0] for prompt in PROMPTS]
+    return [(ids, _logits(model, vocabulary, prompt)) for ids, prompt in zip(prompts, PROMPTS, strict=True)]
+
+
 @torch.inference_mode()
 def _logits(model: GPT2LMHeadModel, vocabulary: Vocabulary, prompt: tuple[Message, ...]) -> Tensor:
     """Logits of a prompt, [1, tokens, vocabulary]."""
