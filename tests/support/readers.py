@@ -64,7 +64,7 @@ def agreement(script: str, opened: Path, wanted: Sequence[dict[str, Any]], pytho
     request = json.dumps({"chats": [as_dicts(chat) for chat in CHATS], "tokens": TOKENS, "top": TOP})
     done = subprocess.run(
         [str(python or sys.executable), str(SCRIPTS / script), str(opened)],
-        input=request, capture_output=True, text=True, check=False, env=_alone(),
+        input=request, capture_output=True, text=True, check=False, env=alone(),
     )  # fmt: skip
     lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
     assert done.returncode == 0 and lines, done.stderr[-3000:]
@@ -99,7 +99,7 @@ def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> float:
     return max(abs(score - float(scores[token])) for top, scores in steps for token, score in top)
 
 
-def _alone() -> dict[str, str]:
+def alone() -> dict[str, str]:
     """The environment of another program: no Theta, no network, one thread."""
     kept = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     return {**kept, "HF_HUB_OFFLINE": "1", "OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}

@@ -1,9 +1,9 @@
 """What each script of a reader does, without Theta: read the chats, answer them greedily, and print what it found.
 
-    python SCRIPT FOLDER < request.json > result.json
+python SCRIPT FOLDER < request.json > result.json
 
-    request   {"chats": [messages, ...], "tokens": the most to write, "top": likeliest tokens to report at each step}
-    result    {"version": the reader's, "answers": [{"prompt": ids, "reply": ids, "top": [[[id, log-probability], ...]]}]}
+request   {"chats": [messages, ...], "tokens": the most to write, "top": likeliest tokens to report at each step}
+result    {"version": the reader's, "answers": [{"prompt": ids, "reply": ids, "top": [[[id, log-probability], ...]]}]}
 """
 
 import json

@@ -14,7 +14,9 @@ generator = ctranslate2.Generator(folder, device="cpu", compute_type="float32")
 
 def logits_after(ids: list[int]) -> np.ndarray:
     """Compute the logits of the whole sequence, and return the last, [vocabulary]."""
-    batch, lengths = (ctranslate2.StorageView.from_array(np.array(each, dtype=np.int32)) for each in ([ids], [len(ids)]))
+    batch, lengths = (
+        ctranslate2.StorageView.from_array(np.array(each, dtype=np.int32)) for each in ([ids], [len(ids)])
+    )
     return np.array(generator.forward_batch(batch, lengths))[0, -1]
 
 
