@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.support.readers import SCRIPTS, alone, as_dicts, lacks
+from tests.support.readers import SCRIPTS, alone, as_dicts, lacks, result
 from theta.conversation.messages import Message
 from theta.conversation.template import Span, render, render_prompt
 from theta.model import network
@@ -36,9 +36,7 @@ def run(script: str, folder: Path, request: object, home: Path) -> Any:
         [sys.executable, str(SCRIPTS / script), str(folder)], input=json.dumps(request), cwd=home, env=alone(),
         capture_output=True, text=True, check=False,
     )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert done.returncode == 0 and lines, done.stderr[-3000:]
-    return json.loads(lines[-1].removeprefix("RESULT "))
+    return result(done)
 
 
 def test_trl_learns_what_theta_learns(release: Path, tmp_path: Path, record_property: Record) -> None:
@@ -82,7 +80,7 @@ def test_lm_eval(release: Path, tmp_path: Path, record_property: Record) -> None
     record_property("reader", "lm-eval")
     if absent := lacks("lm_eval"):
         pytest.skip(absent)
-    questions = [
+    questions: list[dict[str, Any]] = [
         {"question": "What is DNS?", "choices": ["A system of names.", "A kind of bread."], "right": 0},
         {"question": "What is bread?", "choices": ["A protocol.", "A food."], "right": 1},
     ]

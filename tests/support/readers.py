@@ -66,9 +66,7 @@ def agreement(script: str, opened: Path, wanted: Sequence[dict[str, Any]], pytho
         [str(python or sys.executable), str(SCRIPTS / script), str(opened)],
         input=request, capture_output=True, text=True, check=False, env=alone(),
     )  # fmt: skip
-    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
-    assert done.returncode == 0 and lines, done.stderr[-3000:]
-    found = json.loads(lines[-1].removeprefix("RESULT "))
+    found = result(done)
     pairs = list(zip(found["answers"], wanted, strict=True))
     return Agreement(
         found["version"],
@@ -94,9 +92,19 @@ def answers(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> list[dict[str, An
 
 
 def _difference(theirs: dict[str, Any], ours: dict[str, Any]) -> float:
-    same = len(os.path.commonprefix([theirs["reply"], ours["reply"]]))
-    steps = zip(theirs["top"][: same + 1], ours["scores"], strict=False)
-    return max(abs(score - float(scores[token])) for top, scores in steps for token, score in top)
+    largest = 0.0
+    for place, (top, scores) in enumerate(zip(theirs["top"], ours["scores"], strict=False)):
+        if theirs["reply"][:place] == ours["reply"][:place]:
+            largest = max(largest, *(abs(score - float(scores[token])) for token, score in top))
+    return largest
+
+
+def result(done: subprocess.CompletedProcess[str]) -> Any:
+    """Return what a script printed after RESULT."""
+    lines = [line for line in done.stdout.splitlines() if line.startswith("RESULT ")]
+    assert lines, done.stderr[-3000:]
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(lines[-1].removeprefix("RESULT "))
 
 
 def alone() -> dict[str, str]:
