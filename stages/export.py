@@ -68,6 +68,7 @@ def _write_formats(chosen: Sequence[Format], final: Path, exports: Path) -> None
             formats.write(name, final, exports / name)
             typer.echo(f"exported {(exports / name).as_posix()}, checked against the checkpoint")
         else:
+            files.sweep(exports / name)
             files.remove(exports / name)
 
 

@@ -21,7 +21,7 @@ from theta.corpus import sources
 from theta.corpus.settings import DataSettings
 from theta.errors import SettingsError
 from theta.export import formats
-from theta.files import digest, native, replacing_file, write_json
+from theta.files import digest, native, replacing_file, sweep, write_json
 from theta.machine.settings import MachineSettings
 from theta.params import load_whole
 from theta.train.resume_folder import forget_finished
@@ -91,6 +91,8 @@ def fetch(
         )
     _warn_of_small_disk(base, len(sections.export.formats))
     forget_finished()
+    for out in (*OUTS, *WRITTEN_DATA):
+        sweep(out)
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
 
 
