@@ -45,7 +45,10 @@ def export(
     from theta.model import network
     from theta.tokens.vocabulary import Vocabulary
 
-    model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
+    # With train.learn_held_out, the model that is measured is not the one that is exported.
+    everything = checkpoint / "everything"
+    model = network.load(everything if everything.is_dir() else checkpoint)
+    vocabulary, dtype = Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
     measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
     text = _card(model, settings, generation, measured)
     with files.replacing_folder(final) as folder:

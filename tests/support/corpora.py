@@ -27,6 +27,9 @@ SETTINGS: dict[str, Any] = {
     "redact": [],
     "caps": {},
     "weights": {},
+    "rewordings": 0,
+    "reword_any_language": False,
+    "new_wordings_fraction": 0.0,
     "validation_fraction": 0.1,
     "test_fraction": 0.1,
 }

@@ -77,7 +77,7 @@ def pretrained(project: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
     network.save(network.new(1, 2, 32, seed=3), tmp_path / "mine")
     for name in ("vocab.json", "merges.txt"):
         shutil.copy(ROOT / "theta" / "tokens" / "gpt2" / name, tmp_path / "mine")
-    change(model__base="mine", train__epochs=1, train__learning_rate=0.01)
+    change(model__base="mine", model__rehearsal="none", train__epochs=1, train__learning_rate=0.01)
     return tmp_path
 
 
@@ -177,6 +177,40 @@ def test_a_finished_run_whose_checkpoint_was_lost_is_not_trained_again(project: 
     assert not has_state(project)
 
 
+def test_what_was_held_back_is_learned_after_it_was_measured(project: Path, uninterrupted: str) -> None:
+    """Stopped in the second training, both go on to the weights of runs that were not stopped."""
+    values = read(project / "params.yaml")
+    values["train"]["learn_held_out"] = True
+    (project / "everything.yaml").write_text(json.dumps(values))
+    everything = project / "models" / "checkpoint" / "everything"
+    first = begin(project, "--params", "everything.yaml")
+    # Two files may be of one run, while the second replaces the first.
+    wait_until(
+        lambda: len({path.parent for path in (project / ".theta").rglob(STATE)}) == 2 or first.poll() is not None
+    )
+    assert weights(project) == uninterrupted
+    first.send_signal(signal.SIGINT)
+    code, output, errors = end_of(first)
+    assert (code, everything.exists()) == (1, False), errors
+    assert b"Training once more on all 30 documents, including those that were held back." in output
+    second = begin(project, "--params", "everything.yaml")
+    code, output, errors = end_of(second)
+    assert code == 0, errors
+    assert output.count(b"resuming after step ") >= 1
+    assert weights(project) == uninterrupted
+    learned = load_file(everything / "model.safetensors")
+    shutil.rmtree(project / ".theta")
+    shutil.rmtree(project / "models" / "checkpoint")
+    third = begin(project, "--params", "everything.yaml")
+    assert end_of(third)[0] == 0
+    again = load_file(everything / "model.safetensors")
+    assert all(torch.equal(tensor, learned[name]) for name, tensor in again.items())
+    measured = load_file(project / "models" / "checkpoint" / "model.safetensors")
+    assert not torch.equal(again["transformer.wpe.weight"], measured["transformer.wpe.weight"])
+    shutil.rmtree(project / ".theta")
+    shutil.rmtree(everything)
+
+
 @pytest.mark.parametrize(("number", "exit_code"), [(signal.SIGKILL, -9), (signal.SIGINT, 1), (signal.SIGTERM, 1)])
 def test_a_stopped_run_continues_to_the_same_weights(
     project: Path, uninterrupted: str, number: signal.Signals, exit_code: int
@@ -243,7 +277,7 @@ def bring(*replies: str) -> None:
 def test_the_conversations_of_the_base_are_rehearsed(pretrained: Path) -> None:
     assert Path("Datasets/tokens/rehearsal.arrow").is_file()
     figures, lengths = (Path(f"metrics/{name}").read_bytes() for name in ("tokenize.json", "plots/lengths.csv"))
-    change(train__rehearsal_share=0.5)
+    change(model__rehearsal="auto", train__rehearsal_share=0.5)
     bring("Yes, it is.", "No, it is not.", "We shall see.")
     rehearsal = Store(Path("Datasets/tokens/rehearsal.arrow"))
     assert list(rehearsal.sources) == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]

@@ -16,6 +16,7 @@ from theta.conversation.messages import OTHER_DOMAINS, domains_shown
 from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
 from theta.corpus.readers.finding import ABOUT_DATA, LEFT_OUT
+from theta.corpus.wordings import Wordings
 
 NAMES_IN_METRICS = 20
 KEYS_SHOWN = 5
@@ -91,6 +92,7 @@ class Facts:
         shares: which held-out splits are larger or smaller than asked for, in words; empty as a rule.
         leaks: by held-out split, how many conversations have content that train has too.
         repeated: conflicts and fillers.
+        wordings: those that are learned, made by rules, and held back.
         unknown_patterns: patterns of data.caps and data.weights that mean nothing.
     """
 
@@ -114,6 +116,7 @@ class Facts:
     shares: str
     leaks: Mapping[str, Mapping[str, int]]
     repeated: RepeatedContent
+    wordings: Wordings
     unknown_patterns: Sequence[str] = ()
 
     @property
@@ -156,6 +159,11 @@ def figures(facts: Facts) -> dict[str, Any]:
         "texts": facts.texts,
         "multi_turn_conversations": facts.chats,
         "reply_words": distribution(facts.reply_words),
+        "wordings": {
+            "learned": facts.wordings.learned,
+            "made_by_rules": facts.wordings.made,
+            "new": facts.wordings.new,
+        },
     }
 
 

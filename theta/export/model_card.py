@@ -5,7 +5,7 @@ Figures that were not measured are marked as such. The card has no date: the sam
 
 import json
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from string import Template
@@ -52,7 +52,11 @@ $front_matter
 # $name
 
 A GPT-2 of $size parameters ($layers layers, width $width, $positions positions, $vocabulary_size tokens) with $dtype
-weights, $origin with Theta. It answers questions and holds a conversation.
+weights, $origin with Theta.
+
+## Evaluation
+
+$evaluation
 
 ## Use
 
@@ -131,12 +135,6 @@ Settings:
 
 $settings
 
-## Evaluation
-
-On the test split, which training never saw. Loss in nats per learned token; "base" is the model before fine-tuning.
-
-$evaluation
-
 ## Limits
 
 - It writes what is likely, not what is true, and it never sounds unsure. Check its answers before acting on them.
@@ -156,7 +154,13 @@ $provenance
 def card(facts: Facts) -> str:
     """Return the text of the card."""
     provenance = dict(facts.provenance or {})
-    settings = provenance.pop("settings", None)
+    automatic = provenance.pop("automatic", [])
+    settings = {
+        name: f"{value} (auto)" if name in automatic else value
+        for name, value in provenance.pop("settings", {}).items()
+    }
+    # The settings have a table of their own.
+    train = {name: value for name, value in (facts.train or {}).items() if name != "settings"}
     base = provenance.get("base", {})
     return _CARD.substitute(
         front_matter=_front_matter(facts.name, base),
@@ -171,9 +175,9 @@ def card(facts: Facts) -> str:
         generation=facts_table(facts.generation.model_dump()),
         prepare=facts_table(facts.prepare),
         tokenize=splits_table(facts.tokenize),
-        train=facts_table(facts.train),
+        train=facts_table(train),
         settings=facts_table(settings),
-        evaluation=_evaluation(facts.evaluate),
+        evaluation=_evaluation(facts.evaluate, learn_held_out=settings.get("learn_held_out") is True),
         revision=facts.revision,
         provenance=facts_table(provenance),
     )
@@ -225,17 +229,48 @@ def _origin(base: Mapping[str, Any]) -> str:
     return f"fine-tuned from {name} at revision {base['revision']}" if base["revision"] else f"fine-tuned from {name}"
 
 
-def _evaluation(evaluate: Section) -> str:
+def _evaluation(evaluate: Section, *, learn_held_out: bool) -> str:
     if evaluate is None:
         return NOT_MEASURED
+    parts = [*_answers(evaluate.get("answers") or {})]
     test, base = evaluate["test"], evaluate["base"]
+    if test is None:
+        parts.append("No conversations were held back for a test, so its loss on new ones was not measured.")
+        return "\n\n".join(parts)
+    if learn_held_out:
+        parts.append(
+            "The model that was measured did not learn the held-out conversations. This one was then trained in the "
+            "same way on all of them."
+        )
     domains = [
         (name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"])
         for name, row in evaluate["domains"].items()
     ]
-    return "\n\n".join([
+    parts += [
+        _ABOUT_HELD_OUT,
         table(("figure", "fine-tuned", "base"), [(name, test[name], base[name]) for name in test]),
         table(("domain", "loss", "base loss", "documents"), domains),
         "Figures of its replies to questions of the test split:",
         facts_table(evaluate["replies"]),
-    ])  # fmt: skip
+    ]
+    return "\n\n".join(parts)
+
+
+_ABOUT_ANSWERS = """\
+Answers given: questions of the training data as they were learned, and in new wordings that were held back. A reply is
+right if its chrF (similarity of character sequences, Popovic 2015) to the answer is above 60 of 100."""
+_ABOUT_HELD_OUT = """\
+Held-out loss, in nats per learned token of the test split, which training never saw; "base" is the model before
+fine-tuning. It says how likely the model finds replies that it does not know. A set that is learned by heart raises it,
+although its answers are right."""
+
+
+def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (asked, counts["questions"], counts["right"], f"{counts['share']:.1%}", counts["verbatim"])
+        for how, asked in (("trained", "as trained"), ("new_wordings", "in new wordings"))
+        if (counts := answers.get(how))
+    ]
+    if rows:
+        yield _ABOUT_ANSWERS
+        yield table(("asked", "questions", "right", "share", "to the letter"), rows)

@@ -223,13 +223,18 @@ def fuse_activation(model: GPT2LMHeadModel) -> None:
             block.mlp.act = torch.nn.GELU(approximate="tanh")
 
 
-def save(model: GPT2LMHeadModel, folder: Path) -> None:
+def save(model: GPT2LMHeadModel, folder: Path, conversation_tokens: int | None = None) -> None:
     """Write config.json and model.safetensors.
+
+    Args:
+        conversation_tokens: of the longest conversation that it learned, for config.json.
 
     Raises:
         StorageError: the folder cannot be written, or holds other files.
     """
     logging.disable_progress_bar()
+    if conversation_tokens:
+        model.config.conversation_tokens = conversation_tokens
     with replacing_folder(folder) as temporary:
         with writing(temporary / "model.safetensors"):
             model.save_pretrained(temporary)

@@ -8,11 +8,20 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, TRAINING_CHAT_TEMPLATE, Span
+from theta.conversation.template import (
+    CHAT_TEMPLATE,
+    END,
+    PAD,
+    SPECIAL_TOKENS,
+    SYSTEM,
+    TRAINING_CHAT_TEMPLATE,
+    USER,
+    Span,
+)
 from theta.errors import DataError, reason
 from theta.files import replacing_folder, write_json, write_text, writing
 
@@ -49,12 +58,21 @@ SPECIAL = {"special": True, "lstrip": False, "rstrip": False, "single_word": Fal
 """How special tokens are found in a text: exactly, and without the spaces around them."""
 
 
+class ChatIds(NamedTuple):
+    """The ids by which a document is known as a complete chat: those it can begin with, and the one it ends with."""
+
+    user: int
+    system: int
+    end: int
+
+
 class Vocabulary:
     """Encodes spans and decodes ids.
 
     Attributes:
         tokenizer: the `tokenizers.Tokenizer` that does the work.
         size: number of ids, special tokens included; ids run from 0 to size - 1.
+        chat_ids: the ids by which a complete chat is known.
         special_ids: the id of each of Theta's special tokens. They follow the ids of the base, except for tokens that
             the base already had.
         end_id: the id of the token that ends a message.
@@ -69,6 +87,7 @@ class Vocabulary:
         self.special_ids = {token: self._id(token) for token in SPECIAL_TOKENS}
         self.end_id = self.special_ids[END]
         self.pad_id = self.special_ids[PAD]
+        self.chat_ids = ChatIds(self.special_ids[USER], self.special_ids[SYSTEM], self.end_id)
         self._adds_space = tokenizer.decode(tokenizer.encode("a", add_special_tokens=False).ids) == " a"
 
     @cached_property

@@ -60,6 +60,8 @@ CHOSEN = ("chosen", "chosenmessages", "chosenresponse", "preferred", "preferredo
 REJECTED = ("rejected", "rejectedmessages", "rejectedresponse", "dispreferred", "nonpreferredoutput",
             "responserejected", "worse")  # fmt: skip
 PATTERNS = ("patterns", "trainingphrases", "examples", "utterances", "questions", "phrases", "usersays", "variations")
+WORDINGS = ("wordings", "paraphrases", "rephrasings")
+"""Other ways to ask the first question of an item, or the question of a message."""
 TEXTS = ("text", "content", "body", "markdown", "article", "document", "passage", "story")
 DOMAINS = ("domain", "category", "topic")
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author", "sendername", "speakername", "senderclass", "speakerrole",
