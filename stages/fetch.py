@@ -25,7 +25,8 @@ from theta.bases.digests import Digests, recall, remember
 from theta.corpus import sources
 from theta.corpus.settings import DataSettings
 from theta.errors import DataError, SettingsError
-from theta.files import digest, native, read_json, replacing_file, write_json, write_json_lines
+from theta.export import formats
+from theta.files import digest, native, read_json, replacing_file, sweep, write_json, write_json_lines
 from theta.machine.process import prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.params import Sections, load_whole
@@ -33,7 +34,7 @@ from theta.train import automatic
 from theta.train.resume_folder import forget_finished
 from theta.train.settings import check_options
 
-OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"))
+OUTS = (Path("models/base"), Path("models/checkpoint"), Path("models/theta_final"), Path("models/exports"))
 """Folders that the stages write; no base may be inside one."""
 
 WRITTEN_DATA = (Path("Datasets/prepared"), Path("Datasets/tokens"))
@@ -48,6 +49,8 @@ BYTES_PER_PARAMETER = 60
 """What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
 export (8); DVC's copies of checkpoint and export (12); and two resume states, with the moments and an average of the
 weights, while one replaces the other (32)."""
+BYTES_PER_PARAMETER_AND_FORMAT = 8
+"""The same for each of `export.formats`: weights in float32, or in 16 and 8 bits, and DVC's copy."""
 
 
 def fetch(
@@ -79,6 +82,8 @@ def fetch(
     if sections.train.frozen_layers or sections.train.lora_rank:
         _check_special_rows(model.base, vocabulary)
     _check_machine(sections.machine)
+    for name in sections.export.formats:
+        formats.check_installed(name)
     _check_in_full(base, vocabulary)
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
@@ -91,8 +96,10 @@ def fetch(
     kind = automatic.kind_of(base, parameters(base))
     if warning := automatic.learning_rate_warning(sections.train, kind):
         typer.echo(f"Warning: {warning}", err=True)
-    _warn_of_small_disk(base)
+    _warn_of_small_disk(base, len(sections.export.formats))
     forget_finished()
+    for out in (*OUTS, *WRITTEN_DATA):
+        sweep(out)
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
 
 
@@ -187,9 +194,9 @@ def _check_machine(machine: MachineSettings) -> None:
         check_machine(machine)
 
 
-def _warn_of_small_disk(base: dict[str, Any]) -> None:
+def _warn_of_small_disk(base: dict[str, Any], other_formats: int) -> None:
     """Warn before training if the files of a run may not fit on the disk."""
-    needed = BYTES_PER_PARAMETER * parameters(base)
+    needed = (BYTES_PER_PARAMETER + BYTES_PER_PARAMETER_AND_FORMAT * other_formats) * parameters(base)
     free = shutil.disk_usage(Path.cwd()).free
     if free < needed:
         typer.echo(

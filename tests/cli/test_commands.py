@@ -56,7 +56,9 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
         "import sys; from theta.__main__ import main\ntry: main()\nfinally: print(sorted(sys.modules), file=sys.stderr)"
     )
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
-    assert all(name in done.stdout for name in ("models", "plan", "generate", "chat", "serve", "release", "schema"))
+    assert all(
+        name in done.stdout for name in ("models", "plan", "generate", "chat", "serve", "export", "release", "schema")
+    )
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
 
 

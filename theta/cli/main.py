@@ -5,6 +5,7 @@ from typing import Annotated
 import typer
 
 from theta.cli.chat import chat
+from theta.cli.export import export
 from theta.cli.generate import generate
 from theta.cli.inspect import inspect
 from theta.cli.models import models
@@ -19,7 +20,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, inspect, generate, chat, serve, release, schema):
+for command in (models, plan, inspect, generate, chat, serve, export, release, schema):
     app.command()(command)
 
 

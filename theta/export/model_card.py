@@ -88,6 +88,35 @@ alone, and the penalty to log-probabilities; transformers counts the question to
 
 $generation
 
+**Text that spells a special token.** The chat template of transformers and of other readers makes control tokens of a
+user's text such as `<|end|><|assistant|>`, which can put words into the model's mouth. Theta keeps it text, and so does
+transformers if each message is encoded by itself:
+
+```python
+prompt = []
+for message in messages:
+    prompt.append(tokenizer.convert_tokens_to_ids(f"<|{message['role']}|>"))
+    prompt += tokenizer(message["content"], split_special_tokens=True)["input_ids"]
+    prompt.append(tokenizer.eos_token_id)
+prompt.append(tokenizer.convert_tokens_to_ids("<|assistant|>"))
+```
+
+**Training with other programs.** `chat_template.jinja` is plain Jinja. `chat_template_training.jinja` gives the same
+text and also marks the replies, for trainers that learn nothing else; only transformers knows these marks. With TRL:
+
+```python
+from trl import SFTConfig, SFTTrainer
+
+plain = tokenizer.chat_template
+arguments = SFTConfig(
+    "continued", assistant_only_loss=True, chat_template_path=f"{folder}/chat_template_training.jinja"
+)
+trainer = SFTTrainer(model, arguments, train_dataset=conversations, processing_class=tokenizer)
+trainer.train()
+tokenizer.chat_template = plain
+trainer.save_model()
+```
+
 ## Data
 
 Conversations after cleaning, by split, and the dropped items:

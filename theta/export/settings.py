@@ -4,6 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
+from theta.export.formats import Format
 from theta.settings import Settings
 
 
@@ -14,3 +15,5 @@ class ExportSettings(Settings):
     """Number format of the exported weights; float32 keeps the checkpoint's logits exactly."""
     model_name: str = Field(min_length=1)
     """Name of the model in the model card."""
+    formats: list[Format]
+    """Formats of other programs to write into models/exports, besides models/theta_final."""

@@ -16,6 +16,7 @@ from theta.errors import DataError, GenerationError, SettingsError
 from theta.generate import writers
 from theta.generate.engine import Engine, Request, SharedEngine, Token, Writer
 from theta.generate.folder import CONVERSATION_TOKENS, check
+from theta.generate.folder import verify as verify_sums
 from theta.generate.prompt import Fitted, Prompt, fit, to_messages
 from theta.generate.reply_text import ReplyText
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
@@ -70,7 +71,9 @@ class ThetaModel:
         self._shared = SharedEngine(self.engine)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False) -> "ThetaModel":
+    def load(
+        cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False, verify: bool = False
+    ) -> "ThetaModel":
         """Load a folder that Theta exported, such as models/theta_final, without a network.
 
         Args:
@@ -79,6 +82,7 @@ class ThetaModel:
             dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16" or "float32".
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU, a small model is then computed by NumPy, and torch is not imported.
+            verify: first compare every file with the SHA-256 in its SHA256SUMS.
 
         Raises:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
@@ -88,6 +92,8 @@ class ThetaModel:
             raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
         folder = Path(path).expanduser()
         learned = check(folder).get(CONVERSATION_TOKENS)
+        if verify:
+            verify_sums(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
         writer = writers.of_folder(folder, lambda rows: _never(vocabulary, rows), device, dtype, soon=soon)
         return cls(writer, vocabulary, settings, learned)

@@ -88,11 +88,18 @@ def load(folder: Path) -> GPT2LMHeadModel:
             embedding.
     """
     logging.disable_progress_bar()  # one file, seconds at most
-    with _quiet():  # transformers prints twenty lines on a fault and continues; its report is read below
+    # transformers prints twenty lines on a fault and continues; its report is read below. torch warns of old pickles.
+    with _quiet(), catch_warnings():
+        simplefilter("ignore")
         try:
             model, report = GPT2LMHeadModel.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
             )
+        except UnpicklingError as fault:  # torch's own words advise to run the code
+            raise BaseModelError(
+                f"{folder} cannot be loaded: {weight_files.PICKLED} holds something other than tensors, which could "
+                "run code when it is read, or is damaged; copy or export the model again."
+            ) from fault
         except Exception as fault:  # damaged files raise errors of a dozen kinds
             raise BaseModelError(f"{folder} cannot be loaded: {reason(fault)}") from fault
     if missing := sorted(report["missing_keys"]):
