@@ -92,6 +92,6 @@ def built_from(folder: Path, path: Path, rehearsal: Iterable[Any] = (), processe
         )
     read = {
         name: list(files.read_json_lines(folder / f"prepared/{name}.jsonl"))
-        for name in ("train", "validation", "test", "rehearsal", "rejected")
+        for name in ("train", "validation", "test", "new_wordings", "rehearsal", "rejected")
     }
     return Built(read, read.pop("rejected"), facts)

@@ -143,7 +143,7 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     unknown = mixing.without_meaning(
         {**settings.caps, **settings.weights}, [*pile.domain_names, *(f.name for f in files)]
     )
-    return replace(facts, unknown_patterns=unknown)
+    return replace(facts, unknown_patterns=unknown, idle_patterns=found.idle)
 
 
 def _facts(

@@ -59,6 +59,8 @@ def _reasons(facts: Facts) -> Iterator[str]:
         rows = [(name, count, facts.examples.get(name, "-")) for name, count in facts.reasons.most_common()]
         yield table(("reason", "items", "first"), rows)
     yield from _noted(facts, "mended", "Mended", "what")
+    yield from _noted(facts, "chosen", "Replies that were chosen among several", "how")
+    yield from _noted(facts, "not_learned", "Replies that are marked and not learned", "mark")
     yield from _noted(facts, "unused_key", "Keys whose text is not used", "key")
 
 

@@ -94,6 +94,7 @@ class Facts:
         repeated: conflicts and fillers.
         wordings: those that are learned, made by rules, and held back.
         unknown_patterns: patterns of data.caps and data.weights that mean nothing.
+        idle_patterns: patterns of data.exclude that match no file.
     """
 
     files: Sequence[FileFacts]
@@ -118,6 +119,7 @@ class Facts:
     repeated: RepeatedContent
     wordings: Wordings
     unknown_patterns: Sequence[str] = ()
+    idle_patterns: Sequence[str] = ()
 
     @property
     def kept(self) -> int:
@@ -144,6 +146,8 @@ def figures(facts: Facts) -> dict[str, Any]:
         "rejected_by_reason": dict(sorted(facts.reasons.items())),
         "mended": _counts(facts.notes, "mended"),
         "unused_keys": _counts(facts.notes, "unused_key"),
+        "replies_chosen": _counts(facts.notes, "chosen"),
+        "replies_not_learned": _counts(facts.notes, "not_learned"),
         "unfilled_templates": _counts(facts.notes, "template"),
         "personal_data": _counts(facts.notes, "personal"),
         "redacted": _counts(facts.notes, "redacted"),
@@ -223,6 +227,8 @@ def _about_repeats(facts: Facts) -> Iterator[str]:
 
 
 def _about_splits(facts: Facts) -> Iterator[str]:
+    if facts.idle_patterns:
+        yield f"data.exclude: no file is meant by {', '.join(facts.idle_patterns)}"
     if facts.unknown_patterns:
         yield f"data.caps and data.weights: no file and no domain is meant by {', '.join(facts.unknown_patterns)}"
     if facts.loosened:

@@ -1,10 +1,13 @@
 """The `data` section of params.yaml."""
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from theta.corpus.items import Rules
+from theta.corpus.shapes import marks
+from theta.corpus.shapes.fields import KNOWN, canonical
 from theta.settings import Settings
 
 ChatRole = Literal["system", "user", "assistant"]
@@ -51,6 +54,16 @@ class DataSettings(Settings):
     test_fraction: float = Field(ge=0, le=0.4)
     """Fraction of the conversations (0 to 1) that only `evaluate` reads, so that its figures are about questions that
     training never saw; 0 holds none back."""
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, fields: dict[str, str]) -> dict[str, str]:
+        for own, name in fields.items():
+            if canonical(name) not in KNOWN | marks.ALL:
+                close = difflib.get_close_matches(canonical(name), KNOWN, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else "such as question, answer, messages, text or domain"
+                raise ValueError(f"{own}: '{name}' is no key that Theta knows; {hint}")
+        return fields
 
     @property
     def rules(self) -> Rules:

@@ -110,6 +110,7 @@ def _content(facts: Facts) -> dict[str, Any]:
         "dropped": list(_dropped(facts)),
         "data_report": _html(facts.data_report),
         "changed": list(changed_settings(facts)),
+        "chosen": list(chosen_settings(facts)),
         "provenance": list(_provenance(facts)),
         "chart_style": Markup(plots.style()),
     }
@@ -190,16 +191,18 @@ def summary(evaluate: Values) -> dict[str, float]:
 
 def changed_settings(facts: Facts) -> Iterator[tuple[str, str, str]]:
     """Yield the name, the value and the default of each setting that is not as Theta comes."""
-    defaults, used = (
-        dict(_flat(facts.defaults)),
-        {**facts.provenance.get("settings", {}), **facts.train.get("settings", {})},
-    )
+    defaults = dict(_flat(facts.defaults))
     for name, value in _flat(facts.settings):
-        default = defaults.get(name)
-        if value != default:
-            yield name, words(value), words(default)
-        elif value == "auto" and name.startswith("train.") and (chosen := used.get(name[6:])) not in (None, "auto"):
-            yield name, f"auto: {words(chosen)}", "auto"
+        if value != defaults.get(name):
+            yield name, words(value), words(defaults.get(name))
+
+
+def chosen_settings(facts: Facts) -> Iterator[tuple[str, str]]:
+    """Yield the name and the value of each setting of training that was chosen because it is `auto`."""
+    used = {**facts.provenance.get("settings", {}), **facts.train.get("settings", {})}
+    for name, value in facts.settings.get("train", {}).items():
+        if value == "auto" and used.get(name) not in (None, "auto"):
+            yield f"train.{name}", words(used[name])
 
 
 def words(value: Any) -> str:

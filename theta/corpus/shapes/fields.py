@@ -84,6 +84,13 @@ PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("p
          ("sentence", "reply"), ("statement", "reply"))  # fmt: skip
 """Names that mean a question and its reply only together."""
 
+KNOWN = frozenset((
+    *INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *SYSTEMS, *MESSAGE_LISTS, *HISTORIES, *CHOSEN,
+    *REJECTED, *PATTERNS, *WORDINGS, *TEXTS, *DOMAINS, *ROLE_KEYS, *CONTENT_KEYS, *MEDIA, *LABELS, *USERS, *ASSISTANTS,
+    *(name for pair in PAIRS for name in pair),
+))  # fmt: skip
+"""Names that mean something in an item; `data.fields` may also name one of a mark."""
+
 METADATA = frozenset((
     "id", "ids", "uid", "uuid", "guid", "key", "index", "idx", "url", "urls", "link", "links", "href", "source",
     "sources", "origin", "dataset", "datasetname", "subset", "split", "date", "datetime", "time", "timestamp",
