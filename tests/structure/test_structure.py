@@ -22,6 +22,8 @@ DIRECTION: dict[str, set[str]] = {
     "generate": {"conversation", "tokens", "bases", "kernels", "machine"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
+    "project": {"bases", "machine", "export"},
+    "experiments": {"export", "project"},
     "serve": {"conversation", "tokens", "generate"},
     "cli": {
         "conversation",
@@ -34,6 +36,8 @@ DIRECTION: dict[str, set[str]] = {
         "train",
         "generate",
         "export",
+        "project",
+        "experiments",
         "serve",
     },
 }

@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from theta.cli.chat import chat
+from theta.cli.finetune import finetune
 from theta.cli.generate import generate
 from theta.cli.inspect import inspect
 from theta.cli.models import models
 from theta.cli.plan import plan
 from theta.cli.release import release
+from theta.cli.releases import releases
 from theta.cli.schema import schema
 from theta.cli.serve import serve
 
@@ -19,7 +21,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, inspect, generate, chat, serve, release, schema):
+for command in (models, plan, inspect, generate, chat, serve, finetune, release, releases, schema):
     app.command()(command)
 
 

@@ -47,7 +47,7 @@ class TrainSettings(Settings):
     ema_decay: float = Field(ge=0, lt=1)
     """Validate and keep an exponential moving average of the weights with this decay per step, lower in the first
     steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
-    rehearsal_share: float = Field(ge=0, le=2)
+    rehearsal_share: float = Field(ge=0, le=100)
     """Tokens of the base's own conversations, if it has any, that each epoch mixes in per token of the train split, so
     that the base forgets less. Their loss is reported separately."""
     base_share: float = Field(ge=0, lt=1)

@@ -1,0 +1,134 @@
+"""Fine-tune a model on new data in a copy of the project: an experiment of DVC, and a folder like a release.
+
+What the base knew is kept by rehearsal: each epoch repeats conversations of the base (rehearsal.jsonl of its release).
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from theta.errors import ExportError, ProjectError
+from theta.export.release import MODEL, free, model_in, of_project
+from theta.files import sha256, writing
+from theta.project.copies import copy_of, link, run, save_experiment
+from theta.project.results import experiments
+from theta.project.tools import git
+
+KEEPING: Mapping[str, Any] = {"rehearsal_share": 8.0, "base_share": 0.0}
+"""Settings of `train` that keep what the base knew, where the user sets no others (docs/decisions.md)."""
+
+OF_OTHER_DATA: Mapping[str, Any] = {"include": [], "exclude": [], "caps": {}, "weights": {}}
+"""Settings of `data` that name files or domains of the workspace's own data, without effect on new data."""
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to fine-tune.
+
+    Attributes:
+        root: the project.
+        base: as model.base: a folder, a name on the hub, or scratch:NAME.
+        data: as data.path.
+        output: the folder for the result, which must not exist.
+        train: settings of `train` that replace those of params.yaml.
+    """
+
+    root: Path
+    base: str
+    data: str
+    output: Path
+    train: Mapping[str, Any]
+
+
+def finetune(request: Request) -> str:
+    """Run the pipeline in a copy of the project, and write the result to `request.output`.
+
+    Returns:
+        The name of the experiment.
+
+    Raises:
+        ExportError: the output exists.
+        ProjectError: the pipeline stopped, or DVC or git refuses.
+        StorageError: the copy or the output cannot be written.
+        KeyboardInterrupt: a signal stopped it; the next call resumes.
+    """
+    root = request.root
+    if request.output.exists():
+        raise ExportError(f"{request.output} already exists and was not changed; name another --output-dir.")
+    name = _name(request)
+    with copy_of(root) as copy:
+        if request.data != "." and not Path(request.data).is_absolute() and (root / request.data).exists():
+            link(root / request.data, copy.folder / request.data)
+        change(copy.folder / "params.yaml", _settings(request))
+        run(copy, "repro")
+        save_experiment(copy, name)
+        of_project(copy.folder, request.output, f"{git(root, 'rev-parse', 'HEAD')}+{name}")
+    return name
+
+
+def named(root: Path, path: str) -> str:
+    """Return a path of the command line as params.yaml names it: relative to the project, or absolute if outside."""
+    place = Path(os.path.normpath(Path.cwd() / Path(path).expanduser()))
+    top = root.resolve()
+    return place.resolve().relative_to(top).as_posix() if place.resolve().is_relative_to(top) else place.as_posix()
+
+
+def release_of(root: Path) -> Path | None:
+    """Return a release that holds the same weights as the project's own model; None if there is none."""
+    final = root / "models" / MODEL / WEIGHTS
+    if not final.is_file():
+        raise ProjectError(
+            f"{final.parent} holds no model; run `dvc repro`, or name another base with --model-name, such as gpt2."
+        )
+    size, digest = final.stat().st_size, sha256(final)
+    for weights in sorted((root / "models").glob(f"*/{MODEL}/{WEIGHTS}"), reverse=True):
+        if weights.stat().st_size == size and sha256(weights) == digest:
+            return weights.parent
+    return None
+
+
+def base_of(root: Path, model: str) -> str:
+    """Return model.base for a model of the command line: a folder, a release, or a name that is no folder."""
+    return named(root, str(model_in(Path(model)))) if Path(model).is_dir() else model
+
+
+def change(params: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Change settings in params.yaml, and leave its comments.
+
+    Raises:
+        ProjectError: a section is missing.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 2**16
+    content = yaml.load(params)
+    for section, values in settings.items():
+        if not isinstance(content, dict) or not isinstance(content.get(section), dict):
+            raise ProjectError(f"{params.name} has no section '{section}'; take the one of the repository as a model.")
+        content[section].update(values)
+    with writing(params):
+        yaml.dump(content, params)
+
+
+def _settings(request: Request) -> dict[str, dict[str, Any]]:
+    return {
+        "model": {"base": request.base, "revision": None},
+        "data": {"path": request.data, **OF_OTHER_DATA},
+        "train": {**KEEPING, **request.train},
+    }
+
+
+def _name(request: Request) -> str:
+    """A name for the experiment that none has yet, after the folder of the result."""
+    taken = experiments(request.root)
+    wanted = free(request.output).name
+    return next(name for name in _numbered(wanted) if name not in taken)
+
+
+def _numbered(name: str) -> list[str]:
+    return [name, *(f"{name}_{number}" for number in range(2, 10_000))]
