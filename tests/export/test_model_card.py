@@ -21,6 +21,7 @@ FACTS = Facts(
     config={"n_layer": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 50262},
     dtype="float32",
     generation=GenerationSettings(),
+    license="cc-by-4.0",
     revision="0123abc",
     prepare={"kept": 650, "conversations": {"train": 593}},
     tokenize={"test": {"documents": 5, "tokens": 120}, "train": {"documents": 50, "tokens": 1234}},
@@ -35,7 +36,45 @@ def test_front_matter_is_yaml() -> None:
     assert front["model_name"] == "tiny | `one`"
     assert front["pipeline_tag"] == "text-generation"
     assert front["base_model"] == "openai-community/gpt2"
-    assert "license" not in front
+    assert front["license"] == "cc-by-4.0"
+
+
+def test_a_licence_is_named_only_if_it_is_known() -> None:
+    text = card(dataclasses.replace(FACTS, license=None))
+    assert "license" not in ModelCard(text).data.to_dict()
+    assert "Licence: not stated. Those of its base and of its conversations apply." in text.splitlines()
+
+
+def test_figures_come_first_and_raw_tables_last() -> None:
+    lines = card(FACTS).splitlines()
+    heads = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert heads == ["Use", "Lineage", "Limits", "Data", "Training", "Evaluation", "Provenance"]
+    figure = "| Loss on conversations that training never saw, in nats per token (the base) | 2.50 (3.25) |"
+    assert lines.index(figure) < lines.index("## Use")
+
+
+def test_answers_are_the_first_figures() -> None:
+    given = {"trained": {"questions": 1200, "share": 0.905}, "new_wordings": None}
+    text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": given}))
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[2] == "| Answers given to the questions that were trained | 90% of 1,200 |"
+    assert "new wordings" not in text
+
+
+def test_the_lineage_goes_back_to_the_model_of_the_hub() -> None:
+    data = {"path": "Datasets/mine", "files": 1, "sha256": "0" * 64}
+    made_by = {"base": BASE, "data": data, "settings": {"epochs": 3, "learning_rate": 1e-3}, "revision": "abc"}
+    release = {"kind": "local", "name": "models/r/theta_final", "revision": None, "made_by": made_by}
+    text = card(dataclasses.replace(FACTS, provenance={"base": release}))
+    lines = text.splitlines()
+    start = lines.index("## Lineage")
+    assert lines[start + 2] == "- This model was fine-tuned from models/r/theta_final."
+    assert lines[start + 3] == (
+        "- models/r/theta_final was fine-tuned from openai-community/gpt2 at revision 607a30d, on Datasets/mine "
+        "(1 file, SHA-256 000000000000; epochs 3, learning_rate 0.001), at git revision abc."
+    )
+    assert ModelCard(text).data.to_dict()["base_model"] == "openai-community/gpt2"
+    assert "made_by" not in text
 
 
 @pytest.mark.parametrize("name", ["Rocket 🚀", "家", 'a "quoted" \\ name: #1', "- yes", "é"])
@@ -78,7 +117,7 @@ def test_the_card_contains(line: str) -> None:
 
 def test_absent_figures_are_marked() -> None:
     text = card(dataclasses.replace(FACTS, prepare=None, tokenize=None, train=None, evaluate=None, provenance=None))
-    assert text.count("Not measured.") == 6
+    assert text.count("Not measured.") == 7
     assert "trained from an unknown base" in text
     assert "base_model" not in text
 

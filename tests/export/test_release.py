@@ -58,7 +58,7 @@ def test_a_release_holds_the_model_and_what_is_known_about_it(project: Path, tin
 def test_what_was_taught_lies_beside_the_model_and_not_in_it(project: Path) -> None:
     model = of_project(project, project / "models/r", "0123abc")
     lines = (model.parent / "rehearsal.jsonl").read_text().splitlines()
-    assert [json.loads(line)["domain"] for line in lines] == ["linux"] * 5 + ["base"] * 3
+    assert [json.loads(line)["domain"] for line in lines] == ["linux"] * 5 + ["base"]  # a quarter as many
 
 
 def test_the_provenance_names_data_settings_and_base(project: Path) -> None:
@@ -85,19 +85,32 @@ def test_a_sample_leaves_half_to_what_was_known_before(tmp_path: Path) -> None:
     write_json_lines(tmp_path / "train.jsonl", map(conversation, range(90)))
     write_json_lines(tmp_path / "rehearsal.jsonl", (conversation(n, "base") for n in range(90)))
     for name in ("a", "b"):
-        assert rehearsal.write(tmp_path, tmp_path / name, kept=40) == 40
+        assert rehearsal.write(tmp_path, tmp_path / name, keeps_answers=True, kept=40) == 40
     assert (tmp_path / "a/rehearsal.jsonl").read_bytes() == (tmp_path / "b/rehearsal.jsonl").read_bytes()
     domains = [json.loads(line)["domain"] for line in (tmp_path / "a/rehearsal.jsonl").read_text().splitlines()]
     assert (domains.count("linux"), domains.count("base")) == (20, 20)
 
 
-def test_a_sample_is_filled_by_whatever_there_is(tmp_path: Path) -> None:
-    write_json_lines(tmp_path / "train.jsonl", map(conversation, range(90)))
-    write_json_lines(tmp_path / "rehearsal.jsonl", [])
-    assert rehearsal.write(tmp_path, tmp_path / "a", kept=40) == 40
-    write_json_lines(tmp_path / "rehearsal.jsonl", (conversation(n, "base") for n in range(90)))
-    write_json_lines(tmp_path / "train.jsonl", map(conversation, range(3)))
-    assert rehearsal.write(tmp_path, tmp_path / "b", kept=40) == 40
+@pytest.mark.parametrize(
+    ("own", "older", "keeps_answers", "expected"),
+    [
+        (90, 0, True, (40, 0)),
+        (3, 90, True, (3, 37)),
+        (90, 90, False, (20, 20)),
+        (8, 90, False, (8, 2)),
+        (8, 0, False, (8, 0)),
+    ],
+)
+def test_how_much_of_what_is_kept(
+    tmp_path: Path, own: int, older: int, keeps_answers: bool, expected: tuple[int, int]
+) -> None:
+    write_json_lines(tmp_path / "train.jsonl", map(conversation, range(own)))
+    write_json_lines(tmp_path / "rehearsal.jsonl", (conversation(n, "base") for n in range(older)))
+    rehearsal.write(tmp_path, tmp_path / "out", keeps_answers=keeps_answers, kept=40)
+    domains = [
+        json.loads(line)["domain"] for line in (tmp_path / "out/rehearsal.jsonl").read_text().split("\n") if line
+    ]
+    assert (domains.count("linux"), domains.count("base")) == expected
 
 
 def test_the_name_is_the_day_and_a_second_one_gets_a_suffix(tmp_path: Path) -> None:

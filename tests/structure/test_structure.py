@@ -23,7 +23,7 @@ DIRECTION: dict[str, set[str]] = {
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
     "project": {"bases", "machine", "export"},
-    "experiments": {"export", "project"},
+    "experiments": {"bases", "export", "project"},
     "serve": {"conversation", "tokens", "generate"},
     "cli": {
         "conversation",

@@ -5,11 +5,13 @@ from typing import Annotated
 import typer
 
 from theta.cli.chat import chat
+from theta.cli.compare import compare
 from theta.cli.finetune import finetune
 from theta.cli.generate import generate
 from theta.cli.inspect import inspect
 from theta.cli.models import models
 from theta.cli.plan import plan
+from theta.cli.publish import publish
 from theta.cli.release import release
 from theta.cli.releases import releases
 from theta.cli.schema import schema
@@ -21,7 +23,7 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, inspect, generate, chat, serve, finetune, release, releases, schema):
+for command in (models, plan, inspect, generate, chat, serve, finetune, compare, release, releases, publish, schema):
     app.command()(command)
 
 

@@ -11,15 +11,21 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
+from theta.bases.descriptors import REHEARSAL
 from theta.errors import ExportError, ProjectError
 from theta.export.release import MODEL, free, model_in, of_project
-from theta.files import sha256, writing
+from theta.files import sha256, write_text, writing
 from theta.project.copies import copy_of, link, run, save_experiment
 from theta.project.results import experiments
 from theta.project.tools import git
+from theta.settings import read
 
-KEEPING: Mapping[str, Any] = {"rehearsal_share": 8.0, "base_share": 0.0}
-"""Settings of `train` that keep what the base knew, where the user sets no others (docs/decisions.md)."""
+PASSES = 2
+"""How often a run repeats everything that its base brings along for rehearsal."""
+LEAST_SHARE, MOST_SHARE = 0.3, 20.0
+"""Bounds of train.rehearsal_share. With few new questions, the old ones are most of what is learned."""
+USUAL_EPOCHS = 12
+"""Where the number of epochs is chosen later."""
 
 OF_OTHER_DATA: Mapping[str, Any] = {"include": [], "exclude": [], "caps": {}, "weights": {}}
 """Settings of `data` that name files or domains of the workspace's own data, without effect on new data."""
@@ -69,6 +75,7 @@ def finetune(request: Request) -> str:
         run(copy, "repro")
         save_experiment(copy, name)
         of_project(copy.folder, request.output, f"{git(root, 'rev-parse', 'HEAD')}+{name}")
+        write_text(request.output / ".gitignore", "*\n")  # git must not take the weights for something to commit
     return name
 
 
@@ -119,8 +126,25 @@ def _settings(request: Request) -> dict[str, dict[str, Any]]:
     return {
         "model": {"base": request.base, "revision": None},
         "data": {"path": request.data, **OF_OTHER_DATA},
-        "train": {**KEEPING, **request.train},
+        "train": {**_keeping(request), **request.train},
     }
+
+
+def _keeping(request: Request) -> dict[str, Any]:
+    """Return the settings of `train` that keep what the base knows, if it brings along what to rehearse.
+
+    The share is such that a run repeats the rehearsal `PASSES` times, by the sizes of both in bytes: 95 % of the old
+    answers are then kept (docs/decisions.md). The base's own weights are not mixed in, as that would cost new answers.
+    """
+    rehearsal = (request.root / request.base).parent / REHEARSAL
+    if not rehearsal.is_file() or request.data.startswith("hf://"):
+        return {}
+    data = request.root / request.data
+    files = [data] if data.is_file() else [path for path in data.rglob("*") if path.is_file()]
+    epochs = request.train.get("epochs") or read(request.root / "params.yaml").get("train", {}).get("epochs")
+    rounds = epochs if isinstance(epochs, int) else USUAL_EPOCHS
+    share = PASSES * rehearsal.stat().st_size / max(1, rounds * sum(file.stat().st_size for file in files))
+    return {"rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
 
 
 def _name(request: Request) -> str:

@@ -98,7 +98,7 @@ def save_experiment(copy: Copy, name: str) -> None:
     Raises:
         ProjectError: DVC or git refuses.
     """
-    dvc(copy.folder, "exp", "save", "--name", name)
+    dvc(copy.folder, "exp", "save", "--name", name, "dvc.yaml")
     references = git(copy.folder, "for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     reference = next(each for each in references if each.endswith(f"/{name}"))
     git(copy.root, "fetch", "--quiet", "--no-tags", str(copy.folder), f"{reference}:{reference}")

@@ -19,8 +19,8 @@ from theta.export.release import model_in
 from theta.project.tools import git, uses_git
 
 WORKSPACE = "workspace"
-STAGES = ("prepare", "tokenize", "train", "evaluate", "export")
-"""The stages with metrics, in their order."""
+STAGES = ("evaluate", "train", "export", "prepare", "tokenize")
+"""The stages with metrics, those that tell most about the model first."""
 BASE_AND_DATA = ("models/base/weights.json", "models/base/data.json")
 """Outs whose digests in dvc.lock tell whether two runs had the same base and the same data."""
 
