@@ -38,7 +38,8 @@ class UploadHub:
             "/info/lfs/objects/batch": self._batch,
             "/commit/": self._commit,
         }
-        return 200, next(answer for part, answer in answers.items() if part in path)(body)
+        answer = next((answer for part, answer in answers.items() if part in path), None)
+        return (200, answer(body)) if answer else (404, {"error": "not found"})
 
     def _create(self, body: bytes) -> dict[str, Any]:
         asked = json.loads(body)
