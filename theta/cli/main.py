@@ -16,6 +16,7 @@ from theta.cli.release import release
 from theta.cli.releases import releases
 from theta.cli.schema import schema
 from theta.cli.serve import serve
+from theta.cli.sweep import sweep
 
 app = typer.Typer(
     help="Choose a base, look at your data, talk to a fine-tuned model, and release it. `dvc repro` runs the pipeline.",
@@ -23,7 +24,21 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, inspect, generate, chat, serve, finetune, compare, release, releases, publish, schema):
+for command in (
+    models,
+    plan,
+    inspect,
+    generate,
+    chat,
+    serve,
+    finetune,
+    sweep,
+    compare,
+    release,
+    releases,
+    publish,
+    schema,
+):
     app.command()(command)
 
 

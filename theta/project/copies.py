@@ -98,7 +98,8 @@ def save_experiment(copy: Copy, name: str) -> None:
     Raises:
         ProjectError: DVC or git refuses.
     """
-    dvc(copy.folder, "exp", "save", "--name", name, "dvc.yaml")
+    # The target leaves out releases, which are not in the copy. Metrics that git does not know yet must be named.
+    dvc(copy.folder, "exp", "save", "--name", name, "--include-untracked", "metrics", "dvc.yaml")
     references = git(copy.folder, "for-each-ref", "--format=%(refname)", "refs/exps").splitlines()
     reference = next(each for each in references if each.endswith(f"/{name}"))
     git(copy.root, "fetch", "--quiet", "--no-tags", str(copy.folder), f"{reference}:{reference}")
