@@ -1,5 +1,7 @@
 import json
 import shutil
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 
@@ -173,3 +175,17 @@ def test_another_model_takes_along_what_lies_beside_it(project: Path) -> None:
     assert [folder.name for folder in all_in(project / "models")] == ["a", "b", "c"]
     assert model_in(project / "models/a") == project / "models/a/theta_final"
     assert model_in(project / "models/theta_final") == project / "models/theta_final"
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_one_line_and_leaves_nothing(tiny_folder: Path, tmp_path: Path) -> None:
+    code = (
+        "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))\n"
+        "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "from theta.__main__ import main; main()"
+    )
+    arguments = ["release", "--model", str(tiny_folder), "--output", str(tmp_path / "out")]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "cannot be written (File too large); make room on the disk and run the command again." in done.stderr
+    assert not list(tmp_path.iterdir())

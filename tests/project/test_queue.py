@@ -61,7 +61,7 @@ def test_a_sweep_ends_with_the_best_and_starts_nothing_twice(project: Path) -> N
     combinations = grid(["train.seconds=0.3,0.1,0.2"])
     states = list(sweeps.sweep(project, combinations, jobs=1, early=True, criterion=None))
     lists = [state for state in states if isinstance(state, list)]
-    assert [[each.run.settings["train.seconds"] for each in ranked] for ranked in lists] == [
+    assert [[each.run.combination["train.seconds"] for each in ranked] for ranked in lists] == [
         ["0.1", "0.2", "0.3"],
         ["0.1"],
     ]

@@ -73,7 +73,8 @@ def git(root: Path, *arguments: str) -> str:
 def run(root: Path, *command: str, check: bool = True) -> subprocess.CompletedProcess[str]:
     """Run dvc, gto or theta in the project, with the project's own code."""
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(root)}
+    code = root if (root / "theta").is_dir() else ROOT
+    environment = {**os.environ, "PATH": path, "PYTHONPATH": str(code)}
     environment.pop("DVC_ROOT", None)
     words = [sys.executable, "-m", *command] if command[0] in ("dvc", "theta") else list(command)
     return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, check=check)

@@ -35,15 +35,16 @@ def sweep(
     shown: Mapping[str, str] = {}
     try:
         for state in sweep(root, combinations, jobs=jobs, early=early, criterion=by):
-            if isinstance(state, list):
-                results = state
-                _table(results, criterion_of(results, by))
+            if isinstance(state, list):  # the end of a round: the runs that stopped early follow those that went on
+                went_on = [each.run.combination for each in state]
+                results = state + [each for each in results if each.run.combination not in went_on]
             elif state != shown:
                 _progress(state)
                 shown = state
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on.", err=True)
         raise
+    _table(results, criterion_of(results, by))
     best = results[0]
     if best.metrics is not None:
         typer.echo(f"Best: {best.run.name}. To take it over: dvc exp apply {best.run.name}")
@@ -66,7 +67,7 @@ def _table(results: "Sequence[Result]", criterion: str) -> None:
     most = max((value for value in values if value is not None), default=0) or 1
     show([
         {
-            **each.run.settings,
+            **each.run.combination,
             **({} if each.run.epochs is None else {EPOCHS: each.run.epochs}),
             criterion: value,
             "plot": "failed" if value is None else "█" * max(1, round(BAR * value / most)),

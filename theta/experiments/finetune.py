@@ -13,7 +13,7 @@ from ruamel.yaml import YAML
 
 from theta.bases.descriptors import REHEARSAL
 from theta.errors import ExportError, ProjectError
-from theta.export.release import MODEL, free, model_in, of_project
+from theta.export.release import MODEL, RESERVED, free, model_in, of_project
 from theta.files import sha256, write_text, writing
 from theta.project.copies import copy_of, link, run, save_experiment
 from theta.project.results import experiments
@@ -59,7 +59,7 @@ def finetune(request: Request) -> str:
         The name of the experiment.
 
     Raises:
-        ExportError: the output exists.
+        ExportError: the output exists, or belongs to the pipeline.
         ProjectError: the pipeline stopped, or DVC or git refuses.
         StorageError: the copy or the output cannot be written.
         KeyboardInterrupt: a signal stopped it; the next call resumes.
@@ -67,6 +67,8 @@ def finetune(request: Request) -> str:
     root = request.root
     if request.output.exists():
         raise ExportError(f"{request.output} already exists and was not changed; name another --output-dir.")
+    if request.output.resolve() in [root / "models" / name for name in RESERVED]:
+        raise ExportError(f"{request.output} is a folder that the pipeline writes; name another --output-dir.")
     name = _name(request)
     with copy_of(root) as copy:
         if request.data != "." and not Path(request.data).is_absolute() and (root / request.data).exists():

@@ -38,13 +38,13 @@ class Run:
 
     Attributes:
         name: of the experiment.
-        settings: those of its combination.
+        combination: the settings of the sweep.
         epochs: how many it runs; None for those of params.yaml, which are `auto`.
         is_full: whether it runs all of its epochs.
     """
 
     name: str
-    settings: Settings
+    combination: Settings
     epochs: int | None
     is_full: bool
 
@@ -112,7 +112,7 @@ def sweep(
         results = [Result(run, find(root, run.name).metrics if run.name in done else None) for run in runs]
         ranked = rank(results, criterion)
         yield ranked
-        remaining = [each.run.settings for each in ranked]
+        remaining = [each.run.combination for each in ranked]
 
 
 def rank(results: Sequence[Result], criterion: str | None) -> list[Result]:
@@ -171,5 +171,5 @@ def _queue(root: Path, runs: Sequence[Run]) -> None:
     known, done = queue.states(root), experiments(root)
     for run in runs:
         if run.name not in done and known.get(run.name) not in queue.WAITING:
-            settings = {**run.settings, **({} if run.epochs is None else {EPOCHS: str(run.epochs)})}
+            settings = {**run.combination, **({} if run.epochs is None else {EPOCHS: str(run.epochs)})}
             queue.add(root, run.name, settings)

@@ -18,7 +18,7 @@ def find_root(start: Path) -> Path:
     Raises:
         ProjectError: neither `start` nor a folder above it is a project.
     """
-    for folder in (start.absolute(), *start.absolute().parents):
+    for folder in (start.resolve(), *start.resolve().parents):
         if all((folder / mark).exists() for mark in MARKS):
             return folder
     raise ProjectError(
