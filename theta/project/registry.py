@@ -6,7 +6,8 @@ theta@v2.0.0       the version of the artifact `theta` of dvc.yaml, a git tag at
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from theta.errors import ProjectError, reason
@@ -87,21 +88,31 @@ def _record(root: Path, folder: Path, *, register: bool) -> str | None:
     """
     name = folder.relative_to(root).as_posix()
     committed = git(root, "rev-parse", "HEAD") if uses_git(root) else None
+    paths = [f"{name}.dvc", (folder.parent / ".gitignore").relative_to(root).as_posix()]
     try:
         dvc(root, "add", "--quiet", name)
         if committed is None:
             return None
-        paths = [f"{name}.dvc", (folder.parent / ".gitignore").relative_to(root).as_posix()]
         git(root, "add", "--", *paths)
         git(root, "commit", "--quiet", "--message", f"Release {name}", "--", *paths)
         return _register(root, name) if register else None
     except BaseException:
+        _undo(root, folder, paths, committed)
+        raise
+
+
+def _undo(root: Path, folder: Path, paths: Sequence[str], committed: str | None) -> None:
+    """Take back what was done for a release, also where one of the programs refuses that, too."""
+    with suppress(ProjectError):
         if committed:
             git(root, "reset", "--quiet", "--soft", committed)
-            git(root, "reset", "--quiet", "--", f"{name}.dvc")
-        remove(folder)
-        remove(folder.with_name(f"{folder.name}.dvc"))
-        raise
+    with suppress(ProjectError):
+        dvc(root, "remove", "--quiet", paths[0])  # and its line in .gitignore
+    with suppress(ProjectError):
+        if committed:
+            git(root, "reset", "--quiet", "--", *paths)
+    remove(root / paths[0])
+    remove(folder)
 
 
 def versions(root: Path) -> dict[str, str]:
