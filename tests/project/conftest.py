@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import commit, git, run
+from tests.support.project import commit, git
 
 PIPELINE = """\
 stages:
@@ -41,7 +41,9 @@ def project(tmp_path: Path) -> Path:
     git(root, "init", "--quiet", "--initial-branch", "main")
     for key, value in {"user.name": "x", "user.email": "x@example.org", "commit.gpgsign": "false"}.items():
         git(root, "config", key, value)
-    run(root, "dvc", "init", "--quiet")
+    (root / ".dvc").mkdir()  # what `dvc init` does, without its second
+    (root / ".dvc/config").write_text("")
+    (root / ".dvc/.gitignore").write_text("/config.local\n/tmp\n/cache\n")
     (root / "dvc.yaml").write_text(PIPELINE)
     (root / "wait.py").write_text(WAIT)
     (root / "params.yaml").write_text("train:\n  seconds: 0\n  epochs: 4\n")

@@ -16,6 +16,8 @@ from theta.project import copies
 from theta.project.copies import copy_of, link, save_experiment
 from theta.project.results import experiments, find
 
+pytestmark = pytest.mark.slow
+
 PIPELINE_IN_A_COPY = """\
 import sys
 from pathlib import Path
@@ -75,7 +77,6 @@ def test_without_a_commit_there_is_no_copy(project: Path) -> None:
         pass
 
 
-@pytest.mark.slow
 def test_a_run_becomes_an_experiment_and_leaves_the_workspace(project: Path) -> None:
     before, head = tree(project), git(project, "rev-parse", "HEAD")
     running = start(project, 0.25)
@@ -88,7 +89,6 @@ def test_a_run_becomes_an_experiment_and_leaves_the_workspace(project: Path) -> 
     assert found.settings["train.seconds"] == found.metrics["train.validation_loss"] == 0.25
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_reaches_the_stage_and_leaves_nothing(project: Path, number: signal.Signals) -> None:
     before = tree(project)
@@ -104,7 +104,6 @@ def test_a_signal_reaches_the_stage_and_leaves_nothing(project: Path, number: si
     assert (copies_of(project), experiments(project)) == ([], {})
 
 
-@pytest.mark.slow
 def test_a_killed_run_is_swept_away_when_all_of_it_has_ended(project: Path) -> None:
     running = start(project, 4)
     wait_for((project / "started").exists)

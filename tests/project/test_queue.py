@@ -89,6 +89,7 @@ def test_what_is_stopped_leaves_the_queue(project: Path) -> None:
     assert experiments(project) == {}
 
 
+@pytest.mark.slow
 def test_a_setting_that_does_not_exist_is_one_line(project: Path) -> None:
     with pytest.raises(ProjectError, match=r"dvc exp run --queue.*failed") as caught:
         queue.add(project, "a", {"train.second": "1"})
