@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import project as projects
+import tests.support.project as projects
 from tests.support.project import change, commit, git, run, tree
 
 pytestmark = pytest.mark.slow

@@ -61,8 +61,10 @@ def finetune(
     except KeyboardInterrupt:
         typer.echo("The same command goes on from where this one stopped.", err=True)
         raise
-    typer.echo(f"{(output / MODEL).as_posix()}\nTo talk to it: theta chat --model {(output / MODEL).as_posix()}")
-    typer.echo(f"To compare it: theta compare workspace {name}\nTo keep it: theta release --model {output / MODEL}")
+    here = Path.cwd()
+    model = (output.relative_to(here) if output.is_relative_to(here) else output) / MODEL
+    typer.echo(f"{model.as_posix()}\nTo talk to it: theta chat --model {model.as_posix()}")
+    typer.echo(f"To compare it: theta compare workspace {name}\nTo keep it: theta release --model {model.as_posix()}")
 
 
 def _released(root: Path, base: str) -> str:
