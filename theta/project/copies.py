@@ -194,7 +194,8 @@ def _passed_on(group: int) -> Iterator[Sequence[int]]:
         os.killpg(group, steps[min(len(received), len(steps) - 1)])
         received.append(number)
 
-    numbers = [getattr(signal, name) for name in SIGNALS]
+    # Ignored signals stay ignored: nohup ignores SIGHUP.
+    numbers = [number for name in SIGNALS if signal.getsignal(number := getattr(signal, name)) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, pass_on) for number in numbers}
     try:
         yield received
