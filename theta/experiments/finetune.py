@@ -3,7 +3,6 @@
 What the base knew is kept by rehearsal: each epoch repeats conversations of the base (rehearsal.jsonl of its release).
 """
 
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -83,9 +82,8 @@ def finetune(request: Request) -> str:
 
 def named(root: Path, path: str) -> str:
     """Return a path of the command line as params.yaml names it: relative to the project, or absolute if outside."""
-    place = Path(os.path.normpath(Path.cwd() / Path(path).expanduser()))
-    top = root.resolve()
-    return place.resolve().relative_to(top).as_posix() if place.resolve().is_relative_to(top) else place.as_posix()
+    place = Path(path).expanduser().resolve()
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else place.as_posix()
 
 
 def release_of(root: Path) -> Path | None:
@@ -138,8 +136,9 @@ def _keeping(request: Request) -> dict[str, Any]:
     The share is such that a run repeats the rehearsal `PASSES` times, by the sizes of both in bytes: 95 % of the old
     answers are then kept (docs/decisions.md). The base's own weights are not mixed in, as that would cost new answers.
     """
-    rehearsal = (request.root / request.base).parent / REHEARSAL
-    if not rehearsal.is_file() or request.data.startswith("hf://"):
+    base = request.root / request.base
+    rehearsal = base.parent / REHEARSAL
+    if base.name != MODEL or not rehearsal.is_file() or request.data.startswith("hf://"):
         return {}
     data = request.root / request.data
     files = [data] if data.is_file() else [path for path in data.rglob("*") if path.is_file()]
