@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.project import git, tree
+from tests.support.project import git, run, tree
 from theta.errors import ProjectError, SettingsError
 from theta.experiments import sweep as sweeps
 from theta.experiments.sweep import Result, Run, grid, rank, rounds
@@ -73,6 +73,15 @@ def test_a_sweep_ends_with_the_best_and_starts_nothing_twice(project: Path) -> N
     assert [state for state in again if isinstance(state, list)] == lists
     assert len(experiments(project)) == 4
     assert git(project, "stash", "list") == ""
+    shown = run(project, "theta", "sweep", "train.seconds=0.3,0.1,0.2").stdout.splitlines()
+    rows = [line.split("\t")[:4] for line in shown[-5:-1]]
+    assert rows == [
+        ["train.seconds", "train.epochs", "train.validation_loss", "plot"],
+        ["0.1", "4", "0.1", "█" * 7],
+        ["0.2", "2", "0.2", "█" * 13],
+        ["0.3", "2", "0.3", "█" * 20],
+    ]
+    assert shown[-1].startswith("Best: seconds-0.1-epochs-4-")
 
 
 @pytest.mark.slow
