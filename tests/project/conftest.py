@@ -20,6 +20,7 @@ WAIT = """\
 import json, os, pathlib, signal, sys, time
 root = pathlib.Path(os.environ["DVC_ROOT"])
 seconds = float(next(line for line in open("params.yaml") if "seconds" in line).split(":")[1])
+signal.signal(signal.SIGTERM, signal.default_int_handler)
 (root / "started").write_text(os.getcwd())
 try:
     time.sleep(seconds)

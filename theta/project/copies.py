@@ -13,11 +13,14 @@ import os
 import shutil
 import signal
 import subprocess
+import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
+
+import psutil
 
 from theta.errors import ProjectError
 from theta.files import remove, writing
@@ -26,6 +29,8 @@ from theta.project.tools import dvc, environment, git, program, uses_git
 
 CODE = ("theta", "stages")
 """Folders of which new files are copied, too, before git knows them."""
+
+SECONDS_BETWEEN_LOOKS = 0.05
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,13 +190,15 @@ def _sweep(copies: Path) -> None:
 def _passed_on(group: int) -> Iterator[Sequence[int]]:
     """Pass signals on to a group of processes while the block runs; yield a list of those that came.
 
-    The first interrupts, as Ctrl-C does; the second terminates, and the third kills.
+    Ctrl-C interrupts, another signal terminates. A second one terminates in any case, and a third one kills.
     """
     received: list[int] = []
-    steps = (signal.SIGINT, signal.SIGTERM, signal.SIGKILL)
 
     def pass_on(number: int, _frame: FrameType | None) -> None:
-        os.killpg(group, steps[min(len(received), len(steps) - 1)])
+        first = signal.SIGINT if number == signal.SIGINT else signal.SIGTERM
+        steps = (first, signal.SIGTERM, signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.killpg(group, steps[min(len(received), len(steps) - 1)])
         received.append(number)
 
     # Ignored signals stay ignored: nohup ignores SIGHUP.
@@ -202,3 +209,17 @@ def _passed_on(group: int) -> Iterator[Sequence[int]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+def _wait_for_group(group: int) -> None:
+    """Wait until no process of a group is at work: a stage outlives DVC while it saves its state."""
+    while any(_is_at_work(process, group) for process in psutil.process_iter()):
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _is_at_work(process: psutil.Process, group: int) -> bool:
+    # A process that has ended may stay in the table: not every container has an init that removes it.
+    try:
+        return os.getpgid(process.pid) == group and process.status() != psutil.STATUS_ZOMBIE
+    except (ProcessLookupError, PermissionError, psutil.Error):
+        return False
