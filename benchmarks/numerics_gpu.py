@@ -92,10 +92,12 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     from theta.settings import load
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
+    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
-    from theta.train.settings import TrainSettings
+    from theta.train.samples import Samples
+    from theta.train.settings import TrainSection
 
     tokens, size = ROOT / "Datasets" / "tokens", preset(arguments.preset)
     documents, validation = (Store(tokens / f"{name}.arrow") for name in ("train", "validation"))
@@ -104,13 +106,15 @@ def _train(case: str, seed: int, arguments: argparse.Namespace, ranks: Any) -> d
     on_gpu = {"memory": case, "steps_per_checkpoint": 10**6, "device": "cuda", "compile": "never"}
     if case == "exact":
         on_gpu |= {"memory": "float32", "precision": "float32"}
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=changes)
+    section = load(ROOT / "params.yaml", "train", TrainSection)
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update=changes)
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=on_gpu)
     model = network.new(size.layers, size.heads, size.width, seed=seed)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, machine, model, vocabulary_size, documents, validation, ranks=ranks)
+    samples = Samples(documents, epochs=settings.epochs, seed=settings.seed)
+    compute = choose_compute(settings, machine, model, vocabulary_size, samples, validation, ranks=ranks)
     with tempfile.TemporaryDirectory() as folder:
-        run = Run(model, documents, validation, settings, compute, Path(folder), machine.steps_per_checkpoint, None)
+        run = Run(model, samples, validation, settings, compute, Path(folder), machine.steps_per_checkpoint, None)
         records = list(train(run))
     losses = [record["loss"] for record in records if record["kind"] == "step"]
     end = statistics.fmean(losses[-(len(losses) // arguments.epochs) :])

@@ -2,9 +2,9 @@
 
     python benchmarks/reruns.py
 
-The script prints the table of the README: the stages whose commands each change ran, and those that undoing it ran.
-Last, it runs an experiment with settings that were run before. The clone trains a new model for one epoch on a few
-conversations; the script takes about five minutes on two CPU cores.
+The script prints the table of docs/how-it-works.md: the stages whose commands each change ran, and those that undoing
+it ran. Last, it runs an experiment with settings that were run before. The clone trains a new model for one epoch on a
+few conversations; the script takes about five minutes on two CPU cores.
 """
 
 import re
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
-STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export")
+STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export", "report")
 TINY = {"base": "scratch:nano", "epochs": "1", "replies": "4", "include": "[identity.json, smalltalk.jsonl]"}
 ANOTHER_MACHINE = {
     "device": "cpu",
@@ -114,11 +114,12 @@ CHANGES: dict[str, Change] = {
     "`generation.temperature`": settings(temperature="0.6"),
     "`evaluate.replies`": settings(replies="6"),
     "`export.dtype`": settings(dtype="bfloat16"),
-    "code of `theta/corpus`, the same result": comment("theta/corpus/duplicates.py"),
+    "code of `theta/corpus`, the same result": comment("theta/corpus/fingerprints.py"),
     "code of `theta/tokens/encode.py`, the same result": comment("theta/tokens/encode.py"),
     "code of `theta/optim`, the same result": comment("theta/optim/schedule.py"),
     "code of `theta/generate/sampling.py`, the same result": comment("theta/generate/sampling.py"),
     "code of `theta/export`, the same result": comment("theta/export/model_card.py"),
+    "code of `theta/report`, the same result": comment("theta/report/page.py"),
     "code of `theta plan` (`theta/memory/forecast.py`)": comment("theta/memory/forecast.py"),
     "code of `theta/cli`": comment("theta/cli/main.py"),
     "a page of `docs`": comment("docs/architecture.md"),

@@ -139,22 +139,26 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     from theta.machine.settings import MachineSettings
     from theta.model import network
     from theta.settings import load
+    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
-    from theta.train.settings import TrainSettings
+    from theta.train.samples import Samples
+    from theta.train.settings import TrainSection
 
     set_threads(arguments.threads)
     share_cpus()
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update={"epochs": 100})
+    section = load(ROOT / "params.yaml", "train", TrainSection)
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update={"epochs": 100})
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update={"device": "cpu"})
     store, validation, model, vocabulary_size = inputs(arguments.preset)
     if base:
         model = network.load(ROOT / base)
     network.resize(model, vocabulary_size)
-    compute = choose_compute(settings, machine, model, vocabulary_size, store, validation)
+    samples = Samples(store, epochs=settings.epochs, seed=settings.seed)
+    compute = choose_compute(settings, machine, model, vocabulary_size, samples, validation)
     with tempfile.TemporaryDirectory() as resume:
-        run = Run(model, store, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
+        run = Run(model, samples, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
         meter = Meter(arguments.seconds)
         for record in train(run):
             if record["kind"] == "step" and meter.done(record["tokens"], record["seconds"]):

@@ -226,10 +226,12 @@ def theta(task: Task) -> dict[str, Any]:
     from theta.memory.plans import peak_bytes
     from theta.model import network
     from theta.settings import load
+    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute, size_of
     from theta.train.loop import train
     from theta.train.run import Run
-    from theta.train.settings import TrainSettings
+    from theta.train.samples import Samples
+    from theta.train.settings import TrainSection
 
     memory = task.case.partition("@")[0].removeprefix(f"{gpus(task.case)}x")
     budget = float(memory) if memory[0].isdigit() else None
@@ -246,7 +248,8 @@ def theta(task: Task) -> dict[str, Any]:
         "steps_per_checkpoint": 10**6,
         "device": DEVICE,
     }
-    settings = load(ROOT / "params.yaml", "train", TrainSettings).model_copy(update=of_train)
+    section = load(ROOT / "params.yaml", "train", TrainSection)
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update=of_train)
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=of_machine)
     model = new_model(task.model).cpu()
     torch.cuda.empty_cache()
@@ -254,10 +257,11 @@ def theta(task: Task) -> dict[str, Any]:
         torch.cuda.set_per_process_memory_fraction(budget * 2**30 / torch.cuda.get_device_properties(0).total_memory)
     network.resize(model, VOCABULARY_SIZE)
     torch.cuda.reset_peak_memory_stats()
-    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, task.store, task.validation, ranks=task.ranks)
+    samples = Samples(task.store, epochs=settings.epochs, seed=settings.seed)
+    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, samples, task.validation, ranks=task.ranks)
     tokens = min(compute.tokens_per_microbatch, task.tokens_per_step // task.ranks.count)
     predicted = peak_bytes(size_of(model), compute.plan, tokens)
-    run = Run(model, task.store, task.validation, settings, compute, task.folder, machine.steps_per_checkpoint, None)
+    run = Run(model, samples, task.validation, settings, compute, task.folder, machine.steps_per_checkpoint, None)
     meter, loss = Meter(), float("nan")
     for record in train(run):
         if record["kind"] == "step":

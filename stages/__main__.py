@@ -9,6 +9,7 @@ with one_line():
     from stages.export import export
     from stages.fetch import fetch
     from stages.prepare import prepare
+    from stages.report import report
     from stages.tokenize import tokenize
     from stages.train import train
 
@@ -18,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The stages of the pipeline, in order.",
 )
-for stage in (fetch, prepare, tokenize, train, evaluate, export):
+for stage in (fetch, prepare, tokenize, train, evaluate, export, report):
     app.command()(stage)
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """evaluate: models/checkpoint and the test split -> metrics/{evaluate.json,replies.yaml,plots,images}."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +16,7 @@ from theta.settings import load
 
 if TYPE_CHECKING:
     from theta.evaluate.replies import Answered
+    from theta.generate.assistant import ThetaModel
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
@@ -26,6 +28,8 @@ def evaluate(
     checkpoint: Path = Path("models/checkpoint"),
     test: Path = Path("Datasets/tokens/test.arrow"),
     conversations: Path = Path("Datasets/prepared/test.jsonl"),
+    trained: Path = Path("Datasets/prepared/train.jsonl"),
+    new_wordings: Path = Path("Datasets/prepared/new_wordings.jsonl"),
     tokenizer: Path = Path("Datasets/tokens/tokenizer"),
     base_weights: Path = Path("models/base/weights.json"),
     train_curve: Path = Path("metrics/curves/plots/metrics/train/loss.tsv"),
@@ -48,15 +52,19 @@ def evaluate(
     from theta.tokens.store import Store
     from theta.tokens.vocabulary import Vocabulary
 
-    store, vocabulary = Store(test), Vocabulary.load(tokenizer)
-    typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
-    inputs = (checkpoint, base_weights, store, conversations, vocabulary)
-    results, answers = _measure(*inputs, settings, generation, machine)
+    store, vocabulary = Store.if_any(test), Vocabulary.load(tokenizer)
+    if store:
+        typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
+    asked = {"test": conversations, "trained": trained, "new wording": new_wordings}
+    results, answers = _measure(checkpoint, base_weights, store, asked, vocabulary, settings, generation, machine)
     files.write_text(replies, page(answers))
     report.write_domains(domains, results["domains"])
-    plots.loss_curves(images / "loss.svg", train_curve, validation_curve)
-    plots.domain_bars(images / "domains.svg", results["domains"])
-    plots.length_histogram(images / "lengths.svg", lengths)
+    if results.get("answers"):
+        plots.answer_bars(results["answers"]).save(images / "answers.svg")
+    train_points, validation_points = (plots.curve(each, ("step", "loss")) for each in (train_curve, validation_curve))
+    plots.loss_curves(train_points, validation_points).save(images / "loss.svg")
+    plots.domain_bars(results["domains"]).save(images / "domains.svg")
+    plots.length_histogram(plots.curve(lengths, ("tokens", "documents"), delimiter=",")).save(images / "lengths.svg")
     files.write_json(metrics, results)
     typer.echo(report.summary(results))
 
@@ -64,8 +72,8 @@ def evaluate(
 def _measure(
     checkpoint: Path,
     base_weights: Path,
-    store: "Store",
-    conversations: Path,
+    store: "Store | None",
+    asked: Mapping[str, Path],
     vocabulary: "Vocabulary",
     settings: EvaluateSettings,
     generation: GenerationSettings,
@@ -73,8 +81,9 @@ def _measure(
 ) -> tuple[dict[str, Any], list["Answered"]]:
     """Return the content of metrics/evaluate.json, and the replies."""
     from theta.evaluate import report
+    from theta.evaluate.answers import figures as answers_given
     from theta.evaluate.likelihood import measure
-    from theta.evaluate.replies import answer, figures
+    from theta.evaluate.replies import figures
     from theta.generate.assistant import ThetaModel
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import choose_device, memory_remedy
@@ -91,16 +100,30 @@ def _measure(
         f"lower machine.tokens_per_microbatch ({machine.tokens_per_microbatch}) or evaluate.prompts_per_batch "
         f"({settings.prompts_per_batch}), or set machine.device to cpu",
     ):
-        base = network.from_base(files.read_json(base_weights), vocabulary.size)
-        before = measure(base, store, vocabulary.size, tokens, device)
-        del base
+        before = after = None
+        if store:
+            base = network.from_base(files.read_json(base_weights), vocabulary.size)
+            before = measure(base, store, vocabulary.size, tokens, device)
+            del base
         model = network.load(checkpoint)
-        after = measure(model, store, vocabulary.size, tokens, device)
-        answers = answer(
-            ThetaModel.of(model, vocabulary, generation),
-            files.read_json_lines(conversations, Conversation.from_json),
-            replies=settings.replies,
-            batch_size=settings.prompts_per_batch,
-            seed=settings.seed,
-        )
-    return report.metrics(store, after, before, figures(answers)), answers
+        if store:
+            after = measure(model, store, vocabulary.size, tokens, device)
+        replies = {
+            kind: _replies(ThetaModel.of(model, vocabulary, generation), kind, path, settings)
+            for kind, path in asked.items()
+        }
+    answers = answers_given(replies["trained"], replies["new wording"])
+    likelihood = report.likelihood(store, after, before) if store and after and before else report.NOTHING_HELD_BACK
+    results = report.rounded({"answers": answers, **likelihood, "replies": figures(replies["test"])})
+    return results, [*replies["test"], *replies["new wording"], *replies["trained"]]
+
+
+def _replies(model: "ThetaModel", kind: str, path: Path, settings: EvaluateSettings) -> list["Answered"]:
+    """Return the replies to the conversations of a file."""
+    from theta.evaluate.answers import first_exchanges
+    from theta.evaluate.replies import answer
+
+    conversations = files.read_json_lines(path, Conversation.from_json)
+    amount = settings.replies if kind == "test" else settings.answers
+    chosen = conversations if kind == "test" else first_exchanges(conversations, amount)
+    return answer(model, chosen, replies=amount, batch_size=settings.prompts_per_batch, seed=settings.seed, kind=kind)

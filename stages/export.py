@@ -1,4 +1,8 @@
-"""export: models/checkpoint, Datasets/tokens/tokenizer, metrics -> models/theta_final, metrics/export.json."""
+"""export: models/checkpoint, Datasets/tokens/tokenizer, metrics -> models/theta_final, metrics/export.json.
+
+models/exports holds theta_final in the formats of other programs that `export.formats` names. Without any it holds a
+README.md, because DVC does not restore an empty folder.
+"""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,6 +12,8 @@ import typer
 
 from theta import files
 from theta.errors import DataError, reason
+from theta.export import formats
+from theta.export.formats import Format
 from theta.export.settings import ExportSettings
 from theta.generate.settings import GenerationSettings
 from theta.settings import load
@@ -24,10 +30,11 @@ def export(
     train_metrics: Path = Path("metrics/train.json"),
     evaluate_metrics: Path = Path("metrics/evaluate.json"),
     final: Path = Path("models/theta_final"),
+    exports: Path = Path("models/exports"),
     metrics: Path = Path("metrics/export.json"),
     params: Path = Path("params.yaml"),
 ) -> None:
-    """Write a folder that any Hugging Face reader opens, and compare it with the checkpoint."""
+    """Write a folder that any Hugging Face reader opens, and other formats, and compare them with the checkpoint."""
     settings = load(params, "export", ExportSettings)
     generation = load(params, "generation", GenerationSettings)
     if not checkpoint.is_dir():
@@ -38,7 +45,10 @@ def export(
     from theta.model import network
     from theta.tokens.vocabulary import Vocabulary
 
-    model, vocabulary, dtype = network.load(checkpoint), Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
+    # With train.learn_held_out, the model that is measured is not the one that is exported.
+    everything = checkpoint / "everything"
+    model = network.load(everything if everything.is_dir() else checkpoint)
+    vocabulary, dtype = Vocabulary.load(tokenizer), getattr(torch, settings.dtype)
     measured = (prepare_metrics, tokenize_metrics, train_metrics, evaluate_metrics, checkpoint / "provenance.json")
     text = _card(model, settings, generation, measured)
     with files.replacing_folder(final) as folder:
@@ -48,6 +58,21 @@ def export(
     report = {"dtype": settings.dtype, "max_logit_difference": round(difference, 6), "megabytes": megabytes}
     files.write_json(metrics, report)
     typer.echo(f"exported {final.as_posix()}: {megabytes} MB, checked against the checkpoint")
+    _write_formats(settings.formats, final, exports)
+
+
+def _write_formats(chosen: Sequence[Format], final: Path, exports: Path) -> None:
+    """Write the chosen formats, and remove those of an earlier run."""
+    names = ", ".join(chosen) or "none"
+    about = f"{final.as_posix()} in other formats: {names}. The key export.formats of params.yaml chooses them.\n"
+    files.write_text(exports / "README.md", about)
+    for name in formats.FORMATS:
+        if name in chosen:
+            formats.write(name, final, exports / name)
+            typer.echo(f"exported {(exports / name).as_posix()}, checked against the checkpoint")
+        else:
+            files.sweep(exports / name)
+            files.remove(exports / name)
 
 
 def _card(

@@ -1,21 +1,30 @@
 """train: Datasets/tokens + models/base/weights.json -> models/checkpoint, metrics/train.json, metrics/curves."""
 
 import sys
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import typer
 
 from stages.progress import show
 from theta import files
+from theta.bases.descriptors import parameters
 from theta.machine.process import dvc_parent, keep_large_buffers, prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.settings import load
-from theta.train.settings import TrainSettings
+from theta.tokens.settings import TokenizerSettings
+from theta.train import automatic
+from theta.train.settings import TrainSection
 
 if TYPE_CHECKING:
+    from theta.tokens.store import Store
     from theta.train.distributed import Ranks
     from theta.train.run import Run
+
+
+EVERYTHING = "everything"
+"""Folder of the checkpoint with the weights that learned the held-out documents too (train.learn_held_out)."""
 
 
 def train(
@@ -28,7 +37,7 @@ def train(
 ) -> None:
     """Fine-tune the base and keep the weights that train.keep names."""
     parent = dvc_parent()
-    settings, machine = load(params, "train", TrainSettings), load(params, "machine", MachineSettings)
+    section, machine = load(params, "train", TrainSection), load(params, "machine", MachineSettings)
     keep_large_buffers()  # both before torch is imported
     prepare_gpu()
     from theta.machine.devices import choose_device
@@ -40,19 +49,32 @@ def train(
         launch(processes, ["-m", "stages", *sys.argv[1:]], parent)
         return
     with joined(choose_device(machine.device)) as ranks, one_error(ranks):
-        run, base, computed = _prepare(settings, machine, ranks, parent, tokens, base_weights)
-        _train(run, base, machine, computed, checkpoint, metrics, curves)
+        place = Place(tokens, base_weights, params, ranks, parent)
+        run, base, computed = _prepare(section, machine, place)
+        _train(run, section, base, machine, computed, checkpoint, metrics, curves)
+        if run.settings.learn_held_out:
+            run, base, _ = _prepare(section, machine, place, learn_held_out=True)
+            _train_on_everything(run, base, checkpoint / EVERYTHING)
+
+
+class Place(NamedTuple):
+    """What training reads, and where it runs."""
+
+    tokens: Path
+    base_weights: Path
+    params: Path
+    ranks: "Ranks"
+    parent: int | None
 
 
 def _prepare(
-    settings: TrainSettings,
-    machine: MachineSettings,
-    ranks: "Ranks",
-    parent: int | None,
-    tokens: Path,
-    base_weights: Path,
+    section: TrainSection, machine: MachineSettings, place: Place, *, learn_held_out: bool = False
 ) -> "tuple[Run, dict[str, Any], dict[str, Any]]":
-    """Return the run, the descriptor of its base, and what was chosen for this machine."""
+    """Return the run, the descriptor of its base, and what was chosen for this machine.
+
+    Args:
+        learn_held_out: whether the run learns the documents of validation and test too, and so measures nothing.
+    """
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import choose_device, open_device
     from theta.model import network
@@ -61,25 +83,48 @@ def _prepare(
     from theta.train import resume_folder
     from theta.train.choose import choose_compute, describe, number_formats
     from theta.train.run import Run
+    from theta.train.samples import samples_of
 
     threads = set_threads(machine.threads)
+    max_length = load(place.params, "tokenizer", TokenizerSettings).max_length
     share_cpus()
-    vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(base_weights)
-    learned = [tokens / "train.arrow", *([tokens / "rehearsal.arrow"] if settings.rehearsal_share else [])]
-    held_back = tokens / "validation.arrow"
-    stores = Store(*learned), Store(held_back)
-    key = resume_folder.key_of(settings.model_dump(), [*learned, held_back, base_weights])
+    tokens, ranks = place.tokens, place.ranks
+    vocabulary, base = Vocabulary.load(tokens / "tokenizer"), files.read_json(place.base_weights)
+    own, held_back, test = (tokens / f"{name}.arrow" for name in ("train", "validation", "test"))
+    validation = Store.if_any(held_back)
+    # The test split decides nothing, unless it is learned.
+    settings = automatic.resolve(section, _kind(base), _amount(Store(own), validation, max_length))
+    rehearsal = tokens / "rehearsal.arrow" if settings.rehearsal_share else None
+    more = (held_back, test) if learn_held_out else ()
+    samples = samples_of(Store(own, rehearsal, more), settings, vocabulary, max_length)
+    if learn_held_out:
+        validation = None
+    inputs = [own, *more, *([rehearsal] if rehearsal else []), held_back, place.base_weights]
+    values = {**settings.model_dump(), "max_length": max_length, "learn_held_out": learn_held_out}
+    key = resume_folder.key_of(values, inputs)
     open_device(choose_device(machine.device))
     model = network.from_base(base, vocabulary.size)
     saved = resume_folder.saved_formats(key)
-    compute = choose_compute(settings, machine, model, vocabulary.size, *stores, ranks=ranks, saved=saved)
+    compute = choose_compute(settings, machine, model, vocabulary.size, samples, validation, ranks=ranks, saved=saved)
     resume = ranks.of_first(resume_folder.folder_of(key, number_formats(compute)))
-    run = Run(model, *stores, settings, compute, resume, machine.steps_per_checkpoint, parent)
+    run = Run(model, samples, validation, settings, compute, resume, machine.steps_per_checkpoint, place.parent)
     return run, base, {**describe(compute), "threads": threads}
+
+
+def _kind(base: dict[str, Any]) -> automatic.Kind:
+    return automatic.kind_of(base, parameters(base))
+
+
+def _amount(train: "Store", validation: "Store | None", max_length: int) -> automatic.Amount:
+    from theta.train.compute import longest_of
+
+    longest = max(max_length, longest_of(train, validation))  # chats are as long as that
+    return automatic.Amount(len(train), int(train.lengths.sum()), longest, is_validated=validation is not None)
 
 
 def _train(
     run: "Run",
+    section: TrainSection,
     base: dict[str, Any],
     machine: MachineSettings,
     computed: dict[str, Any],
@@ -92,11 +137,13 @@ def _train(
     from theta.model import network
     from theta.train import loop, resume_folder
     from theta.train.finish import finish
-    from theta.train.records import log_curves, provenance, report
+    from theta.train.records import learned_little, log_curves, provenance, report
 
     ranks, settings = run.compute.ranks, run.settings
     say = typer.echo if ranks.first else _silent
     for line in (*notes(run.compute.device), ", ".join(f"{name} {value}" for name, value in computed.items())):
+        say(line)
+    for line in _header(run, section, base):
         say(line)
     with resume_folder.claimed(run.resume, ranks, say):
         if not ranks.first:
@@ -108,12 +155,48 @@ def _train(
         records = list(show(log_curves(loop.train(run), curves)))
         loss = finish(run, lambda: network.pretrained(base))
         network.trim(run.model, run.compute.vocabulary_size)
-        made_by = provenance(settings.model_dump(), base, machine.model_dump(), computed)
+        chosen = automatic.automatic(section)
+        made_by = provenance(settings.model_dump(), chosen, base, machine.model_dump(), computed)
         with files.replacing_folder(checkpoint) as folder:
-            network.save(run.model, folder)
+            network.save(run.model, folder, int(run.samples.lengths.max()))
             files.write_json(folder / "provenance.json", made_by)
-        files.write_json(metrics, report(records, settings.epochs, settings.keep, loss))
+        figures = report(records, settings, loss)
+        files.write_json(metrics, figures)
         resume_folder.finish(run.resume, checkpoint / "model.safetensors")
+        if warning := learned_little(figures, settings):
+            say(f"Warning: {warning}")
+
+
+def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None:
+    """Train on the held-out documents too, and let rank 0 write the weights; nothing is measured."""
+    from theta.model import network
+    from theta.train import loop, resume_folder
+    from theta.train.finish import finish
+
+    ranks = run.compute.ranks
+    say = typer.echo if ranks.first else _silent
+    say(f"Training once more on all {run.samples.documents:,} documents, including those that were held back.")
+    with resume_folder.claimed(run.resume, ranks, say):
+        records = loop.train(run)
+        for _ in show(records) if ranks.first else records:
+            pass
+        if ranks.first:
+            finish(run, lambda: network.pretrained(base))
+            network.trim(run.model, run.compute.vocabulary_size)
+            network.save(run.model, folder)
+            resume_folder.finish(run.resume, folder / "model.safetensors")
+
+
+def _header(run: "Run", section: TrainSection, base: dict[str, Any]) -> Iterator[str]:
+    """Yield the size of the run, and what the settings that may be `auto` are."""
+    from theta.train.choose import tokens_of_run
+
+    settings, total = run.settings, tokens_of_run(run.samples, run.settings.rehearsal_share)
+    yield (
+        f"{run.samples.documents:,} documents, {settings.epochs} epochs, {total:,} tokens with rehearsal: about "
+        f"{-(-total // settings.tokens_per_step):,} updates of the weights. The base is {_kind(base).name}:"
+    )
+    yield from automatic.table(section, settings)
 
 
 def _silent(_line: str) -> None:

@@ -280,23 +280,13 @@ def by_arrow(path: Path) -> None:
     write(path, [Document([1] * 50_000, [True] * 50_000, "a", "a#1", 3)])
 
 
-def by_matplotlib(path: Path) -> None:
-    from theta.evaluate.plots import domain_bars
-
-    domain_bars(
-        path, {"a" * 30 + str(i): {"loss_nats_per_token": 1.0, "base_loss_nats_per_token": 2} for i in range(9)}
-    )
-
-
 def by_copy_into_a_folder(path: Path) -> None:
     with files.replacing_folder(path.parent / "folder") as temporary:
         temporary.mkdir()
         files.write_text(temporary / "out", "x" * 100_000)
 
 
-@pytest.mark.parametrize(
-    "write", [by_text, by_json_lines, by_torch, by_safetensors, by_arrow, by_matplotlib, by_copy_into_a_folder]
-)
+@pytest.mark.parametrize("write", [by_text, by_json_lines, by_torch, by_safetensors, by_arrow, by_copy_into_a_folder])
 def test_a_full_disk_is_one_line_that_names_the_file(tmp_path: Path, write: Callable[[Path], None]) -> None:
     expected = r"^[^\n]*/out cannot be written \([^\n]+\); make room on the disk and run the command again\.$"
     with largest_file(4096), pytest.raises(StorageError, match=expected) as raised:

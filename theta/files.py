@@ -98,6 +98,7 @@ _FULL_IN_TORCH = (
     "inline_container.cc",
     "iostream error",
 )  # torch does not say why it could not write
+_FULL_IN_NUMPY = re.compile(r"^\d+ requested and \d+ written$")  # nor does NumPy
 
 
 def is_disk_full(fault: BaseException) -> bool:
@@ -105,7 +106,8 @@ def is_disk_full(fault: BaseException) -> bool:
     if isinstance(fault, OSError) and fault.errno in _FULL:
         return True
     words = str(fault)
-    return bool(_FULL_IN_RUST.search(words)) or any(mark in words for mark in _FULL_IN_TORCH)
+    patterns = (_FULL_IN_RUST, _FULL_IN_NUMPY)
+    return any(each.search(words) for each in patterns) or any(mark in words for mark in _FULL_IN_TORCH)
 
 
 def _full_words(fault: BaseException) -> str:
@@ -132,7 +134,7 @@ def _beside(path: Path) -> Iterator[Path]:
     with writing(path):
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            _sweep(path)
+            sweep(path)
             remove(temporary)
             yield temporary
         except StorageError as fault:  # about a file in the temporary folder
@@ -145,8 +147,13 @@ def _beside(path: Path) -> Iterator[Path]:
                     folder.rmdir()
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed processes left next to `path`, but restore a folder that one of them had set aside."""
+def sweep(path: Path) -> None:
+    """Remove what killed processes left next to `path`, but restore a folder that one of them had set aside.
+
+    This happens whenever `path` is written. What another process is writing stays.
+    """
+    if not path.parent.is_dir():
+        return
     pattern = re.compile(rf"\.+{re.escape(path.name)}((?:\.\d+\.(?:partial|aside))+)")
     for left in sorted(path.parent.iterdir()):
         found = pattern.fullmatch(left.name)

@@ -14,7 +14,7 @@ from theta.generate.settings import GenerationSettings
 from theta.machine.settings import MachineSettings
 from theta.settings import Settings, load_all
 from theta.tokens.settings import TokenizerSettings
-from theta.train.settings import TrainSettings
+from theta.train.settings import TrainSection
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Sections:
     model: ModelSettings
     data: DataSettings
     tokenizer: TokenizerSettings
-    train: TrainSettings
+    train: TrainSection
     generation: GenerationSettings
     evaluate: EvaluateSettings
     export: ExportSettings
@@ -52,6 +52,10 @@ def load_whole(path: Path) -> Sections:
         for name, limit in limits.items()
         if isinstance(limit, int) and limit < longest
     ]
+    train = sections.train
+    if sections.data.validation_fraction == 0 and (train.keep == "best" or train.early_stopping_patience):
+        name = "train.keep is best" if train.keep == "best" else "train.early_stopping_patience is above 0"
+        faults.append(f"{name}, but data.validation_fraction is 0: set keep to auto and patience to 0, or raise it")
     if faults:
         raise SettingsError(f"{path}: {'; '.join(faults)}.")
     return sections

@@ -7,9 +7,10 @@ import difflib
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, TypeVar, get_origin
+from typing import Any, TypeVar, get_args, get_origin
 
 from pydantic import BaseModel, ConfigDict, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
 from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 
@@ -164,10 +165,13 @@ def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str
     if kind == "invalid_key":
         return f"{section or 'the call'} has the key {entry['input']!r}, expected a text"
     allowed = allowed_range(settings, str(entry["loc"][0]))
-    if len(entries) > 1 or (kind not in _COMPARISONS and not (kind == "finite_number" and allowed)):
+    if kind in _COMPARISONS:
+        allowed = allowed or _COMPARISONS[kind][1].format(context[_COMPARISONS[kind][0]])
+    out_of_range = {each["type"] for each in entries} <= {"literal_error", "finite_number", *_COMPARISONS}
+    if not (allowed and out_of_range):
         return f"{name} is {entry['input']!r}, expected {' or '.join(map(_expectation, entries))}"
-    allowed = allowed or _COMPARISONS[kind][1].format(context[_COMPARISONS[kind][0]])
-    return f"{name} is {entry['input']!r}, allowed is {allowed}"
+    words = [str(each["ctx"]["expected"]) for each in entries if each["type"] == "literal_error"]
+    return f"{name} is {entry['input']!r}, allowed is {', or '.join([allowed, *words])}"
 
 
 def _expectation(entry: Mapping[str, Any]) -> str:
@@ -177,12 +181,20 @@ def _expectation(entry: Mapping[str, Any]) -> str:
 
 def allowed_range(settings: type[Settings], field: str) -> str:
     """Describe the allowed values of a numeric field, such as "0.1 to 2.0"; empty if it has no bounds."""
-    bounds = {}
-    for item in settings.model_fields[field].metadata if field in settings.model_fields else ():
+    bounds: dict[str, Any] = {}
+    for item in _metadata(settings.model_fields.get(field)):
         bounds.update({key: getattr(item, key) for key in ("ge", "gt", "le", "lt") if hasattr(item, key)})
     if "ge" in bounds and "le" in bounds:
         return f"{bounds['ge']} to {bounds['le']}"
     return " and ".join(words.format(bounds[key]) for key, words in _COMPARISONS.values() if key in bounds)
+
+
+def _metadata(field: FieldInfo | None) -> list[Any]:
+    """What limits the values of a field, also of a number that is one of several types."""
+    if field is None:
+        return []
+    limits = [item for each in get_args(field.annotation) for item in getattr(each, "__metadata__", ())]
+    return [*field.metadata, *(item for each in limits for item in getattr(each, "metadata", [each]))]
 
 
 def _nearest(name: Any, known: Mapping[str, Any]) -> str:

@@ -62,6 +62,7 @@ def test_local_folder(base: Path) -> None:
     assert weights == {
         "kind": "local", "name": "bases/mine", "revision": None,
         "positions": 1024, "layers": 2, "heads": 2, "width": 32, "vocabulary_size": 50_257, "tokens": 50_257,
+        "fine_tuned": False,
         "files": {name: sha256(base / name) for name in ("config.json", "model.safetensors")},
     }  # fmt: skip
     assert descriptors.locate_weights(weights) == base
@@ -294,7 +295,7 @@ def test_other_unusable_settings(base: Path) -> None:
 def write_params(**changes: object) -> None:
     """The project's own params.yaml with some settings changed, such as model__base="gpt2"."""
     values = read(PARAMS)
-    values["model"]["revision"] = None
+    values["model"] |= {"revision": None, "rehearsal": "none"}
     values["data"]["path"] = str(PARAMS.parent / "Datasets" / "conversations")
     for name, value in changes.items():
         section, key = name.split("__")
@@ -319,16 +320,52 @@ def test_the_stage_copies_what_a_local_base_has_for_rehearsal(base: Path) -> Non
     content = b'{"text": "It has\r\nends of its own."}\r\n'
     (base / "rehearsal.jsonl").write_bytes(content)
     written = Path("models/base/rehearsal.jsonl")
-    write_params(model__base="bases/mine")
+    write_params(model__base="bases/mine", model__rehearsal="auto")
     fetch()
     assert written.read_bytes() == content
-    (base / "rehearsal.jsonl").unlink()
+    write_params(model__base="bases/mine", model__rehearsal="none")
     fetch()
     assert written.read_bytes() == b"\n"  # DVC warns about empty files
     written.write_bytes(content)
-    write_params(model__base="scratch:nano")
+    write_params(model__base="scratch:nano", model__rehearsal="auto")
     fetch()
     assert written.read_bytes() == b"\n"  # DVC warns about empty files
+
+
+@pytest.mark.slow
+def test_a_base_without_rehearsal_writes_its_own_once(
+    base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("theta.generate.rehearsal.TOKENS", 300)
+    write_params(model__base="bases/mine", model__rehearsal="auto", machine__threads=1)
+    written, origin = Path("models/base/rehearsal.jsonl"), Path("models/base/rehearsal.json")
+    fetch()
+    first, out = written.read_bytes(), capsys.readouterr().out
+    assert "bases/mine writes texts of its own for rehearsal, once, which takes 10 minutes at most" in out
+    assert [list(json.loads(line)) for line in first.splitlines()] == [["text"]] * len(first.splitlines())
+    written.unlink()
+    fetch()
+    assert written.read_bytes() == first
+    assert "writes texts" not in capsys.readouterr().out, "it is cached"
+    # On a machine that has the results from elsewhere, but not the cache.
+    shutil.rmtree(".theta/rehearsal")
+    pulled = b'{"text": "Written on a GPU."}\n'
+    written.write_bytes(pulled)
+    fetch()
+    assert (written.read_bytes(), read_json(origin)["from"]) == (pulled, "written by the base")
+    (base / "config.json").write_text((base / "config.json").read_text() + "\n")
+    fetch()
+    assert written.read_bytes() != pulled, "the base has changed"
+
+
+@pytest.mark.slow
+def test_rehearsal_may_be_a_file(base: Path) -> None:
+    write_params(model__base="bases/mine", model__rehearsal="old.csv")
+    with pytest.raises(ThetaError, match=r"model\.rehearsal is 'old\.csv', which does not exist; give auto"):
+        fetch()
+    Path("old.csv").write_text("question,answer\nWhy?,So.\n")
+    fetch()
+    assert Path("models/base/rehearsal.jsonl").read_bytes() == Path("old.csv").read_bytes()
 
 
 @pytest.mark.parametrize(

@@ -40,7 +40,7 @@ def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("DVC_ROOT", raising=False)
     values = read(ROOT / "params.yaml")
-    values["model"].update(base=BASE.as_posix(), revision=None)
+    values["model"].update(base=BASE.as_posix(), revision=None, rehearsal="none")
     values["tokenizer"]["max_length"] = 128
     values["data"]["path"] = str(ROOT / "Datasets" / "conversations")
     Path("params.yaml").write_text(json.dumps(values), encoding="utf-8")

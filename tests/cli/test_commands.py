@@ -55,7 +55,18 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert all(
         name in done.stdout
-        for name in ("models", "plan", "generate", "chat", "serve", "finetune", "release", "releases", "schema")
+        for name in (
+            "models",
+            "plan",
+            "generate",
+            "chat",
+            "serve",
+            "export",
+            "finetune",
+            "release",
+            "releases",
+            "schema",
+        )
     )
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
 
@@ -257,13 +268,13 @@ def test_models_lists_the_promises_and_recommends(
 
 
 @pytest.mark.parametrize("command", ["theta models --vram 12", "theta plan --vram 12 --model gpt2-medium"])
-def test_the_readme_shows_the_printed_text(theta: Theta, command: str) -> None:
-    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
-    shown = readme.partition(f"$ {command}\n")[2].partition("```")[0].splitlines()
+def test_the_documentation_shows_the_printed_text(theta: Theta, command: str) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "gpus.md").read_text(encoding="utf-8")
+    shown = page.partition(f"$ {command}\n")[2].partition("```")[0].splitlines()
     printed = [line.split() for line in theta(*command.split()[1:]).stdout.splitlines()]
     lines = [line for line in shown if line.strip() and line != " ..." and "──" not in line]
     assert len(lines) > 6
-    assert [line for line in lines if line.split() not in printed] == [], "bring README.md, section Memory, up to date"
+    assert [line for line in lines if line.split() not in printed] == [], "bring docs/gpus.md up to date"
 
 
 def test_models_for_a_gpu_below_every_promise(theta: Theta) -> None:

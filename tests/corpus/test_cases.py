@@ -16,7 +16,7 @@ from tests.support.shaping import A2, ONE, Q2, TWO, A, Q, S, a, g, h, read_all, 
 from theta.corpus.items import Rules
 from theta.corpus.shapes.shape import is_message
 
-SHAPES: list[tuple[str, Any, list[list[str]]]] = [
+SHAPES: list[tuple[str, Any, list[list[Any]]]] = [
     # A context, an input or a passage beside a question follows it.
     ("context", {"context": "TABLE boats (id INT)", "question": Q, "answer": A}, [[f"{Q}\n\nTABLE boats (id INT)", A]]),
     ("context", {"question": Q, "input": "On foot.", "output": A}, [[f"{Q}\n\nOn foot.", A]]),
@@ -260,11 +260,11 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
         [ONE, [Q2, A2]],
     ),
     # Questions with several wordings or answers.
-    ("intents", {"intents": [{"tag": "far", "patterns": [Q, "How far?"], "responses": [A]}]}, [ONE, ["How far?", A]]),
+    ("intents", {"intents": [{"tag": "far", "patterns": [Q, "How far?"], "responses": [A]}]}, [[[Q, "How far?"], A]]),
     (
         "intents",
         {"nlu": [{"intent": "far", "examples": f"- {Q}\n- How far?"}], "responses": {"utter_far": [{"text": A}]}},
-        [ONE, ["How far?", A]],
+        [[[Q, "How far?"], A]],
     ),
     (
         "intents",
@@ -275,7 +275,7 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
         },
         [ONE],
     ),
-    ("intents", {"questions": [Q, "How far?"], "answer": A}, [ONE, ["How far?", A]]),
+    ("intents", {"questions": [Q, "How far?"], "answer": A}, [[[Q, "How far?"], A]]),
     ("answers", {"question": Q, "answers": [{"text": "No."}, {"text": A, "is_accepted": True}]}, [ONE]),
     ("answers", {"question": Q, "answers": [{"body": "No.", "score": 1}, {"body": A, "score": 12}]}, [ONE]),
     ("answers", {"title": "Distance", "body": Q, "accepted_answer": {"body": A}}, [[f"Distance\n\n{Q}", A]]),
@@ -499,7 +499,7 @@ SHAPES: list[tuple[str, Any, list[list[str]]]] = [
 @pytest.mark.parametrize(
     ("kind", "value", "expected"), SHAPES, ids=[f"{kind}-{n}" for n, (kind, _, _) in enumerate(SHAPES)]
 )
-def test_every_shape_is_read(tmp_path: Path, kind: str, value: Any, expected: list[list[str]]) -> None:
+def test_every_shape_is_read(tmp_path: Path, kind: str, value: Any, expected: list[list[Any]]) -> None:
     made = read_value(tmp_path, value)
     assert said(made) == expected
     assert all(each.reason in ("no_conversations",) for each in made.rejects), made.rejects
@@ -509,7 +509,7 @@ def test_every_shape_is_read(tmp_path: Path, kind: str, value: Any, expected: li
     ("kind", "value", "expected"), SHAPES, ids=[f"{kind}-{n}" for n, (kind, _, _) in enumerate(SHAPES)]
 )
 def test_a_file_means_the_same_with_one_line_and_with_two(
-    tmp_path: Path, kind: str, value: Any, expected: list[list[str]]
+    tmp_path: Path, kind: str, value: Any, expected: list[list[Any]]
 ) -> None:
     if isinstance(value, list) and is_message(value[0]):
         pytest.skip("each line is a message, so the lines are one chat")
@@ -701,7 +701,7 @@ def test_settings_name_other_keys_roles_and_who_begins(tmp_path: Path) -> None:
     assert said(read_value(tmp_path, {"turns": ["Welcome!", *ONE]}, rules)) == [ONE]
 
 
-FILES: list[tuple[str, str, list[list[str]]]] = [
+FILES: list[tuple[str, str, list[list[Any]]]] = [
     ("a.ndjson", '{"question": "Q", "answer": "A"}\n', [["Q", "A"]]),
     ("a.csv", 'question,answer\n"Q, or not","A\nB"\n', [["Q, or not", "A\nB"]]),
     ("a.tsv", "instruction\tinput\toutput\nDo.\tit\tDone.\n", [["Do.\n\nit", "Done."]]),

@@ -126,3 +126,9 @@ def test_a_pipe_is_no_path(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.json")
     with pytest.raises(DataError, match=r"pipe\.json is neither a file nor a folder"):
         find(tmp_path / "pipe.json")
+
+
+def test_a_pattern_of_exclude_that_matches_nothing_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text("[]")
+    (tmp_path / "b.json").write_text("[]")
+    assert find(tmp_path, exclude=["b.json", "c*"]).idle == ["c*"]

@@ -119,7 +119,7 @@ def test_two_runs_write_the_same_bytes(raw: Path) -> None:
         "metrics.json",
         "prepared/files.jsonl",
         "prepared/mended.jsonl",
-        *(f"prepared/{n}.jsonl" for n in ("rehearsal", "rejected")),
+        *(f"prepared/{n}.jsonl" for n in ("new_wordings", "rehearsal", "rejected")),
         "prepared/report.md",
         *(f"prepared/{n}.jsonl" for n in ("test", "train", "validation")),
     ]
@@ -251,7 +251,7 @@ def test_files_without_items_are_an_error(tmp_path: Path) -> None:
     ("values", "message"),
     [
         ({"path": ""}, "data.path is ''"),
-        ({"validation_fraction": 0}, "data.validation_fraction is 0"),
+        ({"validation_fraction": -0.1}, "data.validation_fraction is -0.1"),
         ({"test_fraction": 0.5}, "data.test_fraction is 0.5"),
         ({"fraction": 0.1}, "unknown key data.fraction"),
     ],

@@ -12,7 +12,7 @@ from theta.corpus.shapes.shape import is_message
 
 LISTED = f"{Q}\n\nA. No.\nB. {A}"
 
-READ: list[tuple[str, Any, list[list[str]]]] = [
+READ: list[tuple[str, Any, list[list[Any]]]] = [
     # A question with options: the reply is the text of the right one, whatever names it.
     ("options", {"question": Q, "choices": ["No.", A], "answer": 1}, [[LISTED, A]]),
     ("options", {"question": Q, "choices": ["No.", A], "answer": "B"}, [[LISTED, A]]),
@@ -100,9 +100,9 @@ READ: list[tuple[str, Any, list[list[str]]]] = [
     ("names", {"conversations": [h(Q), {"from": "gpt-3.5-turbo", "value": A}]}, [ONE]),
     ("names", {"messages": [u(Q), {"role": "deepseek-r1", "content": A}]}, [ONE]),
     # Intents.
-    ("intents", {"intents": [{"intent": "far", "text": [Q, "How far?"], "responses": [A]}]}, [ONE, ["How far?", A]]),
+    ("intents", {"intents": [{"intent": "far", "text": [Q, "How far?"], "responses": [A]}]}, [[[Q, "How far?"], A]]),
     ("intents", {"intents": [{"intent": "far", "examples": [{"text": Q}], "response": A}]}, [ONE]),
-    ("intents", {"question": [Q, "How far?"], "answer": A}, [ONE, ["How far?", A]]),
+    ("intents", {"question": [Q, "How far?"], "answer": A}, [[[Q, "How far?"], A]]),
     # A task with examples: wrong ones are not learned.
     (
         "task",
@@ -129,7 +129,7 @@ READ: list[tuple[str, Any, list[list[str]]]] = [
 @pytest.mark.parametrize(
     ("kind", "value", "expected"), READ, ids=[f"{kind}-{n}" for n, (kind, _, _) in enumerate(READ)]
 )
-def test_what_is_learned(tmp_path: Path, kind: str, value: Any, expected: list[list[str]]) -> None:
+def test_what_is_learned(tmp_path: Path, kind: str, value: Any, expected: list[list[Any]]) -> None:
     made = read_value(tmp_path, value)
     assert said(made) == expected
     assert all(each.reason in ("no_conversations", "marked_bad") for each in made.rejects), made.rejects

@@ -54,7 +54,7 @@ def shares(made: Built) -> dict[str, float]:
     return {name: len(made.rows[name]) / total for name in ("validation", "test")}
 
 
-@pytest.mark.parametrize(("validation", "test"), [(0.05, 0.05), (0.1, 0.2), (0.3, 0.4)])
+@pytest.mark.parametrize(("validation", "test"), [(0.05, 0.05), (0.1, 0.2), (0.3, 0.4), (0, 0.1), (0.1, 0), (0, 0)])
 def test_the_shares_are_those_that_were_asked_for(tmp_path: Path, validation: float, test: float) -> None:
     made = built(tmp_path, distinct(400), validation_fraction=validation, test_fraction=test)
     assert shares(made) == {"validation": pytest.approx(validation, rel=0.1), "test": pytest.approx(test, rel=0.1)}
@@ -136,6 +136,16 @@ def test_near_twins_that_are_all_alike_are_divided_and_it_is_said(tmp_path: Path
 def test_no_split_is_empty_even_with_few_conversations(tmp_path: Path, count: int, seed: int) -> None:
     made = built(tmp_path, distinct(count, seed), validation_fraction=0.01, test_fraction=0.01)
     assert sorted(len(made.rows[name]) for name in ("train", "validation", "test")) == [1, 1, count - 2]
+
+
+@pytest.mark.parametrize("count", [1, 2, 3])
+def test_a_split_is_empty_where_its_fraction_is_0(tmp_path: Path, count: int) -> None:
+    made = built(tmp_path / "none", distinct(count), validation_fraction=0, test_fraction=0)
+    assert [len(made.rows[name]) for name in ("train", "validation", "test")] == [count, 0, 0]
+    assert not made.facts.shares
+    if count > 1:
+        made = built(tmp_path / "test", distinct(count), validation_fraction=0, test_fraction=0.05)
+        assert [len(made.rows[name]) for name in ("train", "validation", "test")] == [count - 1, 0, 1]
 
 
 def test_train_is_not_empty_where_the_held_out_shares_are_large(tmp_path: Path) -> None:
@@ -229,7 +239,7 @@ def test_random_corpora(tmp_path: Path, seed: int) -> None:
 
 
 def test_fewer_than_three_conversations_are_an_error(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="number of distinct conversations is 2; at least 3 are needed"):
+    with pytest.raises(DataError, match="number of distinct conversations is 2; at least 3 are needed, one each for "):
         built(tmp_path, [*distinct(2), *distinct(2)])
 
 

@@ -7,7 +7,9 @@ from stages.evaluate import evaluate
 from tests.support.tiny import save_project, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
-from theta.files import write_json_lines
+from theta.evaluate.report import summary
+from theta.files import write_json_lines, write_text
+from theta.tokens.store import write
 from theta.tokens.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.slow
@@ -33,14 +35,36 @@ def test_the_stage_writes_the_same_bytes_twice(
     assert {name: Path(name).read_bytes() for name in OUTS} == first
 
     figures = json.loads(first["metrics/evaluate.json"])
-    assert sorted(figures) == ["base", "difference", "domains", "replies", "test"]
+    assert sorted(figures) == ["answers", "base", "difference", "domains", "replies", "test"]
+    assert figures["answers"]["trained"]["questions"] == 5
+    assert figures["answers"]["new_wordings"] == {"questions": 1, "right": 0, "share": 0, "verbatim": 0}
+    assert list(figures["answers"]["domains"]) == ["linux", "networking", "smalltalk"]
     assert figures["test"]["documents"] == figures["base"]["documents"] == 5
     assert figures["test"]["loss_nats_per_token"] == pytest.approx(10.8, abs=0.8)  # random weights: about ln 50,262
     assert figures["base"]["loss_nats_per_token"] != figures["test"]["loss_nats_per_token"]
-    assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"\n- domain: ") == 4
+    assert figures["replies"]["replies"] == first["metrics/replies.yaml"].count(b"- kind: test\n") == 4
+    assert first["metrics/replies.yaml"].count(b"- kind: trained\n") == 5
+    assert first["metrics/replies.yaml"].count(b"- kind: new wording\n") == 1
     out = capsys.readouterr().out
     assert "measuring 5 test documents" in out
-    assert "4 replies" in out
+    assert "4 held-out replies: chrF" in out
+
+
+def test_the_summary_begins_with_answers_given_and_explains_a_higher_loss() -> None:
+    counts = {"questions": 200, "right": 181, "share": 0.905, "verbatim": 150}
+    losses = {"base": {"loss_nats_per_token": 4.5}, "test": {"loss_nats_per_token": 5.0}}
+    replies = {"replies": 4, "chrf": 23.4, "ended_rate": 1.0}
+    results = {**losses, "replies": replies, "answers": {"trained": counts, "new_wordings": None}}
+    assert summary(results).splitlines() == [
+        "answers given: 181 of 200 trained questions (90.5%), 150 to the letter",
+        "held-out loss, of replies that training never saw: 4.500 nats per token before, 5.000 after; it rises when a "
+        "set is learned by heart",
+        "4 held-out replies: chrF 23.4 of 100, 100% ended by themselves",
+    ]
+    lower = {**losses, "test": {"loss_nats_per_token": 4.0}, "replies": {"replies": 0}}
+    assert "by heart" not in summary(lower)
+    assert "answers given" not in summary(lower)
+    assert summary({"base": None, "test": None, "replies": {"replies": 0}}).startswith("nothing was held back")
 
 
 def test_plain_texts_are_measured_and_get_no_reply(
@@ -53,13 +77,31 @@ def test_plain_texts_are_measured_and_get_no_reply(
         for number in range(3)
     )
     save_tokens(Path("Datasets/tokens/test.arrow"), texts, vocabulary)
-    write_json_lines(Path("Datasets/prepared/test.jsonl"), (each.to_json() for each in texts))
+    for name in ("train", "test", "new_wordings"):
+        rows = [] if name == "new_wordings" else [each.to_json() for each in texts]
+        write_json_lines(Path(f"Datasets/prepared/{name}.jsonl"), rows)
     evaluate()
     figures = json.loads(Path("metrics/evaluate.json").read_text())
     assert figures["test"]["documents"] == 3
     assert figures["replies"] == {"replies": 0}
+    assert figures["answers"] is None
     assert Path("metrics/replies.yaml").read_text().endswith("\n[]\n")
-    assert "no replies, because the test split holds only plain texts" in capsys.readouterr().out
+    assert "no held-out replies, because the test split holds only plain texts" in capsys.readouterr().out
+
+
+def test_nothing_need_be_held_back(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_project(tmp_path, vocabulary)
+    monkeypatch.chdir(tmp_path)
+    write(Path("Datasets/tokens/test.arrow"), [])
+    write_json_lines(Path("Datasets/prepared/test.jsonl"), [])
+    write_text(Path("metrics/curves/plots/metrics/validation/loss.tsv"), "step\tloss\n")
+    evaluate()
+    figures = json.loads(Path("metrics/evaluate.json").read_text())
+    assert figures == {"test": None, "base": None, "difference": None, "domains": {}, "replies": {"replies": 0}}
+    assert all(Path(name).is_file() for name in OUTS)
+    assert "nothing was held back for a test (data.test_fraction is 0)" in capsys.readouterr().out
 
 
 def test_a_missing_checkpoint_names_the_remedy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

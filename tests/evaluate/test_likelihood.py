@@ -103,7 +103,7 @@ def test_the_smallest_domains_are_one(tmp_path: Path, vocabulary: Vocabulary) ->
 def test_metrics_hold_base_and_difference(test_split: Store) -> None:
     tuned = Scores(test_split.learned_counts * 2.0, test_split.learned_counts)
     base = Scores(test_split.learned_counts * 5.12345678, np.zeros(5, dtype=np.int64))
-    found = report.metrics(test_split, tuned, base, {"replies": 0})
+    found = report.rounded(report.likelihood(test_split, tuned, base))
     assert found["test"]["loss_nats_per_token"] == 2
     assert found["base"]["loss_nats_per_token"] == 5.12346
     assert found["difference"]["loss_nats_per_token"] == -3.12346

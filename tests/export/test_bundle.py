@@ -1,5 +1,7 @@
 import json
+import shutil
 import stat
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import GPT2LMHeadModel
 
-from theta.errors import ExportError
+from theta.errors import ExportError, GenerationError
 from theta.export import bundle
 from theta.files import sha256
 from theta.generate.assistant import ThetaModel
@@ -71,6 +73,7 @@ def test_configs_name_the_ids_and_nothing_of_this_machine(
     assert config["vocab_size"] == vocabulary.size
     assert config["architectures"] == ["GPT2LMHeadModel"]
     assert config["dtype"] == "float32"
+    assert config["n_ctx"] == config["n_positions"] == 1024
     assert not {"_name_or_path", "_attn_implementation", "attn_implementation", "task_specific_params"} & config.keys()
     assert (generation["do_sample"], generation["max_new_tokens"], generation["top_k"]) == (True, 12, 50)
     for path in folder.glob("*.json"):
@@ -85,6 +88,48 @@ def test_theta_answers_from_the_folder(save_bundle: Callable[..., Path]) -> None
     model = ThetaModel.load(save_bundle(), device="cpu")
     assert model.settings.max_length == 12
     assert isinstance(model.generate("Hi", seed=0), str)
+
+
+@pytest.mark.skipif(not shutil.which("sha256sum"), reason="no sha256sum")
+def test_the_sums_are_those_of_sha256sum(save_bundle: Callable[..., Path]) -> None:
+    folder = save_bundle()
+    done = subprocess.run(
+        ["sha256sum", "--check", "SHA256SUMS"], cwd=folder, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == len(bundle.FILES) - 2
+    (folder / "README.md").write_text("edited by a person")
+    ThetaModel.load(folder, device="cpu", verify=True)
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (
+            lambda folder: flip(folder / "model.safetensors"),
+            r"safetensors has the SHA-256 .*; run `dvc checkout`",
+        ),
+        (lambda folder: flip(folder / "tokenizer.json"), r"tokenizer\.json has the SHA-256"),
+        (lambda folder: (folder / "merges.txt").unlink(), r"merges\.txt is missing, and SHA256SUMS lists it"),
+        (lambda folder: (folder / "evil.py").touch(), r"evil\.py is not listed in SHA256SUMS: Theta did not export it"),
+        (lambda folder: (folder / "SHA256SUMS").unlink(), r"SHA256SUMS cannot be read \(FileNotFoundError\)"),
+        (lambda folder: (folder / "SHA256SUMS").write_text("?"), r"SHA256SUMS cannot be read \(ValueError\)"),
+    ],
+)
+def test_a_changed_file_is_found_when_asked_for(
+    save_bundle: Callable[..., Path], damage: Callable[[Path], None], words: str
+) -> None:
+    folder = save_bundle()
+    damage(folder)
+    with pytest.raises(GenerationError, match=words):
+        ThetaModel.load(folder, device="cpu", verify=True)
+
+
+def flip(path: Path) -> None:
+    """Change one bit in the middle of a file."""
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
 
 
 def test_a_tokenizer_of_another_run_is_refused(tmp_path: Path, vocabulary: Vocabulary) -> None:

@@ -1,19 +1,23 @@
 import json
+import os
 import re
 import resource
+import shutil
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from stages.export import export
+from tests.support.imports import ROOT
 from tests.support.tiny import save_project
 from theta.conversation.messages import Message
 from theta.conversation.template import render_prompt
 from theta.errors import DataError, ExportError, StorageError
 from theta.export import verification
-from theta.files import sha256
+from theta.files import sha256, sweep
 from theta.tokens.vocabulary import Vocabulary
 
 pytestmark = pytest.mark.slow
@@ -144,7 +148,29 @@ def test_a_folder_that_fails_leaves_the_old_one(project: Path, monkeypatch: pyte
     with pytest.raises(ExportError, match="it differs"):
         export()
     assert digests() == before
-    assert sorted(path.name for path in Path("models").iterdir()) == ["base", "checkpoint", "theta_final"]
+    assert sorted(path.name for path in Path("models").iterdir()) == ["base", "checkpoint", "exports", "theta_final"]
+
+
+def test_a_kill_leaves_the_old_model_and_nothing_for_git(project: Path) -> None:
+    export()
+    before = digests()
+    for name in (".gitignore", "models/.gitignore"):
+        shutil.copy(ROOT / name, name)
+    git = ["git", "-c", "user.name=x", "-c", "user.email=x@example.org"]
+    for arguments in (["init", "--quiet"], ["add", "."], ["commit", "--quiet", "-m", "exported"]):
+        subprocess.run([*git, *arguments], check=True)
+    command = [sys.executable, "-m", "stages", "export"]
+    with subprocess.Popen(command, env={**os.environ, "PYTHONPATH": str(ROOT)}) as process:
+        while not (left := list(Path("models").glob(".theta_final.*.partial/model.safetensors"))):
+            assert process.poll() is None, "it ended before it wrote the weights"
+            time.sleep(0.001)
+        process.kill()
+    assert left[0].exists()
+    assert digests() == before
+    changes = subprocess.run(["git", "status", "--porcelain"], capture_output=True, text=True, check=True)
+    assert changes.stdout == ""
+    sweep(FINAL)  # as the stage fetch does, which always runs
+    assert sorted(path.name for path in Path("models").iterdir() if path.name.startswith(".")) == [".gitignore"]
 
 
 def test_a_missing_checkpoint_names_the_remedy(project: Path) -> None:

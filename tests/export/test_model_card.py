@@ -95,8 +95,7 @@ def test_the_card_claims_no_language() -> None:
     [
         "# tiny \\| \\`one\\`",
         "A GPT-2 of 124.0M parameters (12 layers, width 768, 1024 positions, 50,262 tokens) with float32",
-        "weights, fine-tuned from openai-community/gpt2 at revision 607a30d with Theta. "
-        "It answers questions and holds a conversation.",
+        "weights, fine-tuned from openai-community/gpt2 at revision 607a30d with Theta.",
         "| conversations.train | 593 |",
         "| what | train | test |",
         "| tokens | 1,234 | 120 |",
@@ -113,6 +112,22 @@ def test_the_card_claims_no_language() -> None:
 )
 def test_the_card_contains(line: str) -> None:
     assert line in card(FACTS).splitlines()
+
+
+def test_answers_given_come_first_and_only_if_they_were_measured() -> None:
+    counts = {"questions": 200, "right": 181, "share": 0.905, "verbatim": 150}
+    text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": {"trained": counts, "new_wordings": None}}))
+    row = "| as trained | 200 | 181 | 90.5% | 150 |"
+    assert text.index("## Evaluation") < text.index(row) < text.index("Held-out loss") < text.index("## Use")
+    assert "in new wordings |" not in text
+    assert "Answers given" not in card(FACTS)
+
+
+def test_a_model_without_a_test_split_has_no_loss() -> None:
+    evaluate = {"test": None, "base": None, "domains": {}, "replies": {"replies": 0}}
+    text = card(dataclasses.replace(FACTS, evaluate=evaluate))
+    assert "No conversations were held back for a test" in text
+    assert "Held-out loss" not in text
 
 
 def test_absent_figures_are_marked() -> None:

@@ -1,5 +1,6 @@
 import asyncio
 import json
+import pickle
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -10,9 +11,10 @@ import torch
 
 from theta import ThetaModel
 from theta.conversation.messages import Message
-from theta.errors import GenerationError, SettingsError
+from theta.errors import BaseModelError, GenerationError, SettingsError
 from theta.generate.assistant import Reply, text_pieces
 from theta.generate.settings import GenerationSettings
+from theta.model import network
 from theta.tokens.vocabulary import Vocabulary
 
 QUESTION = "What is machine learning?"
@@ -299,6 +301,48 @@ def test_a_damaged_folder_gives_one_line(folder: Path, damage: Callable[[Path], 
     assert words in str(caught.value)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+class RunsCode:
+    """Creates a file when it is unpickled."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Path.touch, (self.path,)
+
+
+@pytest.mark.parametrize(
+    ("write", "words"),
+    [
+        (lambda path, proof: path.write_bytes(pickle.dumps(RunsCode(proof))), "which could run code"),
+        (lambda path, proof: torch.save({"wte.weight": RunsCode(proof)}, path), "which could run code"),
+        (lambda path, _: path.write_bytes(b"version https://git-lfs.github.com/spec/v1\n"), "or is damaged"),
+        (lambda path, _: path.write_bytes(b""), "is damaged"),
+        (lambda path, _: path.write_bytes(path.read_bytes()[:-1000]), "is damaged"),
+        (lambda path, _: torch.save([torch.ones(2)], path), "is not a plain list of weights"),
+    ],
+    ids=["pickle", "torch file", "git-lfs", "empty", "cut", "a list"],
+)
+def test_pickled_weights_never_run_code(
+    folder: Path, tmp_path: Path, write: Callable[[Path, Path], Any], words: str
+) -> None:
+    from safetensors.torch import load_file
+
+    weights, proof = folder / "pytorch_model.bin", tmp_path / "code was run"
+    torch.save(load_file(folder / "model.safetensors"), weights)
+    (folder / "model.safetensors").unlink()
+    write(weights, proof)
+    with pytest.raises(GenerationError) as caught:
+        ThetaModel.load(folder, device="cpu")
+    assert words in str(caught.value)
+    assert str(weights) in str(caught.value)
+    assert "\n" not in str(caught.value)
+    with pytest.raises(BaseModelError) as refused:
+        network.load(folder)
+    assert "weights_only" not in str(refused.value)
+    assert not proof.exists()
 
 
 def test_missing_weights_are_not_filled_at_random(folder: Path) -> None:

@@ -52,15 +52,15 @@ def test_a_bad_conversation_names_the_message(prompt: Any, words: str) -> None:
 
 def test_a_conversation_that_fits_is_rendered_completely(vocabulary: Vocabulary) -> None:
     messages = conversation("What is DNS?", "Names to addresses.", "Literally <|end|>?", system="Be brief.")
-    assert fit(messages, vocabulary, positions=128, max_length=256) == whole(messages, vocabulary)
+    assert fit(messages, vocabulary, positions=128, max_length=256).ids == whole(messages, vocabulary)
 
 
 def test_the_oldest_exchanges_are_dropped_and_the_system_message_stays(vocabulary: Vocabulary) -> None:
     messages = conversation("one " * 20, "two " * 20, "three " * 20, "four " * 20, "five", system="Be brief.")
     kept = [messages[0], *messages[3:]]
     size = len(whole(kept, vocabulary))
-    assert fit(messages, vocabulary, positions=size + 10, max_length=10) == whole(kept, vocabulary)
-    assert fit(messages, vocabulary, positions=size + 9, max_length=10) == whole(
+    assert fit(messages, vocabulary, positions=size + 10, max_length=10) == (whole(kept, vocabulary), 2)
+    assert fit(messages, vocabulary, positions=size + 9, max_length=10).ids == whole(
         [messages[0], messages[-1]], vocabulary
     )
 
@@ -69,14 +69,14 @@ def test_the_reserve_is_a_quarter_of_the_positions_at_most(vocabulary: Vocabular
     messages = conversation("one " * 20, "two " * 20, "three")
     size = len(whole(messages, vocabulary))
     positions = -(-size * 4 // 3)  # three quarters of it hold the prompt
-    assert fit(messages, vocabulary, positions=positions, max_length=1024) == whole(messages, vocabulary)
+    assert fit(messages, vocabulary, positions=positions, max_length=1024).ids == whole(messages, vocabulary)
 
 
 def test_a_last_question_beyond_the_reserve_is_still_answered(vocabulary: Vocabulary) -> None:
     messages = conversation("old", "reply", "one " * 30, system="Be brief.")
     kept = [messages[0], messages[-1]]
     size = len(whole(kept, vocabulary))
-    assert fit(messages, vocabulary, positions=size + 1, max_length=256) == whole(kept, vocabulary)
+    assert fit(messages, vocabulary, positions=size + 1, max_length=256).ids == whole(kept, vocabulary)
 
 
 def test_no_room_for_a_single_token_names_the_tokens_the_limit_and_the_remedy(vocabulary: Vocabulary) -> None:
@@ -87,3 +87,18 @@ def test_no_room_for_a_single_token_names_the_tokens_the_limit_and_the_remedy(vo
     assert f"has {size} tokens" in str(caught.value)
     assert f"reads {size - 2}" in str(caught.value)
     assert "Shorten the prompt by 3 tokens" in str(caught.value)
+
+
+def test_no_more_history_is_kept_than_the_model_learned_to_read(vocabulary: Vocabulary) -> None:
+    messages = conversation("one " * 20, "two " * 20, "three " * 20, "four " * 20, "five", system="Be brief.")
+    kept = [messages[0], *messages[3:]]
+    learned = -(-len(whole(kept, vocabulary)) * 4 // 3)
+    found = fit(messages, vocabulary, positions=1024, max_length=256, conversation_tokens=learned)
+    assert found == (whole(kept, vocabulary), 2)
+    assert fit(messages, vocabulary, positions=1024, max_length=256).left_out == 0
+
+
+def test_a_question_longer_than_what_was_learned_is_still_answered(vocabulary: Vocabulary) -> None:
+    messages = conversation("one " * 200)
+    found = fit(messages, vocabulary, positions=1024, max_length=256, conversation_tokens=64)
+    assert found == (whole(messages, vocabulary), 0)

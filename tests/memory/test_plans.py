@@ -309,7 +309,7 @@ def test_a_probe_trains_a_new_model_on_random_tokens(tmp_path: Path) -> None:
         torch.device("cpu"),
     )
     assert choose.size_of(run.model) == size
-    assert int(run.documents.lengths.max()) == 96
+    assert int(run.samples.lengths.max()) == 96
     records = list(islice(train(run), STEPS))
     assert [record["kind"] for record in records] == ["step"] * STEPS
     assert records[0]["loss"] == pytest.approx(math.log(128), rel=0.1)

@@ -30,7 +30,7 @@ def code(deps: list[str]) -> list[str]:
     return linked + [(STARTER / dep).relative_to(ROOT).as_posix() for dep in deps if "/" not in dep and ".py" in dep]
 
 
-@pytest.mark.parametrize("stage", THETA)
+@pytest.mark.parametrize("stage", [stage for stage in THETA if stage != "report"])  # what reads the starter's figures
 def test_thetas_stages_are_those_of_the_root(stage: str) -> None:
     assert PIPELINE[stage]["cmd"] == f"PYTHONPATH=../.. {THETA[stage]['cmd']}"
     deps = [dep.removeprefix("linked/") for dep in PIPELINE[stage].get("deps", [])]

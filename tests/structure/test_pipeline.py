@@ -27,7 +27,12 @@ SKIPPED = [stage for stage, entry in PIPELINE.items() if not entry.get("always_c
 UNTRACKED = {"machine"}
 """Sections of params.yaml that no stage tracks, so that nothing runs again on another machine."""
 DATA = "models/base/data.json"
-PACKAGE_DATA = {"tokenize": {"theta/tokens/gpt2/vocab.json", "theta/tokens/gpt2/merges.txt"}}
+PLOTS = {"theta/evaluate/plot.svg", "theta/evaluate/plots.css"}
+PACKAGE_DATA = {
+    "tokenize": {"theta/tokens/gpt2/vocab.json", "theta/tokens/gpt2/merges.txt"},
+    "evaluate": PLOTS,
+    "report": PLOTS | {"theta/report/page.html", "theta/report/defaults.yaml"},
+}
 """Files of the package that a stage reads without importing them."""
 
 
@@ -74,7 +79,8 @@ def test_params_are_the_sections_that_the_stage_reads(stage: str) -> None:
         for call in calls
         if ast.unparse(call.func) == "load" and isinstance(call.args[1], ast.Constant)
     }
-    if any(ast.unparse(call.func) == "load_whole" for call in calls):
+    names = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    if names & {"load_whole", "settings.read"}:
         read_sections |= set(read(ROOT / "params.yaml"))
     assert set(PIPELINE[stage]["params"]) == read_sections - UNTRACKED, stage
 
@@ -98,9 +104,11 @@ def test_plots_and_metrics_can_be_shown(tmp_path: Path) -> None:
     shown = dvc(ROOT, "plots", "show", "--json", "--out", str(tmp_path))
     plots = json.loads(shown.stdout)
     assert "errors" not in plots, plots["errors"]
-    assert all(plots["data"].values())
-    metrics = dvc(ROOT, "metrics", "show", "--json")
+    drawn = {name for name, found in plots["data"].items() if found}
+    assert {name for name in plots["data"] if not name.endswith(".json")} == drawn
+    metrics = dvc(ROOT, "metrics", "show")
     assert (shown.stderr, metrics.stderr) == ("", "")
+    assert max(map(len, metrics.stdout.splitlines())) <= 100
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +171,17 @@ def test_a_lost_lock_file_is_restored_from_the_cache(project: Path) -> None:
     (project / "dvc.lock").unlink()
     assert ran(project) == ["fetch"]
     assert (project / "dvc.lock").read_bytes() == record
+
+
+@pytest.mark.slow
+def test_the_report_comes_back_without_a_run(project: Path) -> None:
+    """It is in DVC's cache, because DVC takes no HTML as a metric or a plot."""
+    page = project / "metrics/report.html"
+    content = page.read_bytes()
+    page.unlink()
+    dvc(project, "checkout")
+    assert page.read_bytes() == content
+    assert ran(project) == ["fetch"]
 
 
 def filled(declared: list[str], deps: list[str]) -> list[str]:

@@ -9,7 +9,7 @@ import pytest
 from theta.errors import SettingsError
 from theta.params import SECTIONS
 from theta.settings import load, load_all, read, schema
-from theta.train.settings import TrainSettings
+from theta.train.settings import TrainSection
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -46,7 +46,7 @@ def test_a_learning_rate_in_any_spelling(tmp_path: Path, written: str) -> None:
     changed, count = re.subn(r"(?m)^  learning_rate: .*$", f"  learning_rate: {written}", text)
     assert count == 1
     (tmp_path / "params.yaml").write_text(changed)
-    assert load(tmp_path / "params.yaml", "train", TrainSettings).learning_rate == 1e-5
+    assert load(tmp_path / "params.yaml", "train", TrainSection).learning_rate == 1e-5
 
 
 def test_one_message_names_all_faults(tmp_path: Path) -> None:
@@ -57,7 +57,7 @@ def test_one_message_names_all_faults(tmp_path: Path) -> None:
     assert "\n" not in message
     assert str(path) in message
     assert "unknown key train.epoch (did you mean 'epochs'?)" in message
-    assert "train.epochs is 0, allowed is 1 to 10000" in message
+    assert "train.epochs is 0, allowed is 1 to 10000, or 'auto'" in message
     assert "generation.temperature is 3.0, allowed is 0.1 to 2.0" in message
     assert "data.path is 7, expected a valid string" in message
 
@@ -82,4 +82,4 @@ def test_an_unusable_file_is_one_clear_line(tmp_path: Path, text: str | None, me
     if text is not None:
         (tmp_path / "params.yaml").write_text(text)
     with pytest.raises(SettingsError, match=message):
-        load(tmp_path / "params.yaml", "train", TrainSettings)
+        load(tmp_path / "params.yaml", "train", TrainSection)

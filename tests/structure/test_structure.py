@@ -21,6 +21,7 @@ DIRECTION: dict[str, set[str]] = {
     "train": {"tokens", "kernels", "machine", "model", "optim", "memory"},
     "generate": {"conversation", "tokens", "bases", "kernels", "machine"},
     "evaluate": {"conversation", "tokens", "model", "generate"},
+    "report": {"evaluate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
     "project": {"bases", "machine", "export"},
     "experiments": {"bases", "export", "project"},
@@ -46,7 +47,7 @@ WHOLE = {"params"}
 """The module that knows every section of params.yaml; for fetch, commands and benchmarks."""
 NO_TORCH = {"conversation", "corpus", "tokens", "bases"}
 
-STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export")
+STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export", "report")
 
 
 def package_of(module: str) -> str:

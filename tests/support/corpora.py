@@ -27,6 +27,9 @@ SETTINGS: dict[str, Any] = {
     "redact": [],
     "caps": {},
     "weights": {},
+    "rewordings": 0,
+    "reword_any_language": False,
+    "new_wordings_fraction": 0.0,
     "validation_fraction": 0.1,
     "test_fraction": 0.1,
 }
@@ -89,6 +92,6 @@ def built_from(folder: Path, path: Path, rehearsal: Iterable[Any] = (), processe
         )
     read = {
         name: list(files.read_json_lines(folder / f"prepared/{name}.jsonl"))
-        for name in ("train", "validation", "test", "rehearsal", "rejected")
+        for name in ("train", "validation", "test", "new_wordings", "rehearsal", "rejected")
     }
     return Built(read, read.pop("rejected"), facts)

@@ -15,6 +15,7 @@ from theta.model import network
 from theta.tokens.store import Document, Store, write
 from theta.train.compute import Compute
 from theta.train.run import Record, Run
+from theta.train.samples import Samples
 from theta.train.settings import TrainSettings
 
 VOCABULARY_SIZE = 60
@@ -37,12 +38,17 @@ SETTINGS = TrainSettings(
     layer_learning_rate_decay=1.0,
     frozen_layers=0,
     lora_rank=0,
+    wording_share=0.0,
+    openings=0,
+    follow_up_share=0.0,
+    follow_up_tokens=0,
     rehearsal_share=0.0,
     base_share=0.0,
     ema_decay=0.0,
     validations_per_epoch=2,
     early_stopping_patience=0,
     keep="last",
+    learn_held_out=False,
     seed=0,
 )
 
@@ -98,8 +104,9 @@ def new_run(folder: Path, **changes: Any) -> Run:
     model = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE)
     network.resize(model, VOCABULARY_SIZE)
     _, _, validation = (make_store(folder / f"{name}.arrow", n, n) for name, n in SIZES.items())
-    documents = Store(folder / "train.arrow", folder / "rehearsal.arrow")
-    return Run(model, documents, validation, settings, compute, folder / "resume", machine.steps_per_checkpoint, None)
+    store = Store(folder / "train.arrow", folder / "rehearsal.arrow")
+    samples = Samples(store, epochs=settings.epochs, seed=settings.seed, wording_share=settings.wording_share)
+    return Run(model, samples, validation, settings, compute, folder / "resume", machine.steps_per_checkpoint, None)
 
 
 def weights(run: Run) -> dict[str, Any]:

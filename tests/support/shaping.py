@@ -43,10 +43,16 @@ def read_value(folder: Path, value: Any, rules: Rules | None = None) -> Read:
     return read_text(folder, json.dumps(value), rules=rules)
 
 
-def said(read: Read) -> list[list[str]]:
-    """Contents by conversation; a system message begins with "S: ", a text with "T: "."""
+def said(read: Read) -> list[list[Any]]:
+    """Contents by conversation; a system message begins with "S: ", a text with "T: ", and wordings are a list."""
     marks = {"system": "S: ", "text": "T: "}
-    return [[marks.get(message.role, "") + message.content for message in each.messages] for each in read.kept]
+    return [
+        [
+            [message.content, *message.wordings] if message.wordings else marks.get(message.role, "") + message.content
+            for message in each.messages
+        ]
+        for each in read.kept
+    ]
 
 
 def u(content: Any, **marks: Any) -> dict[str, Any]:

@@ -21,7 +21,7 @@ GENERATION = {
 }
 PARAMS = {
     "generation": GENERATION,
-    "evaluate": {"replies": 4, "prompts_per_batch": 3, "seed": 7},
+    "evaluate": {"answers": 10, "replies": 4, "prompts_per_batch": 3, "seed": 7},
     "machine": {
         "device": "cpu",
         "devices": 1,
@@ -32,7 +32,7 @@ PARAMS = {
         "tokens_per_microbatch": 512,
         "steps_per_checkpoint": 100,
     },
-    "export": {"dtype": "float32", "model_name": "tiny | `one`", "license": "mit"},
+    "export": {"dtype": "float32", "model_name": "tiny | `one`", "license": "mit", "formats": []},
 }
 
 
@@ -77,7 +77,8 @@ def save_project(root: Path, vocabulary: Vocabulary) -> None:
     write_json(root / "models/base/weights.json", descriptors.resolve("scratch:nano", None, 0, ())[0])
     vocabulary.save(root / "Datasets/tokens/tokenizer", 1024)
     save_tokens(root / "Datasets/tokens/test.arrow", CONVERSATIONS, vocabulary)
-    write_json_lines(root / "Datasets/prepared/test.jsonl", (each.to_json() for each in CONVERSATIONS))
+    for name, kept in (("test", CONVERSATIONS), ("train", CONVERSATIONS), ("new_wordings", CONVERSATIONS[:1])):
+        write_json_lines(root / f"Datasets/prepared/{name}.jsonl", (each.to_json() for each in kept))
     for split in ("train", "validation"):
         write_text(root / f"metrics/curves/plots/metrics/{split}/loss.tsv", "step\tloss\n1\t10.5\n2\t9.25\n")
     write_text(root / "metrics/plots/lengths.csv", "tokens,documents\n32,3\n64,2\n")

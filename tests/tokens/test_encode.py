@@ -208,3 +208,53 @@ def test_learned_bytes_of_a_vocabulary_that_does_not_spell_bytes() -> None:
 
 def test_no_conversations_are_no_documents(vocabulary: Vocabulary) -> None:
     assert encode(vocabulary) == ([], Counts())
+
+
+def asked(content: str, *wordings: str) -> Message:
+    return Message("user", content, wordings=wordings)
+
+
+def replaced(vocabulary: Vocabulary, document: Document) -> list[str]:
+    """The document with each of its wordings in turn."""
+    texts = []
+    for begin, end, ids in document.wordings:
+        assert not any(document.learned[begin:end])
+        texts.append(text(vocabulary, [*document.ids[:begin], *ids.tolist(), *document.ids[end:]]))
+    return texts
+
+
+def test_a_wording_takes_the_place_of_its_question(vocabulary: Vocabulary) -> None:
+    turns = (asked("One?", "first, please"), Message("assistant", "1"), asked("Two?", "two", "and 2"))
+    chat = Conversation((Message("system", "S"), *turns, Message("assistant", "2")), "test", "test.json#1")
+    [document], _ = encode(vocabulary, chat)
+    whole = "<|system|>S<|end|><|user|>{}<|end|><|assistant|>1<|end|><|user|>{}<|end|><|assistant|>2<|end|>"
+    expected = [whole.format("first, please", "Two?"), whole.format("One?", "two"), whole.format("One?", "and 2")]
+    assert replaced(vocabulary, document) == expected
+
+
+def test_wordings_never_make_a_document_too_long(vocabulary: Vocabulary) -> None:
+    longer, shorter = "word " * 8 + "end", "so"
+    turns = (
+        asked("One?", longer, shorter),
+        Message("assistant", "1"),
+        asked("Two?", longer),
+        Message("assistant", "2"),
+    )
+    [document], _ = encode(vocabulary, Conversation(turns, "test", "x#1"), max_length=26)
+    room = 26 - len(document.ids)
+    growth = [len(ids) - (end - begin) for begin, end, ids in document.wordings]
+    assert len(document.wordings) == 2, "the second long one would not fit beside the first"
+    assert max(growth) <= room < 2 * max(growth)
+
+
+def test_each_part_of_a_long_conversation_has_its_own_wordings(vocabulary: Vocabulary) -> None:
+    turns = [
+        message
+        for number in range(4)
+        for message in (asked(f"Question {number}?", f"ask {number}"), Message("assistant", "A reply of words. " * 3))
+    ]
+    documents, _ = encode(vocabulary, Conversation((Message("system", "S"), *turns), "test", "x#1"), max_length=50)
+    assert len(documents) > 1
+    found = [each for document in documents for each in replaced(vocabulary, document)]
+    assert [f"ask {number}" in found[number] for number in range(4)] == [True] * 4
+    assert all(each.startswith("<|system|>S<|end|>") for each in found)

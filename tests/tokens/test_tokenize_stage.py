@@ -114,7 +114,6 @@ UNLEARNED = [{"role": "user", "content": "Why?"}, {"role": "assistant", "content
 @pytest.mark.parametrize(
     ("rows", "message"),
     [
-        ([], r"prepared/validation\.jsonl holds no conversations; add some"),
         ([chat(300, 1), chat(300, 2)], r"No conversation of \S+n\.jsonl is left: 2 of 2 .+; 512 would keep 2\."),
         ([{**CONVERSATION, "messages": UNLEARNED}], "holds no reply that is to be learned"),
     ],
@@ -131,6 +130,17 @@ def test_an_empty_split_fails_here_and_the_last_tokens_stay(
     assert before == {path: path.read_bytes() for path in Path("Datasets/tokens").rglob("*") if path.is_file()}
     assert Path("metrics/tokenize.json").read_bytes() == metrics
     assert sorted(path.name for path in Path("Datasets").iterdir()) == ["prepared", "tokens"]
+
+
+def test_nothing_may_be_held_back_but_train_needs_conversations(project: Path) -> None:
+    for name in ("validation", "test"):
+        write_json_lines(PREPARED / f"{name}.jsonl", [])
+    tokenize()
+    assert read_json(Path("metrics/tokenize.json"))["test"]["documents"] == 0
+    assert Store.if_any(Path("Datasets/tokens/validation.arrow")) is None
+    write_json_lines(PREPARED / "train.jsonl", [])
+    with pytest.raises(DataError, match=r"prepared/train\.jsonl holds no conversations; add some"):
+        tokenize()
 
 
 def test_a_chat_out_of_turn_is_named(project: Path) -> None:

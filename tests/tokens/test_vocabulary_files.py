@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import AddedToken, Tokenizer
 
 from theta.conversation.messages import Message
 from theta.conversation.template import render, render_prompt
@@ -24,7 +25,7 @@ def test_transformers_reads_the_same_vocabulary(folder: Path, vocabulary: Vocabu
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    assert (len(tokenizer), tokenizer.model_max_length) == (vocabulary.size, 1024)
+    assert (len(tokenizer), tokenizer.model_max_length, tokenizer.padding_side) == (vocabulary.size, 1024, "left")
     assert tokenizer.eos_token_id == vocabulary.end_id
     assert tokenizer.pad_token_id == vocabulary.pad_id
     ours, _ = vocabulary.encode([*render_prompt([Message(**message) for message in CHAT])])
@@ -32,20 +33,51 @@ def test_transformers_reads_the_same_vocabulary(folder: Path, vocabulary: Vocabu
     assert theirs == ours
 
 
-def test_assistant_mask_of_the_template_is_what_theta_learns(folder: Path, vocabulary: Vocabulary) -> None:
+def test_assistant_mask_of_the_training_template_is_what_theta_learns(folder: Path, vocabulary: Vocabulary) -> None:
     from transformers import AutoTokenizer
 
     chat = [*CHAT, {"role": "assistant", "content": "Hi!"}]
     tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-    encoded = tokenizer.apply_chat_template(chat, return_dict=True, return_assistant_tokens_mask=True)
+    training = (folder / "chat_template_training.jinja").read_text(encoding="utf-8")
+    encoded = tokenizer.apply_chat_template(
+        chat, chat_template=training, return_dict=True, return_assistant_tokens_mask=True
+    )
     ids, learned = vocabulary.encode([*render([Message(**message) for message in chat])])
     assert encoded["input_ids"] == ids
     assert [bool(flag) for flag in encoded["assistant_masks"]] == learned
 
 
-def test_a_saved_vocabulary_is_a_base_again(folder: Path, vocabulary: Vocabulary) -> None:
-    again = Vocabulary.from_base(folder)
-    assert (again.size, again.special_ids) == (vocabulary.size, vocabulary.special_ids)
+@pytest.mark.parametrize("name", ["chat_template.jinja", "chat_template_training.jinja"])
+def test_an_unknown_role_is_refused(folder: Path, name: str) -> None:
+    from jinja2 import TemplateError
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    template = (folder / name).read_text(encoding="utf-8")
+    with pytest.raises(TemplateError, match="Role tool, expected system, user or assistant"):
+        tokenizer.apply_chat_template([*CHAT, {"role": "tool", "content": "3"}], chat_template=template)
+
+
+def test_a_base_that_theta_saved_gives_the_same_files_again(folder: Path, tmp_path: Path) -> None:
+    """Special tokens and template are kept, and added once, when training goes on from an exported model."""
+    Vocabulary.from_base(folder).save(tmp_path / "again", max_length=1024)
+    names = sorted(path.name for path in folder.iterdir())
+    assert sorted(path.name for path in (tmp_path / "again").iterdir()) == names
+    assert [(folder / name).read_bytes() for name in names] == [
+        (tmp_path / "again" / name).read_bytes() for name in names
+    ]
+
+
+def test_special_tokens_of_a_base_stay_special(vocabulary: Vocabulary, tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    base = Tokenizer.from_str(vocabulary.tokenizer.to_str())
+    base.add_special_tokens([AddedToken("<|separator|>", special=True)])
+    base.save(str(tmp_path / "tokenizer.json"))
+    Vocabulary.from_base(tmp_path).save(tmp_path / "saved", max_length=1024)
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "saved", local_files_only=True)
+    assert "<|separator|>" in tokenizer.all_special_tokens
+    assert tokenizer("a<|separator|>b")["input_ids"][1] == base.token_to_id("<|separator|>")
 
 
 def test_vocab_and_merges_alone_are_a_base(folder: Path, tmp_path: Path, vocabulary: Vocabulary) -> None:

@@ -107,6 +107,7 @@ def test_the_reported_loss_is_that_of_the_saved_weights(tmp_path: Path, changes:
     run = new_run(tmp_path, base_share=0.5, **changes)
     trained = [record["loss"] for record in train(run) if record["kind"] == "validation"]
     loss = finish(run, lambda: base)
+    assert run.validation
     with torch.no_grad():
         nats = sum(
             float(run.compute.nats(run.model, row)[0])

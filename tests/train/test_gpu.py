@@ -15,6 +15,7 @@ from theta.tokens.store import Document, Store, write
 from theta.train.choose import choose_compute
 from theta.train.loop import train
 from theta.train.run import Run
+from theta.train.samples import Samples
 
 pytestmark = [
     pytest.mark.gpu,
@@ -57,8 +58,9 @@ def new_run(store: Store, resume: Path, **changes: Any) -> Run:
     }
     settings, machine = settings_with(**{**usual, "steps_per_checkpoint": 2, "precision": "auto", **changes})
     model = new_model()
-    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, store, store)
-    return Run(model, store, store, settings, compute, resume, machine.steps_per_checkpoint, None)
+    samples = Samples(store, epochs=settings.epochs, seed=settings.seed)
+    compute = choose_compute(settings, machine, model, VOCABULARY_SIZE, samples, store)
+    return Run(model, samples, store, settings, compute, resume, machine.steps_per_checkpoint, None)
 
 
 def losses(run: Run) -> list[float]:

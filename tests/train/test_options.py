@@ -13,7 +13,6 @@ from transformers import GPT2LMHeadModel
 
 from stages.fetch import fetch
 from tests.support.runs import (
-    SIZES,
     VOCABULARY_SIZE,
     assert_equal_to_the_bit,
     new_run,
@@ -73,6 +72,7 @@ def test_the_kept_weights_are_a_plain_gpt2_with_the_reported_loss(tmp_path: Path
     network.save(run.model, tmp_path / "checkpoint")
     kept = GPT2LMHeadModel.from_pretrained(tmp_path / "checkpoint")
     assert kept.state_dict().keys() == network.new(2, 2, 32, seed=0).state_dict().keys()
+    assert run.validation
     rows = run.compute.rows(run.validation, range(len(run.validation)))
     with torch.no_grad():
         nats = sum(float(run.compute.nats(kept.eval(), row)[0]) for row in rows)
@@ -83,10 +83,10 @@ def test_the_kept_weights_are_a_plain_gpt2_with_the_reported_loss(tmp_path: Path
 def test_label_smoothing_is_that_of_torch_and_not_in_validation(tmp_path: Path) -> None:
     run = new_run(tmp_path, label_smoothing=0.2, dropout=0.0, epochs=1, learning_rate=1e-12)
     plain = new_run(tmp_path / "plain", dropout=0.0, epochs=1, learning_rate=1e-12)
-    steps = steps_of(run.documents.lengths[: SIZES["train"]], tokens_per_step=128, epochs=1, seed=0)
+    steps = steps_of(run.samples.epochs, run.samples.lengths, tokens_per_step=128, seed=0)
     nats, learned = torch.zeros(()), 0
     for document in steps[0]:
-        ids, labels = (torch.from_numpy(part.copy()).long() for part in run.documents[document])
+        ids, labels = (torch.from_numpy(part.copy()).long() for part in run.samples[document])
         with torch.no_grad():
             logits = run.model.eval()(ids[None]).logits[0, :-1, :VOCABULARY_SIZE]
         nats += cross_entropy(logits, labels[1:], ignore_index=IGNORED, reduction="sum", label_smoothing=0.2)
@@ -160,7 +160,7 @@ def test_frozen_layers_stay_and_special_tokens_are_learned(tmp_path: Path) -> No
 
 def test_special_rows_get_the_gradient_that_they_get_in_the_complete_matrix(tmp_path: Path) -> None:
     run = new_run(tmp_path, frozen_layers=2)
-    row = next(run.compute.rows(run.documents, [0, 1, 2]))
+    row = next(run.compute.rows(run.samples, [0, 1, 2]))
     whole, _ = run.compute.nats(run.model.eval(), row)
     whole.backward()
     wanted = run.model.transformer.wte.weight.grad[SPECIAL].clone()

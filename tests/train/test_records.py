@@ -1,13 +1,19 @@
 """Curves and figures of a run: losses are sums over counts, and rehearsal is counted separately."""
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from tests.support.runs import new_run
+from tests.support.runs import SETTINGS, new_run
 from theta.train.loop import train
-from theta.train.records import log_curves, loss_of, report
+from theta.train.records import learned_little, log_curves, loss_of, report
+from theta.train.settings import TrainSettings
+
+
+def settings(**changes: Any) -> TrainSettings:
+    return SETTINGS.model_copy(update=changes)
 
 
 def step(
@@ -43,12 +49,43 @@ def test_a_loss_is_a_sum_over_a_count() -> None:
 def test_the_report_separates_data_and_rehearsal() -> None:
     records = [step(1, 50.0, 10), validation(1, 4.0), step(2, 20.0, 10, (12.0, 4)), validation(2, 3.0)]
     records += [step(3, 90.0, 30, (4.0, 4)), validation(3, 3.5), step(4, 10.0, 10), validation(4, 3.25)]
-    figures = report(records, epochs=2, keep="best", validation_loss=3.125)
+    figures = report(records, settings(epochs=2, keep="best"), validation_loss=3.125)
     assert (figures["train_loss"], figures["rehearsal_loss"]) == (2.5, 1.0)
     assert (figures["validation_loss"], figures["trained_validation_loss"]) == (3.125, 3.0)
     assert (figures["best_validation_loss"], figures["kept_step"]) == (3.0, 2)
-    without = report(records[:2], epochs=1, keep="last", validation_loss=4.0)
+    assert figures["settings"] == {
+        "epochs": 2, "tokens_per_step": 128, "learning_rate": 1e-2, "warmup_fraction": 0.1, "dropout": 0.1,
+        "rehearsal_share": 0.0, "base_share": 0.0, "keep": "best",
+    }  # fmt: skip
+    without = report(records[:2], settings(epochs=1, keep="last"), validation_loss=4.0)
     assert "rehearsal_loss" not in without
+
+
+def run_of(steps: int, first: float, last: float) -> dict[str, Any]:
+    losses = [first + (last - first) * number / (steps - 1 or 1) for number in range(steps)]
+    records = [step(number, 10 * loss, 10, steps=steps) for number, loss in enumerate(losses, start=1)]
+    return report([*records, validation(steps, last)], settings(epochs=steps), validation_loss=last)
+
+
+@pytest.mark.parametrize(
+    ("figures", "words"),
+    [
+        (
+            run_of(1, 5.0, 5.0),
+            r"only 1 time, .*lower train.tokens_per_step \(128\), raise train.epochs \(3\)",
+        ),
+        (run_of(29, 5.0, 0.1), r"updated only 29 times"),
+        (run_of(100, 5.3, 5.2), r"hardly moved, from 5.29. to 5.200 .*raise train.learning_rate \(0.01\)"),
+    ],
+    ids=["one", "few", "flat"],
+)
+def test_a_run_that_learned_little_is_said_with_the_remedy(figures: dict[str, Any], words: str) -> None:
+    assert re.search(words, str(learned_little(figures, settings())))
+
+
+def test_a_run_that_learned_is_not_warned_of() -> None:
+    assert learned_little(run_of(100, 5.0, 0.1), settings()) is None
+    assert learned_little({**run_of(20, 5.0, 0.1), "stopped_early": True}, settings()) is None, "asked for patience"
 
 
 def test_what_a_step_reports_adds_up(tmp_path: Path) -> None:

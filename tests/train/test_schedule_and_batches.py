@@ -24,7 +24,7 @@ def test_without_warmup_it_starts_at_the_peak() -> None:
 
 def test_every_document_is_seen_once_an_epoch_and_steps_are_full() -> None:
     lengths = np.random.default_rng(0).integers(5, 100, size=200)
-    steps = steps_of(lengths.tolist(), tokens_per_step=512, epochs=3, seed=0)
+    steps = steps_of([range(200)] * 3, lengths.tolist(), tokens_per_step=512, seed=0)
     order = [document for step in steps for document in step]
     assert sorted(order) == sorted(3 * list(range(200)))
     shift = 15  # a document that did not fit follows a step later
@@ -39,17 +39,24 @@ def test_every_document_is_seen_once_an_epoch_and_steps_are_full() -> None:
 
 
 def test_a_document_as_long_as_a_step_waits_for_no_other() -> None:
-    steps = steps_of([100, 100, 3, 100], tokens_per_step=100, epochs=1, seed=0)
+    steps = steps_of([range(4)], [100, 100, 3, 100], tokens_per_step=100, seed=0)
     assert sorted(map(sorted, steps)) == [[0], [1], [2], [3]]
 
 
 def test_the_order_depends_on_the_seed_alone() -> None:
     lengths = [10] * 50
-    one, two, other = (steps_of(lengths, tokens_per_step=100, epochs=1, seed=seed) for seed in (1, 1, 2))
+    one, two, other = (steps_of([range(50)], lengths, tokens_per_step=100, seed=seed) for seed in (1, 1, 2))
     assert one == two != other
 
 
 OWN, OTHERS = [10] * 30, [7, 11, 13] * 20
+
+
+def steps_with_rehearsal(epochs: int, *, seed: int, share: float) -> list[list[int]]:
+    lengths, others = [*OWN, *OTHERS], range(len(OWN), len(OWN) + len(OTHERS))
+    return steps_of(
+        [range(len(OWN))] * epochs, lengths, tokens_per_step=64, seed=seed, rehearsal=others, rehearsal_share=share
+    )
 
 
 @pytest.mark.parametrize("share", [0.25, 0.5, 2.0])
@@ -64,14 +71,14 @@ def test_each_epoch_gets_its_share_of_rehearsal_and_all_is_used_before_any_recur
     assert all(sorted(each) == list(range(len(OTHERS))) for each in rounds[:-1])
     assert len(set(rounds[-1])) == len(rounds[-1])
     assert len(rounds) < 2 or rounds[0] != rounds[1]
-    steps = steps_of(OWN, tokens_per_step=64, epochs=epochs, seed=0, rehearsal_lengths=OTHERS, rehearsal_share=share)
+    steps = steps_with_rehearsal(epochs, seed=0, share=share)
     wanted = [*range(len(OWN))] * epochs + [len(OWN) + each for each in order]
     assert sorted(chain(*steps)) == sorted(wanted)
 
 
 def test_rehearsal_is_shuffled_into_its_epoch() -> None:
     steps = steps_of(
-        [10] * 100, tokens_per_step=10, epochs=2, seed=0, rehearsal_lengths=[10] * 100, rehearsal_share=1.0
+        [range(100)] * 2, [10] * 200, tokens_per_step=10, seed=0, rehearsal=range(100, 200), rehearsal_share=1.0
     )
     order = list(chain(*steps))
     for begin in (0, 200):
@@ -81,15 +88,13 @@ def test_rehearsal_is_shuffled_into_its_epoch() -> None:
 
 
 def test_rehearsal_depends_on_the_seed_alone() -> None:
-    one, two, other = (
-        steps_of(OWN, tokens_per_step=64, epochs=2, seed=seed, rehearsal_lengths=OTHERS, rehearsal_share=0.5)
-        for seed in (1, 1, 2)
-    )
+    one, two, other = (steps_with_rehearsal(2, seed=seed, share=0.5) for seed in (1, 1, 2))
     assert one == two != other
 
 
-@pytest.mark.parametrize(("others", "share"), [((), 0.0), ((), 0.5), (OTHERS, 0.0)])
+@pytest.mark.parametrize(("others", "share"), [([], 0.0), ([], 0.5), (OTHERS, 0.0)])
 def test_without_rehearsal_the_order_is_that_of_the_seed_and_the_epoch(others: list[int], share: float) -> None:
-    steps = steps_of([10] * 30, tokens_per_step=10, epochs=2, seed=5, rehearsal_lengths=others, rehearsal_share=share)
+    lengths, rehearsal = [10] * 30 + others, range(30, 30 + len(others))
+    steps = steps_of([range(30)] * 2, lengths, tokens_per_step=10, seed=5, rehearsal=rehearsal, rehearsal_share=share)
     orders = [np.random.default_rng([5, epoch]).permutation(30).tolist() for epoch in range(2)]
     assert list(chain(*steps)) == list(chain(*orders))

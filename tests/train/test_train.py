@@ -10,7 +10,6 @@ import torch
 
 from tests.support.runs import (
     END,
-    SIZES,
     VOCABULARY_SIZE,
     assert_equal_to_the_bit,
     make_store,
@@ -24,11 +23,12 @@ from theta.model import network
 from theta.optim.adamw import adamw
 from theta.optim.update import Gradients
 from theta.tokens.store import Document, Store, write
-from theta.train.choose import tokens_per_epoch
+from theta.train.choose import tokens_of_run
 from theta.train.loop import train
 from theta.train.records import report
 from theta.train.row_work import RowWork
 from theta.train.run import Run
+from theta.train.samples import Samples
 from theta.train.step import accumulate_gradients
 
 
@@ -54,18 +54,18 @@ def test_the_gradient_of_a_step_equals_plain_transformers(run: Run, in_place: bo
     """Packed rows, several microbatches and the chunked loss against transformers' loss over one padded batch."""
     documents = [3, 1, 8, 20, 11, 5]
     theirs = network.new(2, 2, 32, seed=0, vocabulary_size=VOCABULARY_SIZE).eval()
-    longest = int(run.documents.lengths[documents].max())
+    longest = int(run.samples.lengths[documents].max())
     ids, labels = (torch.full((len(documents), longest), fill) for fill in (0, -100))
     for row, document in enumerate(documents):
-        for target, source in zip((ids, labels), run.documents[document], strict=True):
+        for target, source in zip((ids, labels), run.samples[document], strict=True):
             target[row, : len(source)] = torch.from_numpy(source.copy())
-    mask = torch.arange(longest) < torch.from_numpy(run.documents.lengths[documents])[:, None]
+    mask = torch.arange(longest) < torch.from_numpy(run.samples.lengths[documents])[:, None]
     wanted = theirs(input_ids=ids, labels=labels, attention_mask=mask.long(), use_cache=False).loss
     wanted.backward()
 
     gradients = Gradients(list(run.model.parameters()), in_place=in_place)
     work = RowWork.of(run.model.eval(), run.compute, gradients)
-    loss = accumulate_gradients(run.documents, documents, run.compute, work)
+    loss = accumulate_gradients(run.samples, documents, run.compute, work)
     assert loss.sum() == pytest.approx(wanted.item(), rel=1e-6)
     for (name, ours), parameter in zip(run.model.named_parameters(), theirs.parameters(), strict=True):
         assert ours.grad is not None
@@ -105,15 +105,15 @@ def test_a_killed_run_continues_from_its_last_state(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_rehearsal_is_trained_on_and_counted(tmp_path: Path) -> None:
     plain, rehearsing = (new_run(tmp_path / str(share), rehearsal_share=share) for share in (0.0, 0.5))
-    figures = [report(list(train(run)), run.settings.epochs, "last", 1.0) for run in (plain, rehearsing)]
+    figures = [report(list(train(run)), run.settings, 1.0) for run in (plain, rehearsing)]
     assert any(not torch.equal(one, weights(rehearsing)[name]) for name, one in weights(plain).items())
-    tokens = 3 * int(plain.documents.lengths[: SIZES["train"]].sum())
+    tokens = int(plain.samples.lengths[: plain.samples.split_size].sum())
     assert (figures[0]["tokens"], figures[0]["rehearsal_tokens"]) == (tokens, 0)
     extra = figures[1]["rehearsal_tokens"]
-    assert abs(extra - 0.5 * tokens) < plain.documents.lengths.max()
+    assert abs(extra - 0.5 * tokens) < plain.samples.lengths.max()
     assert figures[1]["tokens"] == tokens + extra
     assert figures[1]["steps"] == pytest.approx(1.5 * figures[0]["steps"], abs=2)
-    assert 3 * tokens_per_epoch(rehearsing.documents, 0.5) == pytest.approx(tokens + extra, abs=40)
+    assert tokens_of_run(rehearsing.samples, 0.5) == pytest.approx(tokens + extra, abs=40)
 
 
 def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_two_runs_are_equal_to_the_bit(tmp_path: Path) -> None:
 def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
     run = new_run(tmp_path, epochs=40, dropout=0.0)
     easy = make_store(tmp_path / "easy.arrow", 40, seed=0, longest_opening=1)
-    run = replace(run, documents=easy, validation=easy)
+    run = replace(run, samples=Samples(easy, epochs=40, seed=0), validation=easy)
     records = list(train(run))
     assert min(r["loss"] for r in records if r["kind"] == "validation") < 0.5
     ids = torch.tensor([[57, 3, 58]])
@@ -136,10 +136,19 @@ def test_it_learns_to_answer_and_to_stop(tmp_path: Path) -> None:
     assert ids[0, 3:].tolist() == [3, 3, 3, END]
 
 
+@pytest.mark.slow
+def test_without_validation_the_steps_are_the_same(tmp_path: Path) -> None:
+    validated, alone = new_run(tmp_path / "a"), replace(new_run(tmp_path / "b"), validation=None)
+    kinds = [{record["kind"] for record in train(run)} for run in (validated, alone)]
+    assert kinds == [{"step", "validation"}, {"step"}]
+    assert_equal_to_the_bit(weights(validated), weights(alone))
+
+
 def test_best_keeps_the_lowest_validation_loss(tmp_path: Path) -> None:
     run = new_run(tmp_path, keep="best", learning_rate=0.3, epochs=4, early_stopping_patience=3)
     validations = [record for record in train(run) if record["kind"] == "validation"]
     best = min(validations, key=lambda record: record["loss"])
+    assert run.validation
     with torch.no_grad():
         nats = sum(
             float(run.compute.nats(run.model, row)[0])

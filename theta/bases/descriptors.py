@@ -1,6 +1,7 @@
 """The model that training starts from, as two small descriptors of its content.
 
-    resolve("gpt2", ...) -> weights    kind, name, revision, SHA-256 of config.json and the weight files, shape, tokens
+    resolve("gpt2", ...) -> weights    kind, name, revision, SHA-256 of config.json and the weight files, shape, tokens,
+                                       whether Theta has fine-tuned it
                             tokenizer  kind, name, revision, SHA-256 of the tokenizer's files, positions
 
 Stages that depend on a descriptor rerun only if the bytes of the base change. The tokenizer's descriptor is the same
@@ -20,7 +21,14 @@ from theta.bases.presets import GPT2, POSITIONS, PRESETS, VOCABULARY_SIZE, Prese
 from theta.bases.source import Source
 from theta.errors import BaseModelError, DataError
 from theta.files import read_json, sha256
-from theta.tokens.vocabulary import GPT2_FILES, GPT2_FOLDER, TOKENIZER_JSON, base_size, shipped_size
+from theta.tokens.vocabulary import (
+    GPT2_FILES,
+    GPT2_FOLDER,
+    SPECIAL_TOKENS_ADDED,
+    TOKENIZER_JSON,
+    base_size,
+    shipped_size,
+)
 
 Descriptor = dict[str, Any]
 
@@ -163,7 +171,7 @@ def _scratch(base: str, seed: int) -> Descriptor:
     name = base.removeprefix(SCRATCH)
     return {
         "kind": "scratch", "name": base, "revision": None, "files": {}, "preset": name, "seed": seed,
-        **_shape_of(preset(name)), "tokens": VOCABULARY_SIZE,
+        **_shape_of(preset(name)), "tokens": VOCABULARY_SIZE, "fine_tuned": False,
     }  # fmt: skip
 
 
@@ -185,7 +193,7 @@ def _describe(source: Source) -> tuple[Descriptor, Descriptor]:
     digests = Digests()
     origin = {"kind": source.kind, "name": source.name, "revision": source.revision}
     weights = {
-        **origin, **shape, "tokens": shipped or base_size(folder),
+        **origin, **shape, "tokens": shipped or base_size(folder), "fine_tuned": _is_fine_tuned(source, shipped),
         "files": {name: digests.of(source.path(name)) for name in (CONFIG, *files)},
     }  # fmt: skip
     tokenizer = _shipped_tokenizer(shape["positions"]) if shipped else {
@@ -209,6 +217,11 @@ def _lineage(source: Source) -> Descriptor:
             record = read_json(path, *LINEAGE)
             return {"made_by": {name: record[name] for name in LINEAGE}}
     return {}
+
+
+def _is_fine_tuned(source: Source, tokens: int | None) -> bool:
+    """Whether Theta has fine-tuned the base: it has Theta's special tokens, and unlike the starter no rehearsal."""
+    return tokens == VOCABULARY_SIZE + SPECIAL_TOKENS_ADDED and source.find(REHEARSAL) is None
 
 
 def _shape_of(size: Preset) -> dict[str, int]:

@@ -78,6 +78,8 @@ class Chat:
     """Replies so far, those that were forgotten included."""
     speed: "Speed | None" = None
     """Of the last reply."""
+    shortened: bool = False
+    """Whether it was said that the oldest exchanges are left out."""
 
     def messages(self) -> "list[Message]":
         """Return the conversation so far, with its system message."""
@@ -127,7 +129,12 @@ def answer(chat: Chat, question: str, console: Console, interrupts: Interrupts) 
 
     seed = None if chat.seed is None else chat.seed + chat.replies
     speed = Speed(time.perf_counter())
-    pieces = chat.model.stream([*chat.messages(), Message("user", question)], seed=seed, **chat.parameters)
+    asked = [*chat.messages(), Message("user", question)]
+    if not chat.shortened and chat.model.fitted(asked, **chat.parameters).left_out:
+        chat.shortened = True
+        tokens = chat.model.conversation_tokens
+        say(console, f"(From here on the oldest exchanges are left out: the model uses {tokens} tokens.)", style="dim")
+    pieces = chat.model.stream(asked, seed=seed, **chat.parameters)
     if console.is_terminal:
         console.print()
     with closing(speed.noted(pieces)) as noted:
@@ -230,7 +237,7 @@ def stats(chat: Chat) -> str:
 
     vocabulary = chat.model.vocabulary
     tokens = len(vocabulary.encode(list(render_prompt(chat.messages())))[0])
-    lines = [f"The conversation has {tokens:,} tokens; the model reads {chat.model.positions:,}."]
+    lines = [f"The conversation has {tokens:,} tokens; the model uses {chat.model.conversation_tokens:,}."]
     if chat.speed and chat.exchanges:
         written = len(vocabulary.tokenizer.encode(chat.exchanges[-1][1]).ids)
         seconds = chat.speed.last - chat.speed.first

@@ -6,6 +6,7 @@ import typer
 
 from theta.cli.chat import chat
 from theta.cli.compare import compare
+from theta.cli.export import export
 from theta.cli.finetune import finetune
 from theta.cli.generate import generate
 from theta.cli.inspect import inspect
@@ -34,6 +35,7 @@ for command in (
     finetune,
     sweep,
     compare,
+    export,
     release,
     releases,
     publish,

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from theta.memory.plans import Placement
     from theta.train.settings import TrainSettings
 
+DOCUMENTS = (50, 500, 5_000, 50_000)
+"""Sizes of the train split for which `auto` is shown."""
+
 Probed = Literal["nothing", "chosen", "all"]
 
 
@@ -33,7 +36,7 @@ def plan(
     probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
     params: Annotated[Path, typer.Option(help="File with the training settings of a probe.")] = Path("params.yaml"),
 ) -> None:
-    """Show what each plan of machine.memory needs, which one auto takes, and why."""
+    """Show what each plan of machine.memory needs, which one auto takes, and why; and the train settings of auto."""
     from theta.memory.gpu import gpu_of
 
     probed: Probed = "all" if probe_all else "chosen" if probe else "nothing"
@@ -45,9 +48,12 @@ def _settings_of_probe(params: Path, tokens_per_step: int) -> "TrainSettings":
     """Read the training settings, with this size of a step, and prepare torch for a GPU."""
     from theta.machine.process import prepare_gpu
     from theta.settings import load
-    from theta.train.settings import TrainSettings
+    from theta.train import automatic
+    from theta.train.settings import TrainSection
 
-    settings = load(params, "train", TrainSettings).model_copy(update={"tokens_per_step": tokens_per_step})
+    section = load(params, "train", TrainSection).model_copy(update={"tokens_per_step": tokens_per_step})
+    # What depends on the base changes neither its speed nor its memory, except dropout, which all hub models have.
+    settings = automatic.resolve(section, automatic.PRETRAINED[1], automatic.Amount(1, 1, 1))
     prepare_gpu()  # before torch is imported
     from theta.cli.probe import require_gpu
 
@@ -97,6 +103,36 @@ def print_plans(
         say(out, f"{name}, {millions(descriptors.parameters(shapes[name]))} parameters")
         out.print(_table(found[name], chosen, measured))
         say(out, _why(chosen, gpu))
+    out.print()
+    say(out, "train settings that are auto, by the number of documents of about 100 tokens")
+    out.print(_automatic_table(shapes))
+
+
+def _automatic_table(shapes: Mapping[str, Mapping[str, int]]) -> "Table":
+    from theta.bases import descriptors
+    from theta.cli.console import table
+    from theta.train import automatic
+
+    heads = ("learning rate>", "epochs>", "tokens/step>", "updates>", "keep", "rehearsal>", "base share>", "dropout>")
+    rows = table("base", "documents>", *heads)
+    for name, shape in shapes.items():
+        # A base is described without its weights, so a folder counts as one that Theta has not fine-tuned.
+        base = {"kind": "scratch" if name.startswith(descriptors.SCRATCH) else "local", "fine_tuned": False}
+        kind = automatic.kind_of(base, descriptors.parameters(shape))
+        for documents in DOCUMENTS:
+            amount = automatic.Amount(documents, 100 * documents, 512)
+            chosen = automatic.choices(kind, amount)
+            tokens = amount.tokens * chosen["epochs"] * (1 + chosen["rehearsal_share"])
+            rows.add_row(
+                name,
+                f"{documents:,}",
+                f"{chosen['learning_rate']:g}",
+                f"{chosen['epochs']}",
+                f"{chosen['tokens_per_step']:,}",
+                f"{tokens / chosen['tokens_per_step']:,.0f}",
+                *(str(chosen[each]) for each in ("keep", "rehearsal_share", "base_share", "dropout")),
+            )
+    return rows
 
 
 def _check_longest(shapes: Mapping[str, Mapping[str, int]], longest: int) -> None:

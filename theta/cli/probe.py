@@ -17,6 +17,7 @@ from theta.tokens.store import Document, Store, write
 from theta.train.choose import choose_compute
 from theta.train.loop import train
 from theta.train.run import Run
+from theta.train.samples import Samples
 from theta.train.settings import TrainSettings
 
 WARMUP_STEPS = 4
@@ -113,10 +114,10 @@ def random_run(
     )
     model = _random_model(size, heads, placement.plan, device)
     tokens = (STEPS + 3) * settings.tokens_per_step
-    documents = _random_store(folder / "train.arrow", size.columns, tokens, longest)
+    samples = Samples(_random_store(folder / "train.arrow", size.columns, tokens, longest), epochs=1, seed=0)
     validation = _random_store(folder / "validation.arrow", size.columns, longest, longest)
-    compute = choose_compute(settings, machine, model, size.columns, documents, validation)
-    return Run(model, documents, validation, settings, compute, folder / "run", machine.steps_per_checkpoint, None)
+    compute = choose_compute(settings, machine, model, size.columns, samples, validation)
+    return Run(model, samples, validation, settings, compute, folder / "run", machine.steps_per_checkpoint, None)
 
 
 def _random_model(size: Size, heads: int, plan: Plan, device: torch.device) -> GPT2LMHeadModel:

@@ -24,6 +24,22 @@ class Message:
     content: str
     learned: bool = True
     """Whether a reply is learned. A reply that is not learned is context: its labels are masked."""
+    wordings: tuple[str, ...] = ()
+    """Other ways to ask the same question. Each epoch of training asks in one of them or as `content` does."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the object that stands for the message in a line of `Datasets/prepared/*.jsonl`."""
+        value: dict[str, Any] = {"role": self.role, "content": self.content}
+        if not self.learned:
+            value["learned"] = False
+        if self.wordings:
+            value["wordings"] = list(self.wordings)
+        return value
+
+    @classmethod
+    def from_json(cls, value: Mapping[str, Any]) -> "Message":
+        """Create a message from what `to_json` returned."""
+        return cls(value["role"], value["content"], value.get("learned", True), tuple(value.get("wordings", ())))
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +66,7 @@ class Conversation:
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that a line of `Datasets/prepared/*.jsonl` holds."""
-        messages = [
-            {"role": message.role, "content": message.content} | ({} if message.learned else {"learned": False})
-            for message in self.messages
-        ]
+        messages = [message.to_json() for message in self.messages]
         return {"domain": self.domain, "source": self.source, "messages": messages}
 
     @classmethod
@@ -63,10 +76,9 @@ class Conversation:
         Raises:
             KeyError, TypeError, ValueError: the value does not have the form that `to_json` returns.
         """
-        messages = tuple(
-            Message(message["role"], message["content"], message.get("learned", True)) for message in value["messages"]
-        )
-        texts = (value["domain"], value["source"], *(message.content for message in messages))
+        messages = tuple(map(Message.from_json, value["messages"]))
+        said = (text for message in messages for text in (message.content, *message.wordings))
+        texts = (value["domain"], value["source"], *said)
         if not messages or not all(isinstance(text, str) for text in texts):
             raise ValueError("it holds no conversation")
         return cls(messages, value["domain"], value["source"])

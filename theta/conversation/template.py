@@ -24,17 +24,32 @@ SPECIAL_TOKENS = (SYSTEM, USER, ASSISTANT, END, PAD)
 
 ROLE_TOKENS = {"system": SYSTEM, "user": USER, "assistant": ASSISTANT}
 
-# The same rendering for other readers of the exported folder. With the generation tags, trainers that ask the
-# template for an assistant mask find the learned part.
-CHAT_TEMPLATE = (
-    "{% for message in messages %}"
-    "{{ '<|' + message['role'] + '|>' }}"
-    "{% if message['role'] == 'assistant' %}"
-    "{% generation %}{{ message['content'] + '<|end|>' }}{% endgeneration %}"
-    "{% else %}{{ message['content'] + '<|end|>' }}{% endif %}"
-    "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|assistant|>' }}{% endif %}"
+
+def _chat_template(reply: str) -> str:
+    """Return the same rendering in Jinja, with `reply` for the text of the assistant's messages."""
+    return (
+        "{%- for message in messages -%}\n"
+        "{%- if message['role'] not in ['system', 'user', 'assistant'] -%}\n"
+        "{{- raise_exception('Role ' + message['role'] + ', expected system, user or assistant.') -}}\n"
+        "{%- endif -%}\n"
+        "{{- '<|' + message['role'] + '|>' -}}\n" + reply + "{%- endfor -%}\n"
+        "{%- if add_generation_prompt -%}\n"
+        "{{- '<|assistant|>' -}}\n"
+        "{%- endif -%}\n"
+    )
+
+
+_TEXT = "{{- message['content'] + '<|end|>' -}}\n"
+
+CHAT_TEMPLATE = _chat_template(_TEXT)
+"""The rendering for other readers of the exported folder, in plain Jinja. The line ends are not part of the result."""
+
+TRAINING_CHAT_TEMPLATE = _chat_template(
+    "{%- if message['role'] == 'assistant' -%}\n"
+    "{%- generation -%}\n" + _TEXT + "{%- endgeneration -%}\n"
+    "{%- else -%}\n" + _TEXT + "{%- endif -%}\n"
 )
+"""The same for trainers that ask the template what is learned. Only transformers knows its `generation` tag."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,6 +26,7 @@ from theta.corpus.report import Facts, FileFacts, RepeatedContent
 from theta.corpus.settings import DataSettings
 from theta.corpus.shapes.shape import is_message
 from theta.corpus.splits import Division
+from theta.corpus.wordings import MOST_REWORDINGS, Wordings
 from theta.errors import DataError
 from theta.parallel import ordered_map
 
@@ -130,13 +131,19 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     output = division.split.copy()
     output[outcome.rehearsed(evidence, members, is_data, division.split)] = outcome.REHEARSAL
     decided = Outcome(output, duplicate_of, np.where(output == splits.TRAIN, repeats, 1))
-    outcome.write(pile, decided)
-    facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()))
+    wordings = Wordings(
+        settings.new_wordings_fraction,
+        min(settings.rewordings, MOST_REWORDINGS // max(int((output == splits.TRAIN).sum()), 1)),
+        settings.reword_any_language,
+        evidence.asked_twice(members),
+    )
+    outcome.write(pile, decided, wordings)
+    facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)
     pile.remove_files()
     unknown = mixing.without_meaning(
         {**settings.caps, **settings.weights}, [*pile.domain_names, *(f.name for f in files)]
     )
-    return replace(facts, unknown_patterns=unknown)
+    return replace(facts, unknown_patterns=unknown, idle_patterns=found.idle)
 
 
 def _facts(
@@ -146,6 +153,7 @@ def _facts(
     decided: Outcome,
     division: Division,
     over_cap: int,
+    wordings: Wordings,
 ) -> Facts:
     """Count what became of the conversations."""
     kept = division.split >= 0
@@ -175,6 +183,7 @@ def _facts(
         shares=division.shares,
         leaks=leaks.leaks(pile.evidence, division.split),
         repeated=_shown(pile, leaks.repeated(pile.evidence, kept)),
+        wordings=wordings,
     )
 
 

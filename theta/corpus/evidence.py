@@ -67,7 +67,7 @@ class Evidence:
         self._whole.append(made.whole)
         self.chats.append(made.whole, owners)
         self.chats.append(made.prefixes, made.prefix_owners + first, 1)
-        self.questions.append(made.questions, made.question_owners + first)
+        self.questions.append(made.questions, made.question_owners + first, made.questions)
         self.replies.append(made.replies, made.reply_owners + first, made.reply_is_short.astype(np.uint64))
         self.openings.append(made.openings, owners, made.opening_replies)
         twin_owners = made.signature_owners + first
@@ -117,11 +117,18 @@ class Evidence:
         ]
         return Ties(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
+    def asked_twice(self, members: np.ndarray) -> np.ndarray:
+        """Return the keys of the questions and wordings that occur more than once, uint64 [keys], in order."""
+        keys = [extra[starts(sizes)] for _, extra, sizes in self.questions.runs(members)]
+        return np.sort(np.concatenate([np.empty(0, np.uint64), *keys]))
+
     def _equal(self, runs: Runs, kind: str) -> Iterator[tuple[np.ndarray, ...]]:
-        for owners, is_short, sizes in runs:
+        for owners, extra, sizes in runs:
             ones = np.repeat(owners[starts(sizes)], sizes)
             differ = ones != owners
-            kinds = (KINDS.index(kind) + is_short[differ]).astype(np.uint8)
+            kinds = np.full(int(differ.sum()), KINDS.index(kind), np.uint8)
+            if kind == "reply":
+                kinds += extra[differ].astype(np.uint8)  # of a short reply, the next kind
             yield ones[differ], owners[differ], kinds, np.repeat(sizes, sizes)[differ].astype(np.uint32)
 
     def _twins(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, ...]]:

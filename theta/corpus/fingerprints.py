@@ -40,7 +40,7 @@ class Fingerprints:
         points: a number in [0, 1) for each conversation, by its opening; float64 [conversations].
         whole: the key of each conversation; uint64 [conversations].
         prefixes, prefix_owners: keys of the beginnings of chats, one for each reply but the last.
-        questions, question_owners: keys of the questions of all turns; for a text, of its opening.
+        questions, question_owners: keys of the questions of all turns and their wordings; for a text, of its opening.
         replies, reply_owners, reply_is_short: keys of all replies.
         openings, opening_replies: for each conversation, the key of all before the first reply, and of that reply.
         signatures, signature_owners: uint32 [texts, SIGNATURE_SIZE] of the questions and texts.
@@ -127,10 +127,11 @@ class _Rows:
             normal = key(message.content)
             comparable = _code(message.content) or normal
             if message.role == "user":
-                self.questions.append(_hash(question_key(normal)))
-                self.question_owners.append(owner)
-                self.twin_texts.append(normal)
-                self.twin_owners.append(owner)
+                for asked in (normal, *map(key, message.wordings)):
+                    self.questions.append(wording_key(asked))
+                    self.question_owners.append(owner)
+                    self.twin_texts.append(asked)
+                    self.twin_owners.append(owner)
             elif message.role == "assistant":
                 if is_first_reply:
                     self.openings.append(int.from_bytes(chain.digest()))
@@ -143,11 +144,18 @@ class _Rows:
             if not message.learned:
                 # The same text is no repetition where only one of the two is learned.
                 chain.update(b"not learned\0")
+            for wording in message.wordings:
+                chain.update(f"or\0{wording}\0".encode("utf-8", "surrogatepass"))
             if message.role == "assistant":
                 self.prefixes.append(int.from_bytes(chain.digest()))
                 self.prefix_owners.append(owner)
         self.whole.append(self.prefixes.pop())
         self.prefix_owners.pop()
+
+
+def wording_key(normal: str) -> int:
+    """Return the key of one way to ask, whose text `key` has normalised."""
+    return _hash(question_key(normal))
 
 
 def signatures(texts: Sequence[str]) -> np.ndarray:

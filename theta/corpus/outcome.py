@@ -11,6 +11,7 @@ from theta.corpus.gather import line
 from theta.corpus.items import Reject
 from theta.corpus.pile import Pile
 from theta.corpus.report import DUPLICATE
+from theta.corpus.wordings import Wordings, without_wordings
 
 REHEARSAL = len(splits.SPLITS)
 """The position of the base's own conversations after those of the splits."""
@@ -51,14 +52,19 @@ def rehearsed(evidence: Evidence, members: np.ndarray, is_data: np.ndarray, spli
     return own & ~np.isin(group_of, held_out)
 
 
-def write(pile: Pile, outcome: Outcome) -> None:
-    """Write the conversations of each split, those for rehearsal, and the duplicates."""
+def write(pile: Pile, outcome: Outcome, wordings: Wordings) -> None:
+    """Write the conversations of each split, new wordings of those in train, those for rehearsal, and duplicates."""
     with ExitStack() as stack:
         outs = [stack.enter_context((pile.folder / f"{name}.jsonl").open("wb")) for name in OUTPUTS]
+        new_wordings = stack.enter_context((pile.folder / "new_wordings.jsonl").open("wb"))
         decisions = zip(outcome.output.tolist(), outcome.repeats.tolist(), strict=True)
         for text, (output, repeats) in zip(pile.lines(), decisions, strict=True):
-            if output >= 0:
-                outs[output].write(text * repeats)
+            if output == splits.TRAIN and repeats:
+                learned, new = wordings.divide(text)
+                outs[output].write(learned * repeats)
+                new_wordings.write(new)
+            elif output >= 0:
+                outs[output].write(without_wordings(text) * repeats)
     write_duplicates(pile, outcome.duplicate_of)
 
 

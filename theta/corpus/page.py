@@ -12,7 +12,7 @@ NAMES_SHOWN = 50
 
 def page(facts: Facts) -> str:
     """Return the page in Markdown; the same facts give the same bytes."""
-    sections = [_opening(facts), _files(facts), _reasons(facts), _content(facts), _splits(facts)]
+    sections = [_opening(facts), _files(facts), _reasons(facts), _content(facts), _wordings(facts), _splits(facts)]
     return "\n\n".join("\n\n".join(section) for section in map(list, sections) if section) + "\n"
 
 
@@ -59,6 +59,8 @@ def _reasons(facts: Facts) -> Iterator[str]:
         rows = [(name, count, facts.examples.get(name, "-")) for name, count in facts.reasons.most_common()]
         yield table(("reason", "items", "first"), rows)
     yield from _noted(facts, "mended", "Mended", "what")
+    yield from _noted(facts, "chosen", "Replies that were chosen among several", "how")
+    yield from _noted(facts, "not_learned", "Replies that are marked and not learned", "mark")
     yield from _noted(facts, "unused_key", "Keys whose text is not used", "key")
 
 
@@ -71,6 +73,19 @@ def _content(facts: Facts) -> Iterator[str]:
     sizes = {"messages": facts.messages, "texts": facts.texts, "chats of several replies": facts.chats}
     yield table(("what", "value"), [*sizes.items(), *((f"words of a reply, {name}", n) for name, n in words.items())])
     yield table(("domain", "conversations"), facts.domains.most_common(NAMES_SHOWN))
+
+
+def _wordings(facts: Facts) -> Iterator[str]:
+    wordings = facts.wordings
+    if wordings.learned or wordings.made or wordings.new:
+        yield "## Wordings"
+        yield (
+            f"Questions of train are also learned in {wordings.learned:,} other wordings that were written, and in "
+            f"{wordings.made:,} that rules made. Another {wordings.new:,} written ones are new wordings: they are held "
+            "back, and evaluate asks them."
+        )
+    if wordings.examples:
+        yield table(("question", "some rewordings"), [(asked, " · ".join(made)) for asked, made in wordings.examples])
 
 
 def _splits(facts: Facts) -> Iterator[str]:

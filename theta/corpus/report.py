@@ -16,6 +16,7 @@ from theta.conversation.messages import OTHER_DOMAINS, domains_shown
 from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
 from theta.corpus.readers.finding import ABOUT_DATA, LEFT_OUT
+from theta.corpus.wordings import Wordings
 
 NAMES_IN_METRICS = 20
 KEYS_SHOWN = 5
@@ -91,7 +92,9 @@ class Facts:
         shares: which held-out splits are larger or smaller than asked for, in words; empty as a rule.
         leaks: by held-out split, how many conversations have content that train has too.
         repeated: conflicts and fillers.
+        wordings: those that are learned, made by rules, and held back.
         unknown_patterns: patterns of data.caps and data.weights that mean nothing.
+        idle_patterns: patterns of data.exclude that match no file.
     """
 
     files: Sequence[FileFacts]
@@ -114,7 +117,9 @@ class Facts:
     shares: str
     leaks: Mapping[str, Mapping[str, int]]
     repeated: RepeatedContent
+    wordings: Wordings
     unknown_patterns: Sequence[str] = ()
+    idle_patterns: Sequence[str] = ()
 
     @property
     def kept(self) -> int:
@@ -141,6 +146,8 @@ def figures(facts: Facts) -> dict[str, Any]:
         "rejected_by_reason": dict(sorted(facts.reasons.items())),
         "mended": _counts(facts.notes, "mended"),
         "unused_keys": _counts(facts.notes, "unused_key"),
+        "replies_chosen": _counts(facts.notes, "chosen"),
+        "replies_not_learned": _counts(facts.notes, "not_learned"),
         "unfilled_templates": _counts(facts.notes, "template"),
         "personal_data": _counts(facts.notes, "personal"),
         "redacted": _counts(facts.notes, "redacted"),
@@ -156,6 +163,11 @@ def figures(facts: Facts) -> dict[str, Any]:
         "texts": facts.texts,
         "multi_turn_conversations": facts.chats,
         "reply_words": distribution(facts.reply_words),
+        "wordings": {
+            "learned": facts.wordings.learned,
+            "made_by_rules": facts.wordings.made,
+            "new": facts.wordings.new,
+        },
     }
 
 
@@ -215,6 +227,8 @@ def _about_repeats(facts: Facts) -> Iterator[str]:
 
 
 def _about_splits(facts: Facts) -> Iterator[str]:
+    if facts.idle_patterns:
+        yield f"data.exclude: no file is meant by {', '.join(facts.idle_patterns)}"
     if facts.unknown_patterns:
         yield f"data.caps and data.weights: no file and no domain is meant by {', '.join(facts.unknown_patterns)}"
     if facts.loosened:

@@ -1,10 +1,13 @@
 """The `data` section of params.yaml."""
 
+import difflib
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from theta.corpus.items import Rules
+from theta.corpus.shapes import marks
+from theta.corpus.shapes.fields import KNOWN, canonical
 from theta.settings import Settings
 
 ChatRole = Literal["system", "user", "assistant"]
@@ -38,12 +41,29 @@ class DataSettings(Settings):
     """At most so many conversations of a domain, or of the files that match a pattern."""
     weights: dict[str, Annotated[float, Field(ge=0, le=100)]]
     """How often a domain, or the files that match a pattern, are learned in an epoch: 0.5 keeps a half, 3 repeats."""
-    validation_fraction: float = Field(gt=0, le=0.4)
-    """Fraction of the conversations (0 to 1) held back to choose the best checkpoint. With fewer than about 200
-    conversations, 0.1 is better than 0.05, because the loss of a few conversations is noisy."""
-    test_fraction: float = Field(gt=0, le=0.4)
+    new_wordings_fraction: float = Field(ge=0, le=0.5)
+    """Fraction of the written wordings of trained questions (0 to 0.5) that is not learned, so that `evaluate` can
+    measure whether a trained answer is given however it is asked."""
+    rewordings: int = Field(ge=0, le=200)
+    """Number of other wordings of each first question that rules make; 0 turns them off."""
+    reword_any_language: bool
+    """Whether questions in other languages than English are reworded too: by case, punctuation and typos alone."""
+    validation_fraction: float = Field(ge=0, le=0.4)
+    """Fraction of the conversations (0 to 1) held back to choose the best checkpoint; 0 holds none back. With fewer
+    than about 200 conversations, 0.1 is better than 0.05, because the loss of a few conversations is noisy."""
+    test_fraction: float = Field(ge=0, le=0.4)
     """Fraction of the conversations (0 to 1) that only `evaluate` reads, so that its figures are about questions that
-    training never saw."""
+    training never saw; 0 holds none back."""
+
+    @field_validator("fields")
+    @classmethod
+    def _known(cls, fields: dict[str, str]) -> dict[str, str]:
+        for own, name in fields.items():
+            if canonical(name) not in KNOWN | marks.ALL:
+                close = difflib.get_close_matches(canonical(name), KNOWN, n=1)
+                hint = f"did you mean '{close[0]}'?" if close else "such as question, answer, messages, text or domain"
+                raise ValueError(f"{own}: '{name}' is no key that Theta knows; {hint}")
+        return fields
 
     @property
     def rules(self) -> Rules:

@@ -25,9 +25,6 @@ from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
-CONVERSATIONS_NEEDED = 3
-"""One for each split."""
-
 TOLERANCE = 0.1
 """How far the share of a split may be from the one that was asked for, as a fraction of it."""
 MOST_OVER = 2
@@ -68,25 +65,21 @@ class Division:
 def divide(
     evidence: Evidence, ties: Ties, members: np.ndarray, validation_fraction: float, test_fraction: float
 ) -> Division:
-    """Divide the conversations; no split is empty.
+    """Divide the conversations; a split is empty only if its fraction is 0.
 
     Args:
         evidence: the fingerprints of all conversations.
         ties: what ties the members.
         members: whether a conversation is divided, bool [conversations].
-        validation_fraction, test_fraction: the shares of the conversations.
+        validation_fraction, test_fraction: the shares of the conversations; 0 holds none back.
 
     Raises:
-        DataError: there are fewer than three conversations.
+        DataError: there are fewer conversations than splits.
     """
     places = np.flatnonzero(members)
-    if len(places) < CONVERSATIONS_NEEDED:
-        raise DataError(
-            f"the number of distinct conversations is {len(places)}; at least {CONVERSATIONS_NEEDED} are needed, one "
-            "each for train, validation and test; add conversations."
-        )
     fractions = (validation_fraction, test_fraction)
-    steps = _steps(len(places), min(fractions))
+    _require_one_for_each_split(len(places), fractions)
+    steps = _steps(len(places), min(filter(None, fractions), default=0.0))
     for number, loosened in enumerate(steps):
         group_of = groups(ties, _holds(ties, loosened), len(members))[places]
         group_of = np.unique(group_of, return_inverse=True)[1]
@@ -97,6 +90,16 @@ def divide(
     split[places] = split_of_group[group_of]
     sizes = np.bincount(group_of)
     return Division(split, len(sizes), int(sizes.max()), loosened, _shares(split[places], fractions))
+
+
+def _require_one_for_each_split(count: int, fractions: Sequence[float]) -> None:
+    names = ["train", *(name for name, fraction in zip(SPLITS[1:], fractions, strict=True) if fraction)]
+    if count < len(names):
+        listed = " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
+        raise DataError(
+            f"the number of distinct conversations is {count}; at least {len(names)} are needed, one each for "
+            f"{listed}; add conversations, or hold none back with data.validation_fraction and data.test_fraction 0."
+        )
 
 
 def _shares(split: np.ndarray, fractions: Sequence[float]) -> str:
@@ -110,7 +113,7 @@ def _shares(split: np.ndarray, fractions: Sequence[float]) -> str:
 
 
 def _target(fraction: float, count: int) -> int:
-    return max(1, round(fraction * count))
+    return max(1, round(fraction * count)) if fraction else 0
 
 
 def _steps(count: int, smaller_fraction: float) -> list[Loosened]:
@@ -149,13 +152,14 @@ def _fill(
     first = np.lexsort((whole, group_of))
     order = np.argsort(points[first][starts(sizes)], kind="stable")
     split = np.full(len(sizes), TRAIN, np.int8)
-    if len(sizes) < len(SPLITS):
+    held_back = [(name, line) for name, line in ((VALIDATION, order), (TEST, order[::-1])) if fractions[name - 1]]
+    if len(sizes) <= len(held_back):
         return split, False
     is_filled = True
-    for name, line in ((VALIDATION, order), (TEST, order[::-1])):
+    for number, (name, line) in enumerate(held_back):
         target = _target(fractions[name - 1], len(group_of))
         # Test still needs a group after validation, and train needs one after both.
-        chosen = list(_chosen(line, sizes, split, target, spare=len(SPLITS) - name))
+        chosen = list(_chosen(line, sizes, split, target, spare=len(held_back) - number))
         is_filled &= bool((1 - TOLERANCE) * target <= sizes[chosen].sum() <= MOST_OVER * target)
         split[chosen] = name
     return split, is_filled

@@ -15,7 +15,6 @@ from theta.conversation.messages import Conversation
 from theta.errors import DataError, GenerationError
 from theta.evaluate.likelihood import Figures
 from theta.generate.assistant import Reply, ThetaModel
-from theta.generate.prompt import fit
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +23,8 @@ class Answered:
 
     conversation: Conversation
     reply: Reply
+    kind: str = "test"
+    """Where the question is from: `test`, `trained` or `new wording`."""
 
     @property
     def reference(self) -> str:
@@ -39,6 +40,7 @@ class Answered:
         """Return the object that an entry of `metrics/replies.yaml` holds."""
         value = self.conversation.to_json()
         return {
+            "kind": self.kind,
             "domain": value["domain"],
             "source": value["source"],
             "messages": value["messages"][:-1],
@@ -51,16 +53,23 @@ class Answered:
 
 
 def answer(
-    model: ThetaModel, conversations: Iterable[Conversation], *, replies: int, batch_size: int, seed: int
+    model: ThetaModel,
+    conversations: Iterable[Conversation],
+    *,
+    replies: int,
+    batch_size: int,
+    seed: int,
+    kind: str = "test",
 ) -> list[Answered]:
     """Let the model write the last reply of some conversations, with its own generation settings.
 
     Args:
-        conversations: the test split, in order.
+        conversations: the test split, in order, or others.
         replies: number of conversations to answer, drawn evenly over domains. There may be fewer, because plain texts
             and prompts that leave no room for a reply are skipped; a split of plain texts alone gives none.
         batch_size: number of replies generated in parallel.
         seed: seed of the sampling; the same seed gives the same replies.
+        kind: what the conversations are.
 
     Raises:
         DataError: no prompt leaves room for a reply.
@@ -68,10 +77,10 @@ def answer(
     chats = [each for each in conversations if not each.is_text]
     chosen = list(islice((each for each in by_turns(chats) if _fits(each, model)), replies))
     if chats and not chosen:
-        raise DataError("No conversation of the test split has a question short enough to be answered by the model.")
+        raise DataError(f"No conversation ({kind}) has a question short enough to be answered by the model.")
     prompts = [each.messages[:-1] for each in chosen]
     written = model.generate_batch(prompts, batch_size=batch_size, seed=seed)
-    return [Answered(conversation, reply) for conversation, reply in zip(chosen, written, strict=True)]
+    return [Answered(conversation, reply, kind) for conversation, reply in zip(chosen, written, strict=True)]
 
 
 def by_turns(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
@@ -85,12 +94,7 @@ def by_turns(conversations: Iterable[Conversation]) -> Iterator[Conversation]:
 
 def _fits(conversation: Conversation, model: ThetaModel) -> bool:
     try:
-        fit(
-            conversation.messages[:-1],
-            model.vocabulary,
-            positions=model.positions,
-            max_length=model.settings.max_length,
-        )
+        model.fitted(conversation.messages[:-1])
     except GenerationError:
         return False
     return True

@@ -41,8 +41,9 @@ def page(answers: Sequence[Answered]) -> str:
     stream = StringIO()
     yaml.dump([answered.to_json() for answered in answers], stream)
     intro = (
-        f"# {len(answers)} questions of the test split, drawn evenly over domains, with the reply of the conversation\n"
-        "# (reference) and the reply of the model (reply).\n"
+        f"# {len(answers)} questions, each with the reply of the conversation (reference) and that of the\n"
+        "# model (reply). kind: test (of the test split, drawn evenly over domains), new wording (of a\n"
+        "# trained question) or trained.\n"
     )
     return intro + stream.getvalue()
 

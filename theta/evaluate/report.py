@@ -2,7 +2,7 @@
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,26 +15,27 @@ SIGNIFICANT_DIGITS = 6
 COMPARED = ("loss_nats_per_token", "bits_per_byte", "token_accuracy")
 
 
-def metrics(store: Store, tuned: Scores, base: Scores, replies: Figures) -> dict[str, Any]:
-    """Return all figures, rounded.
+NOTHING_HELD_BACK: Mapping[str, Any] = {"test": None, "base": None, "difference": None, "domains": {}}
+"""What stands for `likelihood` without a test split."""
+
+
+def likelihood(store: Store, tuned: Scores, base: Scores) -> dict[str, Any]:
+    """Return the figures of the test split.
 
     Args:
         store: the test split.
         tuned: its scores under the fine-tuned model.
         base: its scores under the base before fine-tuning.
-        replies: the figures of the replies.
     """
     everything = range(len(store))
     after, before = figures(tuned, store, everything), figures(base, store, everything)
     groups = documents_by_domain(store)
-    results = {
+    return {
         "test": after,
         "base": before,
         "difference": {name: _difference(after[name], before[name]) for name in COMPARED},
-        "replies": replies,
         "domains": {name: _domain(store, tuned, base, documents) for name, documents in groups.items()},
     }
-    return {name: rounded(section) for name, section in results.items()}
 
 
 def _difference(after: float | None, before: float | None) -> float | None:
@@ -58,13 +59,34 @@ def rounded(value: Any) -> Any:
 
 
 def summary(results: Mapping[str, Any]) -> str:
-    """Return the figures in one line."""
+    """Return what was measured, a line each, the most important first."""
+    return "\n".join([*_about_answers(results.get("answers") or {}), *_about_held_out(results)])
+
+
+def _about_answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    for how, asked in (("trained", "trained questions"), ("new_wordings", "questions in new wordings")):
+        if counts := answers.get(how):
+            yield (
+                f"answers given: {counts['right']:,} of {counts['questions']:,} {asked} ({counts['share']:.1%}), "
+                f"{counts['verbatim']:,} to the letter"
+            )
+
+
+def _about_held_out(results: Mapping[str, Any]) -> Iterator[str]:
     test, base, replies = results["test"], results["base"], results["replies"]
-    loss = f"test loss {test['loss_nats_per_token']:.3f} nats per token (base {base['loss_nats_per_token']:.3f})"
+    if test is None:
+        yield "nothing was held back for a test (data.test_fraction is 0), so there is no loss of new replies"
+        return
+    before, after = (each["loss_nats_per_token"] for each in (base, test))
+    losses = f"{before:.3f} nats per token before, {after:.3f} after"
+    why = "; it rises when a set is learned by heart" if after > before else ""
+    yield f"held-out loss, of replies that training never saw: {losses}{why}"
     if not replies["replies"]:
-        return f"{loss}; no replies, because the test split holds only plain texts"
-    return (
-        f"{loss}; {replies['replies']} replies, chrF {replies['chrf']:.1f}, "
+        yield "no held-out replies, because the test split holds only plain texts"
+        return
+    plural = "reply" if replies["replies"] == 1 else "replies"
+    yield (
+        f"{replies['replies']:,} held-out {plural}: chrF {replies['chrf']:.1f} of 100, "
         f"{replies['ended_rate']:.0%} ended by themselves"
     )
 

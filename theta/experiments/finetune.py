@@ -123,10 +123,12 @@ def change(params: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
 
 
 def _settings(request: Request) -> dict[str, dict[str, Any]]:
+    keeping = _keeping(request)
+    rehearsal = {"rehearsal": "auto"} if keeping else {}  # that of the release, not a file of the workspace
     return {
-        "model": {"base": request.base, "revision": None},
+        "model": {"base": request.base, "revision": None, **rehearsal},
         "data": {"path": request.data, **OF_OTHER_DATA},
-        "train": {**_keeping(request), **request.train},
+        "train": {**keeping, **request.train},
     }
 
 

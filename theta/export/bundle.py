@@ -18,6 +18,7 @@ from transformers import GPT2LMHeadModel
 from theta.bases.weight_files import OUTPUT_MATRIX, PICKLED, SAFETENSORS
 from theta.errors import ExportError
 from theta.files import write_json, write_text, writing
+from theta.generate.folder import CARD, SUMS, write_sums
 from theta.generate.settings import GenerationSettings
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
@@ -31,8 +32,10 @@ FILES = (
     SAFETENSORS,
     "tokenizer_config.json",
     "chat_template.jinja",
+    "chat_template_training.jinja",
     "generation_config.json",
-    "README.md",
+    SUMS,
+    CARD,
 )
 """The files of the folder; the first six have been promised since the first release."""
 
@@ -74,7 +77,8 @@ def write(
         shutil.copymode(folder / "config.json", folder / SAFETENSORS)  # safetensors lets only the owner read it
     with writing(folder / PICKLED):
         torch.save(tensors, folder / PICKLED)  # the file contains its own name: the same name gives the same bytes
-    write_text(folder / "README.md", card)
+    write_sums(folder, [name for name in FILES if name not in (SUMS, CARD)])
+    write_text(folder / CARD, card)
 
 
 def special_ids(vocabulary: Vocabulary) -> dict[str, int]:
@@ -107,6 +111,7 @@ def _config(model: GPT2LMHeadModel, dtype: torch.dtype, ids: Mapping[str, int]) 
         **ids,
         "architectures": ["GPT2LMHeadModel"],
         "dtype": str(dtype).removeprefix("torch."),
+        "n_ctx": model.config.n_positions,  # OpenAI's name, which llama.cpp's converter reads
         "tie_word_embeddings": True,
         "use_cache": True,
     }

@@ -54,7 +54,7 @@ $front_matter
 # $name
 
 A GPT-2 of $size parameters ($layers layers, width $width, $positions positions, $vocabulary_size tokens) with $dtype
-weights, $origin with Theta. It answers questions and holds a conversation.
+weights, $origin with Theta.
 
 $figures
 
@@ -90,6 +90,35 @@ alone, and the penalty to log-probabilities; transformers counts the question to
 
 $generation
 
+**Text that spells a special token.** The chat template of transformers and of other readers makes control tokens of a
+user's text such as `<|end|><|assistant|>`, which can put words into the model's mouth. Theta keeps it text, and so does
+transformers if each message is encoded by itself:
+
+```python
+prompt = []
+for message in messages:
+    prompt.append(tokenizer.convert_tokens_to_ids(f"<|{message['role']}|>"))
+    prompt += tokenizer(message["content"], split_special_tokens=True)["input_ids"]
+    prompt.append(tokenizer.eos_token_id)
+prompt.append(tokenizer.convert_tokens_to_ids("<|assistant|>"))
+```
+
+**Training with other programs.** `chat_template.jinja` is plain Jinja. `chat_template_training.jinja` gives the same
+text and also marks the replies, for trainers that learn nothing else; only transformers knows these marks. With TRL:
+
+```python
+from trl import SFTConfig, SFTTrainer
+
+plain = tokenizer.chat_template
+arguments = SFTConfig(
+    "continued", assistant_only_loss=True, chat_template_path=f"{folder}/chat_template_training.jinja"
+)
+trainer = SFTTrainer(model, arguments, train_dataset=conversations, processing_class=tokenizer)
+trainer.train()
+tokenizer.chat_template = plain
+trainer.save_model()
+```
+
 ## Lineage
 
 $lineage
@@ -121,8 +150,6 @@ $settings
 
 ## Evaluation
 
-On the test split, which training never saw. Loss in nats per learned token; "base" is the model before fine-tuning.
-
 $evaluation
 
 ## Provenance
@@ -136,7 +163,13 @@ $provenance
 def card(facts: Facts) -> str:
     """Return the text of the card."""
     provenance = dict(facts.provenance or {})
-    settings = provenance.pop("settings", None)
+    automatic = provenance.pop("automatic", [])
+    settings = {
+        name: f"{value} (auto)" if name in automatic else value
+        for name, value in provenance.pop("settings", {}).items()
+    }
+    # The settings have a table of their own.
+    train = {name: value for name, value in (facts.train or {}).items() if name != "settings"}
     base = dict(provenance.get("base", {}))
     if base:
         provenance["base"] = {name: value for name, value in base.items() if name != "made_by"}
@@ -156,9 +189,9 @@ def card(facts: Facts) -> str:
         generation=facts_table(facts.generation.model_dump()),
         prepare=facts_table(facts.prepare),
         tokenize=splits_table(facts.tokenize),
-        train=facts_table(facts.train),
+        train=facts_table(train),
         settings=facts_table(settings),
-        evaluation=_evaluation(facts.evaluate),
+        evaluation=_evaluation(facts.evaluate, learn_held_out=settings.get("learn_held_out") is True),
         revision=facts.revision,
         provenance=facts_table(provenance),
     )
@@ -267,17 +300,48 @@ def _main_figures(facts: Facts) -> str:
     return table(("figure", "value"), rows) if rows else NOT_MEASURED
 
 
-def _evaluation(evaluate: Section) -> str:
+def _evaluation(evaluate: Section, *, learn_held_out: bool) -> str:
     if evaluate is None:
         return NOT_MEASURED
+    parts = [*_answers(evaluate.get("answers") or {})]
     test, base = evaluate["test"], evaluate["base"]
+    if test is None:
+        parts.append("No conversations were held back for a test, so its loss on new ones was not measured.")
+        return "\n\n".join(parts)
+    if learn_held_out:
+        parts.append(
+            "The model that was measured did not learn the held-out conversations. This one was then trained in the "
+            "same way on all of them."
+        )
     domains = [
         (name, row["loss_nats_per_token"], row["base_loss_nats_per_token"], row["documents"])
         for name, row in evaluate["domains"].items()
     ]
-    return "\n\n".join([
+    parts += [
+        _ABOUT_HELD_OUT,
         table(("figure", "fine-tuned", "base"), [(name, test[name], base[name]) for name in test]),
         table(("domain", "loss", "base loss", "documents"), domains),
         "Figures of its replies to questions of the test split:",
         facts_table(evaluate["replies"]),
-    ])  # fmt: skip
+    ]
+    return "\n\n".join(parts)
+
+
+_ABOUT_ANSWERS = """\
+Answers given: questions of the training data as they were learned, and in new wordings that were held back. A reply is
+right if its chrF (similarity of character sequences, Popovic 2015) to the answer is above 60 of 100."""
+_ABOUT_HELD_OUT = """\
+Held-out loss, in nats per learned token of the test split, which training never saw; "base" is the model before
+fine-tuning. It says how likely the model finds replies that it does not know. A set that is learned by heart raises it,
+although its answers are right."""
+
+
+def _answers(answers: Mapping[str, Any]) -> Iterator[str]:
+    rows = [
+        (asked, counts["questions"], counts["right"], f"{counts['share']:.1%}", counts["verbatim"])
+        for how, asked in (("trained", "as trained"), ("new_wordings", "in new wordings"))
+        if (counts := answers.get(how))
+    ]
+    if rows:
+        yield _ABOUT_ANSWERS
+        yield table(("asked", "questions", "right", "share", "to the letter"), rows)

@@ -28,7 +28,7 @@ PARTS = (REHEARSAL, PROVENANCE, *RECORDS, "metrics")
 """What a release holds beside the model."""
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-RESERVED = ("base", "checkpoint", "starter", MODEL)
+RESERVED = ("base", "checkpoint", "starter", MODEL, "exports", "gguf", "ctranslate2", "onnx")
 """Folders of models that hold something else."""
 
 

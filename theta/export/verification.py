@@ -4,6 +4,7 @@ The weights are compared bit for bit: only rounding to the exported number forma
 too, because a wrong config would interpret the right weights wrongly.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from pickle import UnpicklingError
 from tempfile import TemporaryDirectory
@@ -17,7 +18,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig, 
 from theta.bases.descriptors import locate_tokenizer
 from theta.bases.weight_files import PICKLED, SAFETENSORS
 from theta.conversation.messages import Message
-from theta.conversation.template import render_prompt
+from theta.conversation.template import render, render_prompt
 from theta.errors import BaseModelError, ExportError, reason
 from theta.export.bundle import FILES, special_ids, stored_tensors
 from theta.tokens.vocabulary import Vocabulary
@@ -105,6 +106,20 @@ def _check_tokenizer(folder: Path, vocabulary: Vocabulary) -> None:
         found = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_dict=True)["input_ids"]
         if list(found) != (ids := vocabulary.encode(list(render_prompt(prompt)))[0]):
             raise ExportError(f"The exported chat template gives {list(found)} for {messages}, training used {ids}.")
+        _check_training_template(folder, tokenizer, vocabulary, prompt)
+
+
+def _check_training_template(folder: Path, tokenizer: Any, vocabulary: Vocabulary, prompt: Sequence[Message]) -> None:
+    """Compare the learned tokens of a conversation with those that trainers find by the training template."""
+    chat = [*prompt, Message("assistant", "It depends.")]
+    found = tokenizer.apply_chat_template(
+        [{"role": message.role, "content": message.content} for message in chat],
+        chat_template=(folder / "chat_template_training.jinja").read_text(encoding="utf-8"),
+        return_dict=True,
+        return_assistant_tokens_mask=True,
+    )
+    if (found["input_ids"], [flag == 1 for flag in found["assistant_masks"]]) != vocabulary.encode([*render(chat)]):
+        raise ExportError(f"The exported training template marks other tokens as learned in {chat} than training did.")
 
 
 def _check_generation(folder: Path, vocabulary: Vocabulary) -> None:
@@ -160,6 +175,12 @@ def _load(folder: Path, name: str) -> GPT2LMHeadModel:
     if not isinstance(loaded, GPT2LMHeadModel):
         raise ExportError(f"The exported config.json opens as {type(loaded).__name__}, expected GPT2LMHeadModel.")
     return loaded.eval()
+
+
+def examples(model: GPT2LMHeadModel, vocabulary: Vocabulary) -> list[tuple[list[int], Tensor]]:
+    """Return the ids of each prompt and the model's logits, [1, tokens, vocabulary], for comparison with others'."""
+    prompts = [vocabulary.encode(list(render_prompt(prompt)))[0] for prompt in PROMPTS]
+    return [(ids, _logits(model, vocabulary, prompt)) for ids, prompt in zip(prompts, PROMPTS, strict=True)]
 
 
 @torch.inference_mode()

@@ -15,8 +15,9 @@ from theta.conversation.template import END
 from theta.errors import DataError, GenerationError, SettingsError
 from theta.generate import writers
 from theta.generate.engine import Engine, Request, SharedEngine, Token, Writer
-from theta.generate.folder import check
-from theta.generate.prompt import Prompt, fit, to_messages
+from theta.generate.folder import CONVERSATION_TOKENS, check
+from theta.generate.folder import verify as verify_sums
+from theta.generate.prompt import Fitted, Prompt, fit, to_messages
 from theta.generate.reply_text import ReplyText
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
@@ -50,18 +51,29 @@ class ThetaModel:
         settings: the parameters that the model recommends.
         engine: what writes the replies, for a caller that runs it itself (such as a server) and nothing else.
         positions: the most tokens that the model reads, prompt and reply together.
+        conversation_tokens: the longest conversation that it learned, or `positions`. Of a longer one, the oldest
+            exchanges are left out.
     """
 
-    def __init__(self, writer: Writer, vocabulary: Vocabulary, settings: GenerationSettings | None = None) -> None:
+    def __init__(
+        self,
+        writer: Writer,
+        vocabulary: Vocabulary,
+        settings: GenerationSettings | None = None,
+        conversation_tokens: int | None = None,
+    ) -> None:
         self.vocabulary = vocabulary
         self.settings = settings or GenerationSettings()
         self.engine = Engine(writer, vocabulary.end_id)
         self.positions = writer.positions
+        self.conversation_tokens = min(conversation_tokens or self.positions, self.positions)
         self.device, self.dtype = writer.device, writer.dtype
         self._shared = SharedEngine(self.engine)
 
     @classmethod
-    def load(cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False) -> "ThetaModel":
+    def load(
+        cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False, verify: bool = False
+    ) -> "ThetaModel":
         """Load a folder that Theta exported, such as models/theta_final, without a network.
 
         Args:
@@ -70,6 +82,7 @@ class ThetaModel:
             dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16" or "float32".
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU, a small model is then computed by NumPy, and torch is not imported.
+            verify: first compare every file with the SHA-256 in its SHA256SUMS.
 
         Raises:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
@@ -78,10 +91,12 @@ class ThetaModel:
         if not isinstance(path, str | PathLike):
             raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
         folder = Path(path).expanduser()
-        check(folder)
+        learned = check(folder).get(CONVERSATION_TOKENS)
+        if verify:
+            verify_sums(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
         writer = writers.of_folder(folder, lambda rows: _never(vocabulary, rows), device, dtype, soon=soon)
-        return cls(writer, vocabulary, settings)
+        return cls(writer, vocabulary, settings, learned)
 
     @classmethod
     def of(
@@ -92,7 +107,8 @@ class ThetaModel:
         Raises:
             GenerationError: the model has fewer embeddings than the vocabulary has tokens.
         """
-        return cls(writers.of_model(model, lambda rows: _never(vocabulary, rows)), vocabulary, settings)
+        writer = writers.of_model(model, lambda rows: _never(vocabulary, rows))
+        return cls(writer, vocabulary, settings, getattr(model.config, CONVERSATION_TOKENS, None))
 
     @overload
     def generate(self, prompt: str, *parameters: Any, **named: Any) -> str: ...
@@ -174,9 +190,21 @@ class ThetaModel:
             written[place].append(token)
         return [self._reply([token.id for token in tokens]) for tokens in written]
 
+    def fitted(self, prompt: Prompt, **parameters: Unpack[Parameters]) -> Fitted:
+        """Return a prompt as the model reads it, and how many of its oldest messages are left out."""
+        return self._fitted(prompt, self.settings.replaced(**parameters))
+
+    def _fitted(self, prompt: Prompt, settings: GenerationSettings) -> Fitted:
+        return fit(
+            to_messages(prompt),
+            self.vocabulary,
+            positions=self.positions,
+            max_length=settings.max_length,
+            conversation_tokens=self.conversation_tokens,
+        )
+
     def _request(self, prompt: Prompt, settings: GenerationSettings, seed: int | None) -> Request:
-        ids = fit(to_messages(prompt), self.vocabulary, positions=self.positions, max_length=settings.max_length)
-        return Request(ids, settings, seed)
+        return Request(self._fitted(prompt, settings).ids, settings, seed)
 
     def _reply(self, ids: Sequence[int]) -> Reply:
         ended = ids[-1] == self.vocabulary.end_id

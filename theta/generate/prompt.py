@@ -1,4 +1,4 @@
-"""Conversations that fit the model's positions, with room for the reply.
+"""Conversations as long as the model can use them, with room for the reply.
 
 [system | exchange 1 | exchange 2 | last question <|assistant|>| reply ... ]
 '------'            the oldest exchanges are dropped first      '--------'
@@ -6,7 +6,7 @@
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from theta.conversation.messages import ROLES, Message
 from theta.conversation.template import render, render_prompt
@@ -15,6 +15,14 @@ from theta.tokens.vocabulary import Vocabulary
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
 """One question, or the messages of a conversation that ends with one."""
+
+
+class Fitted(NamedTuple):
+    """The prompt of a conversation."""
+
+    ids: list[int]
+    left_out: int
+    """How many of its oldest messages it lacks."""
 
 
 def to_messages(prompt: Prompt) -> list[Message]:
@@ -55,16 +63,24 @@ def _message(number: int, value: Message | Mapping[str, Any]) -> Message:
     return Message(role, content)
 
 
-def fit(messages: Sequence[Message], vocabulary: Vocabulary, *, positions: int, max_length: int) -> list[int]:
+def fit(
+    messages: Sequence[Message],
+    vocabulary: Vocabulary,
+    *,
+    positions: int,
+    max_length: int,
+    conversation_tokens: int | None = None,
+) -> Fitted:
     """Return the ids of the prompt, fewer than `positions`.
 
-    The oldest exchanges (a question and its reply) are left out until min(max_length, positions // 4) tokens remain
-    for the reply; the system message and the last question always stay, and may leave less.
+    The oldest exchanges (a question and its reply) are left out until a quarter of the tokens that the model can use
+    remain for the reply, or `max_length`; the system message and the last question always stay, and may leave less.
 
     Args:
         messages: as `to_messages` returns them.
         positions: the most tokens that the model reads, prompt and reply together.
         max_length: the most tokens of the reply.
+        conversation_tokens: the longest conversation that the model learned; with more history, its replies get worse.
 
     Raises:
         GenerationError: the system message and the last question leave no room for a single token.
@@ -73,9 +89,10 @@ def fit(messages: Sequence[Message], vocabulary: Vocabulary, *, positions: int, 
     ask = vocabulary.encode(list(render_prompt([])))[0]
     opening = encoded[: messages[0].role == "system"]
     turns = encoded[len(opening) :]
-    reserve = min(max_length, positions // 4)
+    usable = min(positions, conversation_tokens or positions)
+    room = usable - min(max_length, usable // 4)
     size = len(ask) + sum(map(len, encoded))
-    while size > positions - reserve and len(turns) > 1:
+    while size > room and len(turns) > 1:
         size -= len(turns[0]) + len(turns[1])
         turns = turns[2:]
     if size >= positions:
@@ -83,4 +100,5 @@ def fit(messages: Sequence[Message], vocabulary: Vocabulary, *, positions: int, 
             f"The prompt has {size} tokens and leaves no room for a reply: the model reads {positions}, "
             f"prompt and reply together. Shorten the prompt by {size - positions + 1} tokens or more."
         )
-    return [token for ids in (*opening, *turns, ask) for token in ids]
+    ids = [token for part in (*opening, *turns, ask) for token in part]
+    return Fitted(ids, len(encoded) - len(opening) - len(turns))

@@ -6,13 +6,17 @@ Matrices are stored [out, in], so that a row of the result is one contiguous pie
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import NamedTuple
+from warnings import catch_warnings, simplefilter
+from zipfile import is_zipfile
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
 
 from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PICKLED, SAFETENSORS, plain_name
+from theta.errors import GenerationError, reason
 from theta.generate.shape import NAMES, Shape
 
 
@@ -52,13 +56,31 @@ def read(folder: Path) -> dict[str, Tensor]:
     """Return the tensors of a folder by their plain names, mapped from the file rather than read.
 
     Raises:
-        OSError, RuntimeError, ValueError, SafetensorError: the file is damaged.
+        GenerationError: a pickled file is damaged, or holds something that could run code.
+        OSError, ValueError, SafetensorError: a file of safetensors is damaged.
     """
     if (folder / SAFETENSORS).is_file():
         with safe_open(folder / SAFETENSORS, framework="pt") as file:
             return {plain_name(name): file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - no mapping
-    found = torch.load(folder / PICKLED, map_location="cpu", weights_only=True, mmap=True)
-    return {plain_name(name): tensor for name, tensor in found.items()}
+    return {plain_name(name): tensor for name, tensor in _unpickle(folder / PICKLED).items()}
+
+
+def _unpickle(path: Path) -> dict[str, Tensor]:
+    """Read tensors and nothing else, which runs no code."""
+    try:
+        with catch_warnings():
+            simplefilter("ignore")  # about other pickle formats, which are refused or read below
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=is_zipfile(path))
+    except UnpicklingError:
+        raise GenerationError(
+            f"{path} holds something other than tensors, which could run code when it is read, or is damaged; export "
+            "the model again."
+        ) from None
+    except Exception as fault:  # damaged files raise errors of a dozen kinds
+        raise GenerationError(f"{path} is damaged ({reason(fault)}); export the model again.") from None
+    if not isinstance(found, dict) or not all(isinstance(tensor, Tensor) for tensor in found.values()):
+        raise GenerationError(f"{path} is not a plain list of weights; export the model again.")
+    return found
 
 
 def arrange(tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, dtype: torch.dtype) -> Weights:

@@ -88,11 +88,18 @@ def load(folder: Path) -> GPT2LMHeadModel:
             embedding.
     """
     logging.disable_progress_bar()  # one file, seconds at most
-    with _quiet():  # transformers prints twenty lines on a fault and continues; its report is read below
+    # transformers prints twenty lines on a fault and continues; its report is read below. torch warns of old pickles.
+    with _quiet(), catch_warnings():
+        simplefilter("ignore")
         try:
             model, report = GPT2LMHeadModel.from_pretrained(
                 folder, dtype=torch.float32, local_files_only=True, output_loading_info=True
             )
+        except UnpicklingError as fault:  # torch's own words advise to run the code
+            raise BaseModelError(
+                f"{folder} cannot be loaded: {weight_files.PICKLED} holds something other than tensors, which could "
+                "run code when it is read, or is damaged; copy or export the model again."
+            ) from fault
         except Exception as fault:  # damaged files raise errors of a dozen kinds
             raise BaseModelError(f"{folder} cannot be loaded: {reason(fault)}") from fault
     if missing := sorted(report["missing_keys"]):
@@ -223,13 +230,18 @@ def fuse_activation(model: GPT2LMHeadModel) -> None:
             block.mlp.act = torch.nn.GELU(approximate="tanh")
 
 
-def save(model: GPT2LMHeadModel, folder: Path) -> None:
+def save(model: GPT2LMHeadModel, folder: Path, conversation_tokens: int | None = None) -> None:
     """Write config.json and model.safetensors.
+
+    Args:
+        conversation_tokens: of the longest conversation that it learned, for config.json.
 
     Raises:
         StorageError: the folder cannot be written, or holds other files.
     """
     logging.disable_progress_bar()
+    if conversation_tokens:
+        model.config.conversation_tokens = conversation_tokens
     with replacing_folder(folder) as temporary:
         with writing(temporary / "model.safetensors"):
             model.save_pretrained(temporary)

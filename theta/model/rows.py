@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -13,10 +14,22 @@ from theta.model.attention import Packing
 from theta.model.forward import EAGER, Passes, hidden_states
 from theta.model.loss import Loss, mean_nats
 from theta.model.trainable import learned_rows
-from theta.tokens.store import IGNORED, Store
+from theta.tokens.store import IGNORED
 
 PADDING_LENGTH = 64
 """Padding is laid out as documents of this length, which cost the attention next to nothing."""
+
+
+class Examples(Protocol):
+    """What rows are made of: the documents of a `theta.tokens.store.Store`, or the samples of a training run."""
+
+    lengths: np.ndarray
+    learned_counts: np.ndarray
+    split_size: int
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int, /) -> tuple[np.ndarray, np.ndarray]: ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,20 +66,20 @@ class Row:
     rehearsed: Tensor
 
     @classmethod
-    def of(cls, store: Store, documents: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
-        """Return the row of these documents of a store, on a device; padded at its end if a shape is given.
+    def of(cls, examples: Examples, chosen: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
+        """Return the row of these examples, on a device; padded at its end if a shape is given.
 
-        A row without documents is only padding, and nothing in it is learned.
+        A row without examples is only padding, and nothing in it is learned.
         """
-        pairs = [store[document] for document in documents]
+        pairs = [examples[each] for each in chosen]
         lengths = [len(ids) for ids, _ in pairs]
-        padding = shape.tokens - sum(lengths) if shape else 0 if len(documents) else PADDING_LENGTH
+        padding = shape.tokens - sum(lengths) if shape else 0 if len(chosen) else PADDING_LENGTH
         ids = np.concatenate([*(ids for ids, _ in pairs), np.zeros(padding, np.int32)])
         # Shift by one inside each document: its first token is predicted by nothing, its last predicts nothing.
         next_labels = np.concatenate([np.zeros(0, np.int32), *(np.append(labels[1:], IGNORED) for _, labels in pairs)])
         predicting = np.flatnonzero(next_labels != IGNORED)
         targets = next_labels[predicting].astype(np.int64)
-        for_rehearsal = np.repeat(np.asarray(documents, dtype=np.int64) >= store.split_size, lengths)
+        for_rehearsal = np.repeat(np.asarray(chosen, dtype=np.int64) >= examples.split_size, lengths)
         rehearsed = for_rehearsal[predicting].astype(np.float32)
         if shape:
             spare = (0, shape.learned - len(predicting))

@@ -82,8 +82,8 @@ def summary(release: Path) -> dict[str, Any]:
         "conversations": metrics["prepare"].get("kept"),
         "answers": (answers.get("trained") or {}).get("share"),
         "new wordings": (answers.get("new_wordings") or {}).get("share"),
-        "test loss": metrics["evaluate"].get("test", {}).get("loss_nats_per_token"),
-        "chrF": metrics["evaluate"].get("replies", {}).get("chrf"),
+        "test loss": (metrics["evaluate"].get("test") or {}).get("loss_nats_per_token"),
+        "chrF": (metrics["evaluate"].get("replies") or {}).get("chrf"),
         "MB": metrics["export"].get("megabytes"),
     }
 

@@ -1,9 +1,10 @@
 """POST /v1/chat/completions and /v1/completions: a request becomes prompts, and their replies an answer."""
 
 import asyncio
+import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -14,13 +15,15 @@ from starlette.types import Receive, Scope, Send
 from theta.conversation.template import Span
 from theta.errors import GenerationError
 from theta.generate.assistant import ThetaModel
-from theta.generate.prompt import fit, to_messages
 from theta.generate.settings import GenerationSettings
 from theta.serve.answers import DONE, Answer, Form, Json, error, event
 from theta.serve.batching import Batching, EngineError
 from theta.serve.choices import Choices, Piece, Prompt
 from theta.serve.metrics import Metrics
 from theta.serve.requests import ChatRequest, CompletionRequest, GenerationRequest
+
+LOG = logging.getLogger("uvicorn.error")
+"""The log of the server that runs the app."""
 
 GONE = 499
 """The status of a request whose client has left; nobody reads it."""
@@ -43,6 +46,14 @@ class Service:
     feedback: Path
     """The file of marked replies."""
     seconds_per_request: float
+    said: set[str] = field(default_factory=set)
+    """Lines that the log has already."""
+
+    def say_once(self, line: str) -> None:
+        """Log a line, the first time."""
+        if line not in self.said:
+            self.said.add(line)
+            LOG.info(line)
 
     @property
     def late(self) -> str:
@@ -55,12 +66,14 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     """Reply to a conversation."""
     service = _service(request, body)
     settings = _settings(service, body)
-    messages = to_messages([message.to_theta() for message in body.messages])
-    positions = service.model.positions
-    ids = await asyncio.to_thread(
-        fit, messages, service.model.vocabulary, positions=positions, max_length=settings.max_length
-    )
-    return await _answer(request, body, [Prompt(ids, settings, body.alternatives)], chat=True)
+    messages = [message.to_theta() for message in body.messages]
+    fitted = await asyncio.to_thread(service.model.fitted, messages, max_length=settings.max_length)
+    if fitted.left_out:
+        service.say_once(
+            f"Conversations are read up to {service.model.conversation_tokens} tokens, as many as the model learned; "
+            "older messages are left out."
+        )
+    return await _answer(request, body, [Prompt(fitted.ids, settings, body.alternatives)], chat=True)
 
 
 @router.post("/v1/completions", response_model=None)

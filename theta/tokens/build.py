@@ -47,7 +47,7 @@ def build(
         The figures of each split and of rehearsal.
 
     Raises:
-        DataError: a file is missing or damaged, or a split has no documents.
+        DataError: a file is missing or damaged, train has no documents, or nothing of what is held back is learned.
         OutOfMemoryError: a process was killed.
     """
     sources = {name: prepared / f"{name}.jsonl" for name in (*SPLITS, REHEARSAL)}
@@ -65,7 +65,8 @@ def build(
             figures = counts[name] = Counts()
             batches = encode_file(path, folder / "tokenizer", max_length, cores)
             write_batches(folder / f"{name}.arrow", _counted(batches, name, figures, cut, advance))
-            if name in SPLITS and not figures.lengths:
+            # prepare leaves a split empty only where its fraction is 0.
+            if name in SPLITS and not figures.lengths and (name == "train" or figures.conversations):
                 raise DataError(empty_split(path, figures, max_length, positions))
     return counts
 

@@ -23,6 +23,7 @@ from theta.conversation.template import render
 from theta.tokens.ids import Encoder
 from theta.tokens.store import IGNORED, Documents
 from theta.tokens.vocabulary import Vocabulary
+from theta.tokens.wordings import Wording
 
 LONGEST_COUNTED = 1 << 16
 """Needed lengths above it are counted together; no base has as many positions."""
@@ -99,12 +100,14 @@ class ConversationEncoder:
 
     def encode(self, conversations: Sequence[Conversation], max_length: int) -> Encoded:
         """Encode conversations in order."""
-        batch = self._rendered([message for conversation in conversations for message in conversation.messages])
+        messages = [message for conversation in conversations for message in conversation.messages]
+        batch, wordings = self._rendered(messages)
         counts = Counts(conversations=len(conversations))
         if self.ids.fallback:
             counts.fallbacks[self.ids.fallback] += 1
         losses: list[Loss] = []
         documents: list[Pieces] = []
+        asked: list[list[Wording]] = []
         owners: list[Conversation] = []
         first = 0
         for conversation in conversations:
@@ -121,27 +124,32 @@ class ConversationEncoder:
                 losses += lost
             counts.split += len(parts) > 1
             documents += parts
+            asked += (_wordings(part, borders, wordings[first:last], max_length) for part in parts)
             owners += [conversation] * len(parts)
             first = last
         reasons = Counter(loss.reason for loss in losses)
         counts.replies_cut = reasons["reply_cut"]
         counts.exchanges_dropped = reasons["question_too_long"] + reasons["system_too_long"]
-        return Encoded(self._laid_out(batch, documents, owners, counts), counts, losses)
+        return Encoded(self._laid_out(batch, documents, owners, asked, counts), counts, losses)
 
-    def _rendered(self, messages: Sequence[Message]) -> "_Batch":
-        """Render and encode messages, laid end to end."""
+    def _rendered(self, messages: Sequence[Message]) -> tuple["_Batch", list[list[np.ndarray]]]:
+        """Render and encode messages, laid end to end; and encode the wordings of each with its special tokens."""
         arrays: list[np.ndarray] = []
         flags: list[bool] = []
+        wordings: list[list[np.ndarray]] = []
         sizes = [0]
-        for message, ids in zip(messages, self.ids.encode([message.content for message in messages]), strict=True):
+        encoded = iter(self.ids.encode([text for message in messages for text in (message.content, *message.wordings)]))
+        for message in messages:
             before, after, learned = self._frame(message.role, message.learned)
+            ids = next(encoded)
             arrays += (*before, ids, *after)
             flags += learned
+            wordings.append([np.concatenate([*before, next(encoded), *after]) for _ in message.wordings])
             sizes.append(len(before) + len(ids) + len(after))
         if not arrays:
-            return _Batch(np.zeros(0, np.int32), np.zeros(0, bool), [0])
+            return _Batch(np.zeros(0, np.int32), np.zeros(0, bool), [0]), []
         lengths = np.fromiter(map(len, arrays), dtype=np.int64, count=len(arrays))
-        return _Batch(np.concatenate(arrays), np.repeat(flags, lengths), np.cumsum(sizes).tolist())
+        return _Batch(np.concatenate(arrays), np.repeat(flags, lengths), np.cumsum(sizes).tolist()), wordings
 
     def _frame(self, role: Role, learned: bool) -> tuple[list[np.ndarray], list[np.ndarray], list[bool]]:
         """Return the special tokens before and after a message's text, and whether each part is learned."""
@@ -172,7 +180,12 @@ class ConversationEncoder:
         return np.isin(np.arange(self.vocabulary.size), list(self.vocabulary.break_ids))
 
     def _laid_out(
-        self, batch: "_Batch", documents: Sequence[Pieces], owners: Sequence[Conversation], counts: Counts
+        self,
+        batch: "_Batch",
+        documents: Sequence[Pieces],
+        owners: Sequence[Conversation],
+        wordings: Sequence[Sequence[Wording]],
+        counts: Counts,
     ) -> Documents:
         lengths = np.array([sum(end - begin for begin, end in pieces) for pieces in documents], dtype=np.int64)
         slices = _joined(piece for pieces in documents for piece in pieces)
@@ -190,6 +203,7 @@ class ConversationEncoder:
             [owner.domain for owner in owners],
             [owner.source for owner in owners],
             self._learned_bytes(ids, learned, begins),
+            wordings,
         )
 
     def _learned_bytes(self, ids: np.ndarray, learned: np.ndarray, begins: np.ndarray) -> np.ndarray:
@@ -211,6 +225,39 @@ class _Batch(NamedTuple):
     """bool [tokens]"""
     borders: list[int]
     """Where each message begins, and where the last one ends."""
+
+
+def _wordings(
+    pieces: Pieces, borders: Sequence[int], messages: Sequence[Sequence[np.ndarray]], max_length: int
+) -> list[Wording]:
+    """Return the wordings of a document's messages that leave it within `max_length`, whichever of them are taken.
+
+    Args:
+        pieces: the document as slices of a batch.
+        borders: where each message of its conversation begins in the batch, and where the last one ends.
+        messages: the wordings of each message, with its special tokens.
+    """
+    if not any(messages):
+        return []
+    room = max_length - sum(end - begin for begin, end in pieces)
+    found: list[Wording] = []
+    for begin, end, wordings in zip(borders, borders[1:], messages, strict=False):
+        place = _place(pieces, begin, end)
+        fitting = [ids for ids in wordings if len(ids) - (end - begin) <= room] if place is not None else []
+        if place is not None and fitting:
+            room -= max(0, *(len(ids) - (end - begin) for ids in fitting))
+            found += (Wording(place, place + end - begin, ids) for ids in fitting)
+    return found
+
+
+def _place(pieces: Pieces, begin: int, end: int) -> int | None:
+    """Where a slice of a batch begins in a document; None if the document does not hold it."""
+    place = 0
+    for first, last in pieces:
+        if first <= begin and end <= last:
+            return place + begin - first
+        place += last - first
+    return None
 
 
 class _Exchange(NamedTuple):

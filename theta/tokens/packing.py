@@ -3,8 +3,10 @@
 from bisect import bisect_left, insort
 from collections.abc import Sequence
 
+import numpy as np
 
-def pack(documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int) -> list[list[int]]:
+
+def pack(documents: Sequence[int], lengths: Sequence[int] | np.ndarray, tokens_per_row: int) -> list[list[int]]:
     """Pack documents into rows of at most `tokens_per_row` tokens, without splitting any (best-fit decreasing).
 
     Args:

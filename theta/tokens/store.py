@@ -6,6 +6,7 @@
     source     string         the conversation that it encodes, such as "Datasets/conversations/linux.json#12"
     learned    int32          number of learned tokens that another token precedes
     bytes      int32          length of the learned text in UTF-8 bytes, for bits per byte
+    wordings   list<struct>   other ways to ask: `ids` may stand in place of input_ids[begin:end]
 
 A file consists of record batches of about a megabyte of text, so it is written and read without ever being in memory as
 a whole. `datasets.load_dataset("arrow", data_files=...)` and `pandas.read_feather` open it without Theta.
@@ -22,6 +23,7 @@ import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
 from theta.files import replacing_file
+from theta.tokens.wordings import WORDING, Slots, Wording
 
 IGNORED = -100
 """Label of positions that are not learned (PyTorch's default ignore_index)."""
@@ -33,6 +35,7 @@ _SCHEMA = pa.schema([
     ("source", pa.string()),
     ("learned", pa.int32()),
     ("bytes", pa.int32()),
+    ("wordings", pa.list_(WORDING)),
 ])  # fmt: skip
 
 
@@ -45,6 +48,7 @@ class Document:
     domain: str
     source: str
     learned_bytes: int
+    wordings: Sequence[Wording] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +60,7 @@ class Documents:
         lengths: tokens of each document, at least 1, int64 [documents].
         domains, sources: a string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
+        wordings: other ways to ask in each document; those of one place follow each other.
     """
 
     ids: np.ndarray
@@ -64,6 +69,7 @@ class Documents:
     domains: Sequence[str]
     sources: Sequence[str]
     learned_bytes: np.ndarray
+    wordings: Sequence[Sequence[Wording]]
 
     @classmethod
     def of(cls, documents: Sequence[Document]) -> "Documents":
@@ -77,6 +83,7 @@ class Documents:
             [document.domain for document in documents],
             [document.source for document in documents],
             np.array([document.learned_bytes for document in documents], dtype=np.int64),
+            [document.wordings for document in documents],
         )
 
     def __len__(self) -> int:
@@ -92,6 +99,7 @@ class Documents:
                 self.domains[place],
                 self.sources[place],
                 int(self.learned_bytes[place]),
+                self.wordings[place],
             )
 
     @property
@@ -134,6 +142,7 @@ def _record_batch(documents: Documents) -> pa.RecordBatch:
         _strings(documents.sources),
         _numbers(documents.learned_counts),
         _numbers(documents.learned_bytes),
+        _wordings(documents.wordings),
     ]
     return pa.RecordBatch.from_arrays(columns, schema=_SCHEMA)
 
@@ -149,6 +158,19 @@ def _strings(values: Sequence[str]) -> pa.Array:
     return pa.Array.from_buffers(
         pa.string(), len(values), [None, pa.py_buffer(offsets), pa.py_buffer(b"".join(encoded))]
     )
+
+
+def _wordings(wordings: Sequence[Sequence[Wording]]) -> pa.Array:
+    each = [wording for of_document in wordings for wording in of_document]
+    begins, ends = (np.array([wording[column] for wording in each], np.int32) for column in (0, 1))
+    ids = np.concatenate([np.empty(0, np.int32), *(wording.ids for wording in each)])
+    lists = pa.ListArray.from_arrays(_offsets([len(wording.ids) for wording in each]), _numbers(ids))
+    structs = pa.StructArray.from_arrays([_numbers(begins), _numbers(ends), lists], fields=list(WORDING))
+    return pa.ListArray.from_arrays(_offsets(list(map(len, wordings))), structs)
+
+
+def _offsets(sizes: Sequence[int]) -> pa.Array:
+    return _numbers(np.cumsum([0, *sizes]))
 
 
 class Strings(Sequence[str]):
@@ -186,23 +208,34 @@ class Store:
             token predicts it.
         domains, sources: one string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
+        first_ids, last_ids: the first and the last id of each document, int32 [documents].
     """
 
-    def __init__(self, path: Path, rehearsal: Path | None = None) -> None:
+    @classmethod
+    def if_any(cls, path: Path) -> "Store | None":
+        """Open a split of what is held back; None if it has no documents, because its fraction is 0.
+
+        Raises:
+            DataError: the file is missing or damaged.
+        """
+        return cls(path) if _table(path).num_rows else None
+
+    def __init__(self, path: Path, rehearsal: Path | None = None, more: Sequence[Path] = ()) -> None:
         """Open a split, followed by the documents of `rehearsal`, if given.
 
         Args:
             path: the file of the split.
             rehearsal: a file of the same format, which may have no documents.
+            more: files of the same format that belong to the split too, and may have no documents.
 
         Raises:
             DataError: a file is missing or damaged, or the split has no documents.
         """
-        tables = [_table(each) for each in (path, rehearsal) if each]
-        self.split_size: int = tables[0].num_rows
-        if self.split_size == 0:
+        tables = [_table(each) for each in (path, *more)]
+        if tables[0].num_rows == 0:
             raise DataError(f"{path} holds no documents; see metrics/tokenize.json for what was dropped.")
-        table = pa.concat_tables(tables)  # of views, nothing is copied
+        self.split_size: int = sum(each.num_rows for each in tables)
+        table = pa.concat_tables([*tables, *([_table(rehearsal)] if rehearsal else [])])  # views, nothing is copied
         columns = (table.column(name).chunks for name in ("input_ids", "labels"))
         self._batches = [_Batch(ids, labels) for ids, labels in zip(*columns, strict=True)]
         # The place of each batch's first document among all documents.
@@ -211,6 +244,9 @@ class Store:
         self.domains, self.sources = Strings(table.column("domain")), Strings(table.column("source"))
         self.learned_counts = table.column("learned").to_numpy().astype(np.int64)
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
+        self.first_ids = np.concatenate([batch.ids[batch.offsets[:-1]] for batch in self._batches])
+        self.last_ids = np.concatenate([batch.ids[batch.offsets[1:] - 1] for batch in self._batches])
+        self._wordings = table.column("wordings")
 
     def __len__(self) -> int:
         return len(self.lengths)
@@ -224,6 +260,16 @@ class Store:
         begin, end = batch.offsets[index - self._first[place]], batch.offsets[index - self._first[place] + 1]
         return batch.ids[begin:end], batch.labels[begin:end]
 
+    def first_replies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return where the first learned text of each document begins, and its length, int64 [documents]."""
+        found = [batch.first_replies() for batch in self._batches]
+        begins, lengths = (np.concatenate(column).astype(np.int64) for column in zip(*found, strict=True))
+        return begins, lengths
+
+    def slots(self) -> Slots:
+        """Return the places that have wordings."""
+        return Slots.of(self._wordings)
+
 
 class _Batch:
     """Views of a record batch: offsets int32 [documents + 1], ids and labels int32 [tokens]."""
@@ -232,6 +278,16 @@ class _Batch:
         self.offsets = ids.offsets.to_numpy()
         self.ids = ids.values.to_numpy()
         self.labels = labels.values.to_numpy()
+
+    def first_replies(self) -> tuple[np.ndarray, np.ndarray]:
+        """Where the first run of learned labels begins in each document, and its length, [documents]."""
+        place = np.arange(len(self.labels)) - np.repeat(self.offsets[:-1], np.diff(self.offsets))
+        length = np.repeat(np.diff(self.offsets), np.diff(self.offsets))
+        learned = self.labels != IGNORED
+        begin = np.minimum.reduceat(np.where(learned, place, length), self.offsets[:-1])
+        ended = ~learned & (place >= np.repeat(begin, np.diff(self.offsets)))
+        end = np.minimum.reduceat(np.where(ended, place, length), self.offsets[:-1])
+        return begin, end - begin
 
 
 def _table(path: Path) -> pa.Table:

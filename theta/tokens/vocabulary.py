@@ -8,11 +8,20 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
-from theta.conversation.template import CHAT_TEMPLATE, END, PAD, SPECIAL_TOKENS, Span
+from theta.conversation.template import (
+    CHAT_TEMPLATE,
+    END,
+    PAD,
+    SPECIAL_TOKENS,
+    SYSTEM,
+    TRAINING_CHAT_TEMPLATE,
+    USER,
+    Span,
+)
 from theta.errors import DataError, reason
 from theta.files import replacing_folder, write_json, write_text, writing
 
@@ -49,12 +58,21 @@ SPECIAL = {"special": True, "lstrip": False, "rstrip": False, "single_word": Fal
 """How special tokens are found in a text: exactly, and without the spaces around them."""
 
 
+class ChatIds(NamedTuple):
+    """The ids by which a document is known as a complete chat: those it can begin with, and the one it ends with."""
+
+    user: int
+    system: int
+    end: int
+
+
 class Vocabulary:
     """Encodes spans and decodes ids.
 
     Attributes:
         tokenizer: the `tokenizers.Tokenizer` that does the work.
         size: number of ids, special tokens included; ids run from 0 to size - 1.
+        chat_ids: the ids by which a complete chat is known.
         special_ids: the id of each of Theta's special tokens. They follow the ids of the base, except for tokens that
             the base already had.
         end_id: the id of the token that ends a message.
@@ -69,6 +87,7 @@ class Vocabulary:
         self.special_ids = {token: self._id(token) for token in SPECIAL_TOKENS}
         self.end_id = self.special_ids[END]
         self.pad_id = self.special_ids[PAD]
+        self.chat_ids = ChatIds(self.special_ids[USER], self.special_ids[SYSTEM], self.end_id)
         self._adds_space = tokenizer.decode(tokenizer.encode("a", add_special_tokens=False).ids) == " a"
 
     @cached_property
@@ -166,7 +185,7 @@ class Vocabulary:
     def save(self, folder: Path, max_length: int) -> None:
         """Write every tokenizer file that current and older Hugging Face readers need.
 
-        These are tokenizer.json, tokenizer_config.json, special_tokens_map.json, chat_template.jinja, vocab.json and
+        These are tokenizer.json, tokenizer_config.json, special_tokens_map.json, the two chat templates, vocab.json and
         merges.txt. transformers 5 itself writes neither special_tokens_map.json nor the last two.
 
         Args:
@@ -181,6 +200,7 @@ class Vocabulary:
             write_json(temporary / "special_tokens_map.json", _special_tokens_map(self))
             write_json(temporary / "tokenizer_config.json", _tokenizer_config(self, max_length))
             write_text(temporary / "chat_template.jinja", CHAT_TEMPLATE)
+            write_text(temporary / "chat_template_training.jinja", TRAINING_CHAT_TEMPLATE)
 
 
 def base_size(folder: Path) -> int:
@@ -294,30 +314,26 @@ def _read_json_tokenizer(path: Path) -> Tokenizer:
 
 def _special_tokens_map(vocabulary: Vocabulary) -> dict[str, object]:
     end_of_text = END_OF_TEXT if vocabulary.tokenizer.token_to_id(END_OF_TEXT) is not None else END
-    return {
-        "bos_token": end_of_text,
-        "eos_token": END,
-        "pad_token": PAD,
-        "unk_token": end_of_text,
-        "additional_special_tokens": [token for token in SPECIAL_TOKENS if token not in (END, PAD)],
-    }
+    named = {"bos_token": end_of_text, "eos_token": END, "pad_token": PAD, "unk_token": end_of_text}
+    added = sorted(vocabulary.tokenizer.get_added_tokens_decoder().items())
+    others = [token.content for _, token in added if token.special and token.content not in named.values()]
+    return {**named, "additional_special_tokens": others}
 
 
 def _tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, object]:
-    special = _special_tokens_map(vocabulary)
-    # transformers 4 reads the first name, transformers 5 the second.
-    extra = special.pop("additional_special_tokens")
     content = json.loads(vocabulary.tokenizer.to_str())
     # For GPT2Tokenizer, transformers 5 builds a new pre-tokenizer and ignores the one in tokenizer.json. The other
     # class keeps it.
     is_gpt2s = splits_as_gpt2(content)
     return {
-        **special,
+        # transformers 4 cannot open a list of extra_special_tokens, which transformers 5 writes; both read
+        # additional_special_tokens.
+        **_special_tokens_map(vocabulary),
         **({"add_prefix_space": False} if is_gpt2s else {}),
-        "extra_special_tokens": extra,
         "clean_up_tokenization_spaces": False,
         "errors": "replace",
         "model_max_length": max_length,
+        "padding_side": "left",  # so that the prompts of a batch end where their replies begin
         "tokenizer_class": "GPT2Tokenizer" if is_gpt2s else "PreTrainedTokenizerFast",
         "added_tokens_decoder": {str(token.pop("id")): token for token in content["added_tokens"]},
     }

@@ -1,4 +1,4 @@
-"""Which documents each step sees, and how a step is cut into rows.
+"""Which samples each step sees, and how a step is cut into rows.
 
 The whole order is known before the first step, so resuming is an index.
 """
@@ -10,41 +10,40 @@ from itertools import count
 import numpy as np
 
 AHEAD = 1.5
-"""A step's documents are chosen from this many steps' worth of tokens. With 1, each step lacks half a document."""
+"""A step's samples are chosen from this many steps' worth of tokens. With 1, each step lacks half a sample."""
 
 
 def steps_of(
-    lengths: Sequence[int],
+    epochs: Sequence[Sequence[int]],
+    lengths: Sequence[int] | np.ndarray,
     *,
     tokens_per_step: int,
-    epochs: int,
     seed: int,
-    rehearsal_lengths: Sequence[int] = (),
+    rehearsal: Sequence[int] = (),
     rehearsal_share: float = 0.0,
 ) -> list[list[int]]:
-    """Return the documents of each step, shuffled anew each epoch; one that no longer fits begins the next step.
+    """Return the samples of each step, shuffled anew each epoch; one that no longer fits begins the next step.
 
-    An epoch contains all documents and the next documents for rehearsal, whose indices follow those of the others.
-
-    A step may cross the border between two epochs, so only the last steps can be small. Steps do not depend on how
-    they are cut into microbatches.
+    An epoch contains its samples and the next ones for rehearsal. A step may cross the border between two epochs, so
+    only the last steps can be small. Steps do not depend on how they are cut into microbatches.
 
     Args:
-        lengths: tokens of each document; none above `tokens_per_step`.
-        rehearsal_lengths: tokens of each document for rehearsal.
-        rehearsal_share: tokens of rehearsal per token of `lengths`.
+        epochs: the samples of each epoch, as indices into `lengths`.
+        lengths: tokens of each sample; none above `tokens_per_step`.
+        rehearsal: the samples for rehearsal.
+        rehearsal_share: tokens of rehearsal per token of the others.
     """
-    own, lengths = range(len(lengths)), [*lengths, *rehearsal_lengths]
-    tokens_per_slice = rehearsal_share * sum(int(lengths[document]) for document in own)
-    slices = rehearsal_slices(rehearsal_lengths, tokens_per_slice, seed)
+    own_tokens = sum(int(lengths[sample]) for samples in epochs for sample in samples)
+    tokens_per_slice = rehearsal_share * own_tokens / len(epochs)
+    slices = rehearsal_slices([lengths[sample] for sample in rehearsal], tokens_per_slice, seed)
     steps: list[list[int]] = []
     waiting: list[int] = []
     tokens = 0
-    for epoch in range(epochs):
-        documents = [*own, *(len(own) + document for document in next(slices))]
-        for document in np.random.default_rng([seed, epoch]).permutation(documents).tolist():
-            waiting.append(document)
-            tokens += int(lengths[document])
+    for epoch, own in enumerate(epochs):
+        samples = [*own, *(rehearsal[place] for place in next(slices))]
+        for sample in np.random.default_rng([seed, epoch]).permutation(samples).tolist():
+            waiting.append(sample)
+            tokens += int(lengths[sample])
             if tokens >= AHEAD * tokens_per_step:
                 step, waiting = _filled(waiting, lengths, tokens_per_step)
                 steps.append(step)
@@ -55,7 +54,7 @@ def steps_of(
     return steps
 
 
-def rehearsal_slices(lengths: Sequence[int], tokens_per_slice: float, seed: int) -> Iterator[list[int]]:
+def rehearsal_slices(lengths: Sequence[int] | np.ndarray, tokens_per_slice: float, seed: int) -> Iterator[list[int]]:
     """Yield slices of about `tokens_per_slice` tokens without end; all documents are used before any recurs."""
     order = _rounds(len(lengths), seed)
     due, taken = 0.0, 0
@@ -75,7 +74,7 @@ def _rounds(documents: int, seed: int) -> Iterator[int]:
         yield from np.random.default_rng([seed, each, 1]).permutation(documents).tolist()
 
 
-def _filled(waiting: Iterable[int], lengths: Sequence[int], room: int) -> tuple[list[int], list[int]]:
+def _filled(waiting: Iterable[int], lengths: Sequence[int] | np.ndarray, room: int) -> tuple[list[int], list[int]]:
     """Return the first documents that fit, and the others."""
     step: list[int] = []
     others: list[int] = []
@@ -89,7 +88,7 @@ def _filled(waiting: Iterable[int], lengths: Sequence[int], room: int) -> tuple[
 
 
 def rows_of(
-    documents: Sequence[int], lengths: Sequence[int], tokens_per_row: int, multiple: int = 1
+    documents: Sequence[int], lengths: Sequence[int] | np.ndarray, tokens_per_row: int, multiple: int = 1
 ) -> list[list[int]]:
     """Distribute documents over as few rows of at most `tokens_per_row` tokens as possible, of nearly equal length.
 
@@ -108,7 +107,9 @@ def rows_of(
     return placed[1]
 
 
-def _balanced(longest_first: Iterable[int], lengths: Sequence[int], rows: int) -> tuple[int, list[list[int]]]:
+def _balanced(
+    longest_first: Iterable[int], lengths: Sequence[int] | np.ndarray, rows: int
+) -> tuple[int, list[list[int]]]:
     """Put each document into the row that is shortest so far; return the length of the longest row, and the rows."""
     filled: list[tuple[int, int]] = [(0, row) for row in range(rows)]
     placed: list[list[int]] = [[] for _ in range(rows)]

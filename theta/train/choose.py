@@ -22,8 +22,9 @@ from theta.memory.plans import (
     usable_bytes,
 )
 from theta.model.attention import has_kernel
+from theta.model.rows import Examples
 from theta.tokens.store import Store
-from theta.train.compute import Compute
+from theta.train.compute import Compute, longest_of
 from theta.train.distributed import ALONE, Ranks
 from theta.train.settings import TrainSettings
 
@@ -65,13 +66,13 @@ def choose_compute(
     machine: MachineSettings,
     model: GPT2LMHeadModel,
     vocabulary_size: int,
-    documents: Store,
-    validation: Store,
+    samples: Examples,
+    validation: Store | None,
     *,
     ranks: Ranks = ALONE,
     saved: Sequence[tuple[str, ...]] = (),
 ) -> Compute:
-    """Choose device, number formats, plan, microbatch and whether to compile, for a run over `documents`.
+    """Choose device, number formats, plan, microbatch and whether to compile, for a run over `samples`.
 
     Rank 0 decides, for the GPU with the least memory, because all ranks must lay out a step alike.
 
@@ -86,9 +87,9 @@ def choose_compute(
     device = choose_device(machine.device)
     dtype = choose_dtype(machine.precision, device)
     _check_alike(ranks, device, dtype)
-    size, longest = size_of(model), int(max(documents.lengths.max(), validation.lengths.max()))
+    size, longest = size_of(model), longest_of(samples, validation)
     budget = min(ranks.all_of(budget_bytes(device, machine.memory)))
-    tokens = settings.epochs * tokens_per_epoch(documents, settings.rehearsal_share)
+    tokens = tokens_of_run(samples, settings.rehearsal_share)
     compiled = _choose_compiled(machine.compile, device, size, tokens) and dtype != torch.float32
     preferred = {(weights, int(bits)) for weights, bits, products in saved if f"torch.{products}" == str(dtype)}
     placement = choose_placement(settings, machine, size, device, dtype, longest, budget, preferred)
@@ -116,10 +117,10 @@ def _check_alike(ranks: Ranks, device: torch.device, dtype: torch.dtype) -> None
         )
 
 
-def tokens_per_epoch(documents: Store, rehearsal_share: float) -> int:
-    """Tokens of the split and of its rehearsal in an epoch."""
-    tokens = int(documents.lengths[: documents.split_size].sum())
-    return tokens + round(rehearsal_share * tokens) if len(documents) > documents.split_size else tokens
+def tokens_of_run(samples: Examples, rehearsal_share: float) -> int:
+    """Tokens of all epochs and of their rehearsal."""
+    tokens = int(samples.lengths[: samples.split_size].sum())
+    return tokens + round(rehearsal_share * tokens) if len(samples) > samples.split_size else tokens
 
 
 def number_formats(compute: Compute) -> tuple[str, str, str]:

@@ -13,7 +13,7 @@ from theta.memory.plans import Plan
 from theta.model.attention import has_kernel
 from theta.model.forward import Passes
 from theta.model.loss import Loss
-from theta.model.rows import PADDING_LENGTH, Row, Shape, row_nats
+from theta.model.rows import PADDING_LENGTH, Examples, Row, Shape, row_nats
 from theta.tokens.packing import pack
 from theta.tokens.store import Store
 from theta.train.batches import rows_of
@@ -47,11 +47,11 @@ class Compute:
     label_smoothing: float = 0.0
     ranks: Ranks = ALONE
 
-    def rows(self, store: Store, documents: Sequence[int]) -> Iterator[Row]:
-        """Yield this rank's rows of a step's documents, as many as every other rank's; some may have no documents."""
-        rows = rows_of(documents, store.lengths, self.tokens_per_microbatch, self.ranks.count)
+    def rows(self, samples: Examples, step: Sequence[int]) -> Iterator[Row]:
+        """Yield this rank's rows of a step's samples, as many as every other rank's; some may have no samples."""
+        rows = rows_of(step, samples.lengths, self.tokens_per_microbatch, self.ranks.count)
         for row in rows[self.ranks.rank :: self.ranks.count]:
-            yield Row.of(store, row, self.device, self.shape)
+            yield Row.of(samples, row, self.device, self.shape)
 
     def validation_rows(self, store: Store) -> Iterator[Row]:
         """Yield this rank's rows of a complete store."""
@@ -69,14 +69,25 @@ class Compute:
             return row_nats(model, row, loss, Passes(self.compiled, self.plan.recompute))
 
 
-def with_shape(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute:
+def longest_of(*stores: Examples | None) -> int:
+    """Return the tokens of the longest document; a store is None if nothing is held back in it."""
+    return max(int(store.lengths.max()) for store in stores if store)
+
+
+def with_shape(
+    compute: Compute, samples: Examples, validation: Store | None, steps: Sequence[Sequence[int]]
+) -> Compute:
     """Return the compute with the smallest shape for all rows of the run; unchanged without the attention kernel."""
     if not has_kernel(compute.device) or compute.dtype == torch.float32:
         return compute
     limit, ranks = compute.tokens_per_microbatch, compute.ranks.count
-    rows = [(documents, row) for step in steps for row in rows_of(step, documents.lengths, limit, ranks)]
-    longest = max(*(int(store.lengths[row].sum()) for store, row in rows), int(validation.lengths.max()))
-    rows += [(validation, row) for row in pack(range(len(validation)), validation.lengths, longest)]
+    rows: list[tuple[Examples, list[int]]] = [
+        (samples, row) for step in steps for row in rows_of(step, samples.lengths, limit, ranks)
+    ]
+    longest = max(int(store.lengths[row].sum()) for store, row in rows)
+    if validation:
+        longest = max(longest, longest_of(validation))
+        rows += [(validation, row) for row in pack(range(len(validation)), validation.lengths, longest)]
     tokens = -(-longest // MULTIPLE) * MULTIPLE
     blocks = max(_blocks(store.lengths[row], tokens) for store, row in rows)
     learned = max(int(store.learned_counts[row].sum()) for store, row in rows)
@@ -89,10 +100,12 @@ def _blocks(lengths: np.ndarray, tokens: int) -> int:
     return blocks_of(lengths.tolist()) + -(-padding // PADDING_LENGTH)
 
 
-def smaller(compute: Compute, documents: Store, validation: Store, steps: Sequence[Sequence[int]]) -> Compute | None:
+def smaller(
+    compute: Compute, samples: Examples, validation: Store | None, steps: Sequence[Sequence[int]]
+) -> Compute | None:
     """Return the compute with microbatches of half the size, or None where they cannot be smaller."""
-    longest = int(max(documents.lengths.max(), validation.lengths.max()))
+    longest = longest_of(samples, validation)
     tokens = max(longest, round(0.51 * compute.tokens_per_microbatch))  # the documents seldom divide evenly
     if compute.plan.step_in_backward or tokens >= compute.tokens_per_microbatch:
         return None
-    return with_shape(replace(compute, tokens_per_microbatch=tokens), documents, validation, steps)
+    return with_shape(replace(compute, tokens_per_microbatch=tokens), samples, validation, steps)

@@ -14,6 +14,7 @@ from transformers import GPT2LMHeadModel
 from theta.machine.devices import memory_remedy
 from theta.model import network
 from theta.model.trainable import to_plain_gpt2
+from theta.tokens.store import Store
 from theta.train.compute import Compute
 from theta.train.distributed import ALONE
 from theta.train.run import Run
@@ -39,15 +40,15 @@ def keep(run: Run, tensors: Mapping[str, Tensor]) -> None:
     run.model.eval()
 
 
-def finish(run: Run, load_base: Callable[[], GPT2LMHeadModel | None]) -> float:
+def finish(run: Run, load_base: Callable[[], GPT2LMHeadModel | None]) -> float | None:
     """Mix `train.base_share` of the base into the trained model, and measure the result.
 
     Args:
         load_base: returns the base as it is stored, or None for a new model, which has nothing to mix in.
 
     Returns:
-        The validation loss of the finished weights in nats per token. It is computed by this process alone, on the
-        device and in the number formats of training.
+        The validation loss of the finished weights in nats per token; None if nothing is held back. It is computed by
+        this process alone, on the device and in the number formats of training.
 
     Raises:
         OutOfMemoryError: the device has too little memory.
@@ -57,23 +58,27 @@ def finish(run: Run, load_base: Callable[[], GPT2LMHeadModel | None]) -> float:
         if run.settings.base_share and (base := load_base()):
             network.mix_in(run.model, base, run.settings.base_share)
             del base  # before the loss needs memory
-        return _loss_elsewhere(run, compute) if compute.device.type == "cuda" else _loss(run.model, compute, run)
+        if run.validation is None:
+            return None
+        if compute.device.type == "cuda":
+            return _loss_elsewhere(run, run.validation, compute)
+        return _loss(run.model, compute, run.validation)
 
 
-def _loss_elsewhere(run: Run, compute: Compute) -> float:
+def _loss_elsewhere(run: Run, validation: Store, compute: Compute) -> float:
     """Return the loss, computed on a GPU in the number format of training; the model returns to the CPU unchanged."""
     kept = {name: tensor.clone() for name, tensor in run.model.state_dict().items()}
     weights = torch.bfloat16 if compute.plan.weights == "bfloat16" else torch.float32
-    loss = _loss(run.model.to(compute.device, weights), compute, run)
+    loss = _loss(run.model.to(compute.device, weights), compute, validation)
     run.model.to("cpu", torch.float32).load_state_dict(kept)
     return loss
 
 
 @torch.no_grad()
-def _loss(model: GPT2LMHeadModel, compute: Compute, run: Run) -> float:
+def _loss(model: GPT2LMHeadModel, compute: Compute, validation: Store) -> float:
     """Nats per learned token of the validation split."""
     model.eval()
     nats = torch.zeros((), device=compute.device, dtype=torch.float64)
-    for row in compute.validation_rows(run.validation):
+    for row in compute.validation_rows(validation):
         nats += compute.nats(model, row)[0]
-    return nats.item() / int(run.validation.learned_counts.sum())
+    return nats.item() / int(validation.learned_counts.sum())

@@ -21,9 +21,10 @@ from theta.model.trainable import freeze, to_plain_gpt2
 from theta.optim.adamw import adamw
 from theta.optim.ema import EMA
 from theta.optim.update import Gradients, UpdateAfterBackward, UpdateInBackward
+from theta.tokens.store import Store
 from theta.train import resume_state
 from theta.train.batches import steps_of
-from theta.train.compute import with_shape
+from theta.train.compute import longest_of, with_shape
 from theta.train.distributed import Ranks
 from theta.train.finish import keep, kept_tensors
 from theta.train.resume_state import Progress
@@ -61,13 +62,14 @@ def train(run: Run) -> Iterator[Record]:
             begin_step(run, state, steps)
             if device.type == "cpu" and progress.step % STEPS_PER_TIDYING == 0:
                 give_back_memory()
-            why, validate = _agreed(stop(), state.compute.ranks), _validation_due(progress.step, len(steps), settings)
+            why = _agreed(stop(), state.compute.ranks)
+            validate = run.validation is not None and _validation_due(progress.step, len(steps), settings)
             save = why or (progress.step % run.steps_per_checkpoint == 0 and progress.step < len(steps))
             at_once = device.type == "cpu" or save or validate or progress.step == len(steps)
             records = _read(run, state, steps, leave=0 if at_once else 1)
-            if validate:
+            if validate and run.validation:
                 with state.ema.in_place():
-                    records.append(_validate(run, state))
+                    records.append(_validate(run, run.validation, state))
             progress.records += records
             if save:
                 _save(run, state)
@@ -83,15 +85,15 @@ def train(run: Run) -> Iterator[Record]:
 
 
 def _steps(run: Run) -> list[list[int]]:
-    """The documents of each step."""
-    settings, lengths, split_size = run.settings, run.documents.lengths, run.documents.split_size
+    """The samples of each step."""
+    samples = run.samples
     return steps_of(
-        lengths[:split_size],
-        tokens_per_step=settings.tokens_per_step,
-        epochs=settings.epochs,
-        seed=settings.seed,
-        rehearsal_lengths=lengths[split_size:],
-        rehearsal_share=settings.rehearsal_share,
+        samples.epochs,
+        samples.lengths,
+        tokens_per_step=run.settings.tokens_per_step,
+        seed=run.settings.seed,
+        rehearsal=range(samples.split_size, len(samples)),
+        rehearsal_share=run.settings.rehearsal_share,
     )
 
 
@@ -158,7 +160,7 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
         tokens_per_microbatch=progress.tokens_per_microbatch,
         label_smoothing=settings.label_smoothing,
     )
-    compute = with_shape(compute, run.documents, run.validation, steps)
+    compute = with_shape(compute, run.samples, run.validation, steps)
     parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
     gradients = Gradients(parameters, in_place=compute.shape is not None and not plan.step_in_backward)
     max_norm, add_up = settings.max_gradient_norm, compute.ranks.add_up
@@ -181,23 +183,23 @@ def _read(run: Run, state: State, steps: Sequence[Sequence[int]], leave: int) ->
     for record in records:
         step, loss, norm = record["step"], record["loss"], record["gradient_norm"]
         if not (math.isfinite(loss) and math.isfinite(norm)):
-            first = run.documents.sources[steps[step - 1][0]]
+            first = run.samples.source(steps[step - 1][0])
             what = f"At step {step} the loss is {loss} and the gradient norm {norm} (first document: {first})"
             _stop_not_finite(run, what, f"the weights of step {step - 1}")
     return records
 
 
 @torch.no_grad()
-def _validate(run: Run, state: State) -> Record:
+def _validate(run: Run, validation: Store, state: State) -> Record:
     """Measure the nats per learned token of the validation split, and keep the best weights so far."""
     run.model.eval()
     progress = state.progress
     nats = torch.zeros((), device=state.compute.device, dtype=torch.float64)
     one = torch.ones((), device=state.compute.device)
-    for row in state.compute.validation_rows(run.validation):
+    for row in state.compute.validation_rows(validation):
         nats += state.work.nats(row, one).sum()
     state.compute.ranks.add_up([nats])
-    loss = nats.item() / int(run.validation.learned_counts.sum())
+    loss = nats.item() / int(validation.learned_counts.sum())
     if not math.isfinite(loss):
         _stop_not_finite(run, f"After step {progress.step} the validation loss is {loss}", "the weights")
     if loss < progress.best_loss:
@@ -220,7 +222,7 @@ def _out_of_patience(progress: Progress, settings: TrainSettings) -> bool:
 
 
 def _check_lengths(run: Run) -> None:
-    longest = int(max(run.documents.lengths.max(), run.validation.lengths.max()))
+    longest = longest_of(run.samples, run.validation)
     limits = {
         "train.tokens_per_step": run.settings.tokens_per_step,
         "machine.tokens_per_microbatch": run.compute.tokens_per_microbatch,

@@ -7,14 +7,23 @@ A loss over several steps is the sum of their nats divided by the sum of their l
 """
 
 import platform
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
+from theta.files import write_text
+from theta.train.settings import TrainSettings
+
 if TYPE_CHECKING:
     from dvclive import Live
+
+FEW_STEPS = 30
+"""With fewer updates than this, no base here gave its trained answers."""
+
+LEAST_FALL = 0.05
+"""A training loss that fell by less than this fraction hardly moved."""
 
 POINTS = 400
 """The most points of a training curve. Steps between two points are combined, so long runs are drawn as quickly."""
@@ -37,6 +46,8 @@ def log_curves(records: Iterable[dict[str, Any]], folder: Path) -> Iterator[dict
                     waiting = []
             yield record
         _draw(live, waiting)
+    if not (validation := folder / "plots" / "metrics" / "validation" / "loss.tsv").is_file():
+        write_text(validation, "step\tloss\n")  # nothing is held back, and later stages read the file
 
 
 def _draw(live: "Live", steps: Sequence[dict[str, Any]]) -> None:
@@ -66,30 +77,34 @@ def loss_of(steps: Iterable[dict[str, Any]], prefix: str = "") -> float | None:
     return nats / tokens if tokens else None
 
 
-def report(records: Sequence[dict[str, Any]], epochs: int, keep: str, validation_loss: float) -> dict[str, Any]:
+def report(records: Sequence[dict[str, Any]], settings: TrainSettings, validation_loss: float | None) -> dict[str, Any]:
     """Return the figures of a run, without times, so that the same run gives the same bytes.
 
     Args:
         records: all records that the loop yielded.
-        validation_loss: of the weights that were saved.
+        settings: of the run; those that may be `auto` are among the figures.
+        validation_loss: of the weights that were saved; None if nothing is held back.
 
     Returns:
+        first_train_loss: of the first steps, a twentieth of them.
         train_loss, rehearsal_loss: of the steps of the last epoch, during training.
         validation_loss: of the saved weights, with the share of the base.
         trained_validation_loss: of the kept step, before the base was mixed in.
     """
     steps = [record for record in records if record["kind"] == "step"]
     validations = [record for record in records if record["kind"] == "validation"]
-    best = min(validations, key=lambda record: record["loss"])
-    kept = best if keep == "best" else validations[-1]
+    best = min(validations, key=lambda record: record["loss"], default=None)
+    kept = best if settings.keep == "best" else (validations or steps)[-1]
+    assert kept, "the best weights are kept without a validation"
     planned = steps[-1]["steps"]
-    last_epoch = steps[-max(1, round(planned / epochs)) :]
+    last_epoch = steps[-max(1, round(planned / settings.epochs)) :]
     losses = {
+        "first_train_loss": loss_of(steps[: -(-planned // 20)]),
         "train_loss": loss_of(last_epoch),
         "rehearsal_loss": loss_of(last_epoch, "rehearsal_"),
         "validation_loss": validation_loss,
-        "trained_validation_loss": kept["loss"],
-        "best_validation_loss": best["loss"],
+        "trained_validation_loss": kept["loss"] if best else None,
+        "best_validation_loss": best["loss"] if best else None,
     }
     return {
         "steps": len(steps),
@@ -99,16 +114,50 @@ def report(records: Sequence[dict[str, Any]], epochs: int, keep: str, validation
         "rehearsal_tokens": sum(record["rehearsal_tokens"] for record in steps),
         "kept_step": kept["step"],
         **{name: round(loss, 6) for name, loss in losses.items() if loss is not None},
+        "settings": {name: getattr(settings, name) for name in TrainSettings.__annotations__},
     }
 
 
+def learned_little(figures: Mapping[str, Any], settings: TrainSettings) -> str | None:
+    """Return a warning of a run that can hardly have learned anything, with the remedy; None of another one.
+
+    Args:
+        figures: of the run, as `report` returns them.
+    """
+    steps, first, last = figures["steps"], figures.get("first_train_loss"), figures.get("train_loss")
+    if steps < FEW_STEPS and not figures["stopped_early"]:
+        plural = "" if steps == 1 else "s"
+        return (
+            f"the weights were updated only {steps} time{plural}, and with fewer than about {FEW_STEPS} updates little "
+            f"is learned; lower train.tokens_per_step ({settings.tokens_per_step}), raise train.epochs "
+            f"({settings.epochs}), or set both to auto."
+        )
+    if first and last and last > (1 - LEAST_FALL) * first:
+        return (
+            f"the training loss hardly moved, from {first:.3f} to {last:.3f} nats per token, so the replies are much "
+            f"as before; raise train.learning_rate ({settings.learning_rate:g}) or train.epochs ({settings.epochs}), "
+            "or set both to auto."
+        )
+    return None
+
+
 def provenance(
-    settings: dict[str, Any], base: dict[str, Any], machine: dict[str, Any], compute: dict[str, Any]
+    settings: dict[str, Any],
+    automatic: Sequence[str],
+    base: dict[str, Any],
+    machine: dict[str, Any],
+    compute: dict[str, Any],
 ) -> dict[str, Any]:
-    """Return the origin of the weights: settings, base, machine settings, the choices made, and library versions."""
+    """Return the origin of the weights: settings, base, machine settings, the choices made, and library versions.
+
+    Args:
+        settings: of training, each with a value.
+        automatic: the names of those that were `auto`.
+    """
     versions = {name: version(name) for name in ("torch", "transformers", "tokenizers")}
     return {
         "settings": settings,
+        "automatic": list(automatic),
         "base": base,
         "machine": machine,
         "compute": compute,

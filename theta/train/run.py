@@ -16,6 +16,7 @@ from theta.tokens.store import Store
 from theta.train.compute import Compute
 from theta.train.resume_state import Progress
 from theta.train.row_work import RowWork
+from theta.train.samples import Samples
 from theta.train.settings import TrainSettings
 
 Record = dict[str, Any]
@@ -28,16 +29,16 @@ class Run:
 
     Attributes:
         model: trained in place; its output matrix is padded as `network.resize` does it.
-        documents: the train split, followed by the documents for rehearsal.
-        validation: the validation split.
+        samples: what the train split comes to in each epoch, followed by the documents for rehearsal.
+        validation: the validation split; None if nothing is held back.
         resume: folder of the resume state.
         steps_per_checkpoint: steps between two resume states.
         parent: process id of the DVC that the run must not outlive, or None.
     """
 
     model: GPT2LMHeadModel
-    documents: Store
-    validation: Store
+    samples: Samples
+    validation: Store | None
     settings: TrainSettings
     compute: Compute
     resume: Path

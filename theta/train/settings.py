@@ -8,17 +8,27 @@ from pydantic import Field
 from theta.errors import SettingsError
 from theta.settings import Settings
 
+Auto = Literal["auto"]
+Epochs = Annotated[int, Field(ge=1, le=10_000)]
+TokensPerStep = Annotated[int, Field(ge=16)]
+LearningRate = Annotated[float, Field(gt=0, le=1)]
+WarmupFraction = Annotated[float, Field(ge=0, le=0.5)]
+Dropout = Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
+RehearsalShare = Annotated[float, Field(ge=0, le=100)]
+BaseShare = Annotated[float, Field(ge=0, lt=1)]
+Keep = Literal["best", "last"]
 
-class TrainSettings(Settings):
-    """How the base is fine-tuned."""
 
-    epochs: int = Field(ge=1, le=10_000)
+class TrainSection(Settings):
+    """How the base is fine-tuned, as params.yaml says it: `theta.train.automatic` chooses what is `auto`."""
+
+    epochs: Epochs | Auto
     """Passes over the train split."""
-    tokens_per_step: int = Field(ge=16)
+    tokens_per_step: TokensPerStep | Auto
     """The most tokens of one optimizer update; the result depends on it."""
-    learning_rate: float = Field(gt=0, le=1)
+    learning_rate: LearningRate | Auto
     """Peak of the schedule, reached when warm-up ends."""
-    warmup_fraction: float = Field(ge=0, le=0.5)
+    warmup_fraction: WarmupFraction | Auto
     """Fraction of all steps over which the learning rate rises linearly from zero."""
     final_learning_rate_fraction: float = Field(ge=0, le=1)
     """Where the cosine ends, as a fraction of the peak."""
@@ -30,7 +40,7 @@ class TrainSettings(Settings):
     """AdamW's decay of the second moment, the mean of the squared gradient."""
     max_gradient_norm: float = Field(gt=0)
     """The gradient is scaled down to this norm when it is longer."""
-    dropout: Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
+    dropout: Dropout | Auto
     """Dropout on embeddings and residual branches; base keeps the two values of the base's config. Attention weights
     are never dropped."""
     label_smoothing: float = Field(ge=0, lt=1)
@@ -47,22 +57,49 @@ class TrainSettings(Settings):
     ema_decay: float = Field(ge=0, lt=1)
     """Validate and keep an exponential moving average of the weights with this decay per step, lower in the first
     steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
-    rehearsal_share: float = Field(ge=0, le=100)
+    wording_share: float = Field(ge=0, le=1)
+    """How often a question that has other wordings is asked in one of them instead of as it stands in the data."""
+    openings: int = Field(ge=0, le=20)
+    """How often each epoch also shows the beginning of a conversation whose question has other wordings: the question
+    in another wording and the first words of the reply, which decide what is answered. It costs a third of a whole
+    conversation."""
+    follow_up_share: float = Field(ge=0, le=1)
+    """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch
+    combines others. With 0, the model only knows chats as they are in the data."""
+    follow_up_tokens: int = Field(ge=0)
+    """The most tokens of a chat made so; at most tokenizer.max_length. `theta chat` keeps no longer history."""
+    rehearsal_share: RehearsalShare | Auto
     """Tokens of the base's own conversations, if it has any, that each epoch mixes in per token of the train split, so
     that the base forgets less. Their loss is reported separately."""
-    base_share: float = Field(ge=0, lt=1)
+    base_share: BaseShare | Auto
     """Fraction of the base's own weights in the checkpoint, mixed in after training. A new model has none to mix in."""
     validations_per_epoch: int = Field(ge=1, le=1000)
     """How often the validation loss is measured."""
     early_stopping_patience: int = Field(ge=0)
     """Stop after this many validations without improvement; 0 never stops early."""
-    keep: Literal["best", "last"]
+    keep: Keep | Auto
     """Which weights become the checkpoint: those of the lowest validation loss, or those of the last step."""
+    learn_held_out: bool
+    """Train once more, from the base and with the same settings, on all documents including those of validation and
+    test, and export that model. What is measured is the model that did not see them."""
     seed: int = Field(ge=0, lt=2**31)
     """Seed of the order of the documents and of dropout."""
 
 
-def check_options(settings: TrainSettings, layers: int) -> None:
+class TrainSettings(TrainSection):
+    """How the base is fine-tuned, with a value for every setting."""
+
+    epochs: Epochs
+    tokens_per_step: TokensPerStep
+    learning_rate: LearningRate
+    warmup_fraction: WarmupFraction
+    dropout: Dropout
+    rehearsal_share: RehearsalShare
+    base_share: BaseShare
+    keep: Keep
+
+
+def check_options(settings: TrainSection, layers: int) -> None:
     """Check the settings that depend on the base and on the installed packages.
 
     Args:

@@ -6,9 +6,9 @@ import torch
 from torch import Tensor
 
 from theta.machine.devices import ran_out_of_memory, to_device
+from theta.model.rows import Examples
 from theta.optim.adamw import begin
 from theta.optim.schedule import learning_rate_factor
-from theta.tokens.store import Store
 from theta.train.compute import Compute, smaller
 from theta.train.row_work import RowWork
 from theta.train.run import Figures, Record, Run, State
@@ -23,7 +23,7 @@ def begin_step(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     Raises:
         torch.OutOfMemoryError: there is too little memory, even for the smallest microbatches.
     """
-    progress, documents = state.progress, steps[state.progress.step]
+    progress, samples = state.progress, steps[state.progress.step]
     learning_rate = run.settings.learning_rate * learning_rate_factor(
         progress.step,
         steps=len(steps),
@@ -37,7 +37,7 @@ def begin_step(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     if progress.loss_scale > 1 and progress.step % STEPS_PER_DOUBLING == 0:
         progress.loss_scale *= 2
     record = {"kind": "step", "step": progress.step, "steps": len(steps), "learning_rate": learning_rate}
-    state.unread.append(({**record, **_tokens(run.documents, documents)}, Figures(loss, norm)))
+    state.unread.append(({**record, **_tokens(run.samples, samples)}, Figures(loss, norm)))
 
 
 def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Tensor, Tensor]:
@@ -52,7 +52,7 @@ def _update(run: Run, state: State, steps: Sequence[Sequence[int]]) -> tuple[Ten
         # A resumed run draws the same dropout; each rank draws its own.
         torch.manual_seed((run.settings.seed << 32) + (compute.ranks.rank << 24) + step)
         try:
-            loss = accumulate_gradients(run.documents, steps[step], compute, state.work, scale)
+            loss = accumulate_gradients(run.samples, steps[step], compute, state.work, scale)
         except RuntimeError as fault:
             if not ran_out_of_memory(fault) or compute.plan.step_in_backward:
                 raise
@@ -74,7 +74,7 @@ def _shrink(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
     """Continue with microbatches of half the size."""
     state.gradients.clear()
     torch.cuda.empty_cache()
-    compute = smaller(state.compute, run.documents, run.validation, steps)
+    compute = smaller(state.compute, run.samples, run.validation, steps)
     if compute is None:
         raise torch.OutOfMemoryError
     state.compute, state.work = compute, RowWork.of(run.model, compute, state.gradients)
@@ -82,7 +82,7 @@ def _shrink(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
 
 
 def accumulate_gradients(
-    store: Store, documents: Sequence[int], compute: Compute, work: RowWork, scale: float = 1
+    samples: Examples, step: Sequence[int], compute: Compute, work: RowWork, scale: float = 1
 ) -> Tensor:
     """Compute the gradients, times `scale`, of the mean nats per learned token of a step.
 
@@ -90,23 +90,23 @@ def accumulate_gradients(
         The unscaled mean in two parts, that of the data and that of rehearsal, [2] on the device, which may still be
         computing it.
     """
-    learned = int(store.learned_counts[list(documents)].sum())
+    learned = int(samples.learned_counts[list(step)].sum())
     row_scale = to_device(torch.tensor(scale / learned), compute.device)
     mean = torch.zeros(2, device=compute.device)
     function = work.first_gradient
-    for row in compute.rows(store, documents):
+    for row in compute.rows(samples, step):
         mean += function(row, row_scale)
         function = work.more_gradient
     return mean / scale
 
 
-def _tokens(store: Store, documents: Sequence[int]) -> Record:
+def _tokens(samples: Examples, step: Sequence[int]) -> Record:
     """Count the tokens of a step and its learned tokens, with rehearsal separate."""
-    data = [document for document in documents if document < store.split_size]
-    rehearsal = [document for document in documents if document >= store.split_size]
+    data = [sample for sample in step if sample < samples.split_size]
+    rehearsal = [sample for sample in step if sample >= samples.split_size]
     return {
-        "tokens": int(store.lengths[list(documents)].sum()),
-        "rehearsal_tokens": int(store.lengths[rehearsal].sum()),
-        "learned_tokens": int(store.learned_counts[data].sum()),
-        "rehearsal_learned_tokens": int(store.learned_counts[rehearsal].sum()),
+        "tokens": int(samples.lengths[list(step)].sum()),
+        "rehearsal_tokens": int(samples.lengths[rehearsal].sum()),
+        "learned_tokens": int(samples.learned_counts[data].sum()),
+        "rehearsal_learned_tokens": int(samples.learned_counts[rehearsal].sum()),
     }

@@ -76,6 +76,8 @@ class Found:
     passed_over: list[PassedOver]
     """In the same order. Hidden files and DVC's own records (.dvc) are not listed, but what such a record tracks is, if
     it is not there."""
+    idle: Sequence[str] = ()
+    """Patterns of `exclude` that match no file."""
 
 
 def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *, root: Path = Path()) -> Found:
@@ -114,7 +116,8 @@ def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *
     files = [File.at(path / name, root) for name in _once(place, chosen, passed_over)]
     if not files:
         raise DataError(_nothing_found(path, passed_over))
-    return Found(files, sorted(passed_over))
+    idle = [pattern for pattern in exclude if not any(matches(name, pattern) for name in names)]
+    return Found(files, sorted(passed_over), idle)
 
 
 ABSENT = "tracked by DVC, but not here; run `dvc pull`"

@@ -53,7 +53,9 @@ def _without_thinking(turn: Turn, mended: list[str]) -> Turn:
 
 
 def _message(turn: Turn) -> Message:
-    return Message("user" if turn.role == "user" else "assistant", turn.content, turn.learned)
+    if turn.role != "user":
+        return Message("assistant", turn.content, turn.learned)
+    return Message("user", turn.content, turn.learned, tuple(text for text in turn.wordings if text != turn.content))
 
 
 def _nothing(turns: Sequence[Turn]) -> str:
@@ -139,6 +141,4 @@ def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
     if len(filled) < 2:
         return next(iter(filled or turns), None)
     mended.append("messages of one side joined")
-    return filled[0]._replace(
-        content="\n".join(turn.content for turn in filled), learned=all(turn.learned for turn in filled)
-    )
+    return Turn(filled[0].role, "\n".join(turn.content for turn in filled), all(turn.learned for turn in filled))

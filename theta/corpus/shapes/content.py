@@ -2,11 +2,12 @@
 
 import json
 import math
+from collections.abc import Mapping
 from typing import Any
 
 from theta.corpus.items import Number
 from theta.corpus.shapes.cleaning import clean
-from theta.corpus.shapes.fields import UnusableError
+from theta.corpus.shapes.fields import WORDINGS, UnusableError
 from theta.corpus.shapes.turns import Place
 
 _THOUGHTS = {"thinking", "reasoning", "redacted_thinking", "reasoning_text", "thoughts", "reasoning_recap", "thought"}
@@ -52,6 +53,16 @@ def text_of(value: Any, place: Place, *, between: str = "\n", as_json: bool = Fa
         if as_json:
             return _json(value)
     raise unlearnable(value)
+
+
+def wordings_of(fields: Mapping[str, Any], place: Place) -> tuple[str, ...]:
+    """Return the other ways to ask that an object names: a list of texts, or a text of several lines."""
+    found: list[str] = []
+    for name in WORDINGS:
+        value = fields.get(name)
+        texts = value.split("\n") if isinstance(value, str) else value if isinstance(value, list) else []
+        found += [text_of(text, place) for text in texts if isinstance(text, str)]
+    return tuple(dict.fromkeys(filter(None, found)))
 
 
 def unlearnable(value: Any) -> UnusableError:

@@ -60,6 +60,8 @@ CHOSEN = ("chosen", "chosenmessages", "chosenresponse", "preferred", "preferredo
 REJECTED = ("rejected", "rejectedmessages", "rejectedresponse", "dispreferred", "nonpreferredoutput",
             "responserejected", "worse")  # fmt: skip
 PATTERNS = ("patterns", "trainingphrases", "examples", "utterances", "questions", "phrases", "usersays", "variations")
+WORDINGS = ("wordings", "paraphrases", "rephrasings")
+"""Other ways to ask the first question of an item, or the question of a message."""
 TEXTS = ("text", "content", "body", "markdown", "article", "document", "passage", "story")
 DOMAINS = ("domain", "category", "topic")
 ROLE_KEYS = ("role", "from", "speaker", "sender", "author", "sendername", "speakername", "senderclass", "speakerrole",
@@ -81,6 +83,13 @@ PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("p
          ("questions", "answers"), ("pattern", "response"), ("pattern", "template"), ("utterance", "response"),
          ("sentence", "reply"), ("statement", "reply"))  # fmt: skip
 """Names that mean a question and its reply only together."""
+
+KNOWN = frozenset((
+    *INSTRUCTIONS, *QUESTIONS, *CONTEXTS, *REPLIES, *SEVERAL_REPLIES, *SYSTEMS, *MESSAGE_LISTS, *HISTORIES, *CHOSEN,
+    *REJECTED, *PATTERNS, *WORDINGS, *TEXTS, *DOMAINS, *ROLE_KEYS, *CONTENT_KEYS, *MEDIA, *LABELS, *USERS, *ASSISTANTS,
+    *(name for pair in PAIRS for name in pair),
+))  # fmt: skip
+"""Names that mean something in an item; `data.fields` may also name one of a mark."""
 
 METADATA = frozenset((
     "id", "ids", "uid", "uuid", "guid", "key", "index", "idx", "url", "urls", "link", "links", "href", "source",

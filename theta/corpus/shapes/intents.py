@@ -1,4 +1,4 @@
-"""An intent -> exchanges: ways to ask, and replies to all of them.
+"""An intent -> exchanges: ways to ask, and replies to all of them. Each reply gets its part of the ways to ask.
 
 {"patterns": ["When are you open?", "opening hours"], "responses": ["From nine to five."]}
 """
@@ -17,7 +17,7 @@ _REPLIES = ("responses", "response", "answers", "answer", "replies", "reply", "m
 
 
 def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Iterator[list[Turn]] | None:
-    """Yield an exchange for each way to ask, with each reply at least once; None if it is no intent."""
+    """Yield an exchange for each reply, with its ways to ask as wordings; None if it is no intent."""
     if _ASKED.isdisjoint(fields):
         return None
     wordings = (*PATTERNS, *(name for name in _LISTED if isinstance(fields.get(name), list)))
@@ -31,12 +31,18 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
     if len(phrases) != len(replies) and _are_objects(fields[asked]) and _are_objects(fields[replied]):
         return None  # nobody knows which answers belong to which question
     used.update((asked, replied))
+    replies = list(dict.fromkeys(replies))
     if not replies:
         raise UnusableError("empty_reply")
     return (
-        [Turn("user", phrases[at % len(phrases)]), Turn("assistant", replies[at % len(replies)])]
-        for at in range(max(len(phrases), len(replies)))
+        [Turn("user", asked[0], wordings=tuple(asked[1:])), Turn("assistant", reply)]
+        for reply, asked in zip(replies, _dealt(list(dict.fromkeys(phrases)), len(replies)), strict=True)
     )
+
+
+def _dealt(phrases: list[str], hands: int) -> Iterator[list[str]]:
+    """Deal out the phrases in turn; if there are too few, some are dealt again."""
+    return (phrases[hand::hands] or [phrases[hand % len(phrases)]] for hand in range(hands))
 
 
 def joined_by_name(fields: Mapping[str, Any], place: Place) -> Iterator[dict[str, Any]] | None:

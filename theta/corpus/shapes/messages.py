@@ -8,7 +8,7 @@ from typing import Any
 
 from theta.corpus.items import Number, Rules
 from theta.corpus.shapes import marks
-from theta.corpus.shapes.content import holds_tuple, text_of
+from theta.corpus.shapes.content import holds_tuple, text_of, wordings_of
 from theta.corpus.shapes.fields import (
     ASSISTANTS,
     CHOSEN,
@@ -307,7 +307,7 @@ def _turn(fields: Mapping[str, Any], role: TurnRole, who: str, place: Place) -> 
         fields.get(name) for name in ("file", "files", "attachments", "mediatype", "photos", "gifs", "share")
     ):
         return Turn(role, "", fault="needs_image")
-    return Turn(role, content, learned=not _is_masked(fields, role, place))
+    return Turn(role, content, not _is_masked(fields, role, place), wordings=wordings_of(fields, place))
 
 
 def _is_masked(fields: Mapping[str, Any], role: TurnRole, place: Place) -> bool:

@@ -28,7 +28,7 @@ from theta.corpus.shapes import (
 )
 from theta.corpus.shapes.arrange import arranged
 from theta.corpus.shapes.cleaning import without_end_mark
-from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable
+from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable, wordings_of
 from theta.corpus.shapes.fields import (
     DOMAINS,
     HISTORIES,
@@ -175,9 +175,17 @@ def _kept(turns: Callable[[], list[Turn]], value: Any, place: Place, shown: str)
         yield place.reject(fault, value)
         return
     place.note("shape", shown)
+    found[0] = _asked_otherwise(found[0], place.wordings)
     for number, made in enumerate(found, start=1):
         source = place.source if len(found) == 1 else place.at(number).source
         yield Conversation(made, place.domain, source)
+
+
+def _asked_otherwise(chat: tuple[Message, ...], wordings: Sequence[str]) -> tuple[Message, ...]:
+    """The chat, with more wordings of its first question."""
+    at = next(at for at, message in enumerate(chat) if message.role == "user")
+    others = [text for text in (*chat[at].wordings, *wordings) if text != chat[at].content]
+    return (*chat[:at], replace(chat[at], wordings=tuple(dict.fromkeys(others))), *chat[at + 1 :])
 
 
 def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
@@ -188,7 +196,7 @@ def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
         if rows := containers.rows_of(value) if _may_be_table(value) else None:
             return _of_entries(rows, place, depth)
         fields = canonical_fields(value, place.rules)
-        place = _with_domain(fields, place)
+        place = replace(_with_domain(fields, place), wordings=wordings_of(fields, place))
         if not marks.ALL.isdisjoint(fields) and _is_learnable(fields):
             if mark := marks.marked_bad(fields, place):
                 raise UnusableError("marked_bad", mark)

@@ -17,6 +17,8 @@ class Turn(NamedTuple):
     learned: bool = True
     fault: str = ""
     """Why its exchange cannot be learned, such as "tool_call"; empty if it can."""
+    wordings: tuple[str, ...] = ()
+    """Other ways to ask it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +31,13 @@ class Place:
     notes: Notes
     takes_texts: bool = True
     """Whether a plain text is one to learn here; within an object it is mostly a part of something else."""
+    wordings: tuple[str, ...] = ()
+    """Other ways to ask the first question of this value."""
 
     def at(self, name: str | int) -> "Place":
         """Return the place of an entry of this value."""
         shown = "".join(character if character.isprintable() else "?" for character in str(name)[:60])
-        return replace(self, source=f"{self.source}.{shown}")
+        return replace(self, source=f"{self.source}.{shown}", wordings=())
 
     def note(self, kind: str, name: str) -> None:
         """Count a note about this value."""

@@ -15,6 +15,7 @@ from theta.corpus.shapes.fields import (
     REJECTED,
     REPLIES,
     SYSTEMS,
+    WORDINGS,
     canonical,
 )
 from theta.corpus.shapes.messages import is_message
@@ -42,6 +43,7 @@ def note_unused(value: Mapping[str, Any], used: Set[str], said: str, place: Plac
             or name in METADATA
             or name in REJECTED
             or name in DOMAINS
+            or name in WORDINGS
             or (renamed and canonical(renamed) in used)
         ):
             continue

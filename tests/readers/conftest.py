@@ -1,0 +1,48 @@
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.imports import ROOT
+from tests.support.readers import answers
+from theta.export import bundle, formats
+from theta.export.formats import Format
+from theta.generate.settings import GenerationSettings
+from theta.model import network
+from theta.tokens.vocabulary import Vocabulary
+
+
+@pytest.fixture(scope="session")
+def release(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An export of the starter, written as the stage writes it, or the export that THETA_READERS_MODEL names."""
+    if given := os.environ.get("THETA_READERS_MODEL"):
+        return Path(given).resolve()
+    import torch
+
+    folder = tmp_path_factory.mktemp("release") / "theta_final"
+    starter = ROOT / "models/starter"
+    card = (starter / "README.md").read_text(encoding="utf-8")
+    model, vocabulary = network.load(starter), Vocabulary.load(starter)
+    bundle.write(folder, model, vocabulary, GenerationSettings(), dtype=torch.float32, card=card)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def theirs(release: Path) -> list[dict[str, Any]]:
+    """Theta's answers to `CHATS`."""
+    return answers(network.load(release), Vocabulary.load(release))
+
+
+@pytest.fixture(scope="session")
+def written(release: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[Format], Path]:
+    """A function that writes the release in another format, once."""
+    root = tmp_path_factory.mktemp("formats")
+
+    def write(name: Format) -> Path:
+        if not (root / name).is_dir():
+            formats.write(name, release, root / name)
+        return root / name
+
+    return write

@@ -1,0 +1,161 @@
+"""Samples: every document once an epoch, its questions in the data's wordings, some behind others in a chat."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from tests.support.tiny import conversation, save_tokens
+from theta.conversation.messages import Conversation, Message
+from theta.tokens.store import IGNORED, Store
+from theta.tokens.vocabulary import Vocabulary
+from theta.train.samples import Samples
+
+WORDINGS = ("dns?", "explain dns please", "what does DNS mean")
+REPLY = "DNS turns names into addresses."
+
+
+def asked(question: str, wordings: tuple[str, ...] = (), system: str = "") -> Conversation:
+    messages = (Message("user", question, wordings=wordings), Message("assistant", REPLY))
+    opening = (Message("system", system),) if system else ()
+    return Conversation((*opening, *messages), "linux", "x#1")
+
+
+CONVERSATIONS = (
+    asked("What is DNS?", WORDINGS),
+    asked("Why?", ("how come?",), system="Be short."),
+    asked("When?"),
+    conversation("git", "What is Git?", "A tool."),
+    Conversation((Message("text", "A plain text of some words."),), "texts", "x#5"),
+)
+TURNS = (
+    Message("user", "First?", wordings=("first, please",)),
+    Message("assistant", "One."),
+    Message("user", "Second?", wordings=("second, please", "and then?")),
+    Message("assistant", "Two."),
+)
+
+
+@pytest.fixture
+def store(tmp_path: Path, vocabulary: Vocabulary) -> Store:
+    chat = Conversation(TURNS, "linux", "x#6")
+    return save_tokens(tmp_path / "train.arrow", (*CONVERSATIONS, chat), vocabulary)
+
+
+def texts(samples: Samples, vocabulary: Vocabulary, epoch: int) -> list[str]:
+    return [shown(samples, vocabulary, index) for index in samples.epochs[epoch]]
+
+
+def shown(samples: Samples, vocabulary: Vocabulary, index: int) -> str:
+    return str(vocabulary.tokenizer.decode(samples[index][0].tolist(), skip_special_tokens=False))
+
+
+def with_chats(store: Store, vocabulary: Vocabulary, seed: int) -> Samples:
+    return Samples(
+        store,
+        epochs=4,
+        seed=seed,
+        wording_share=0.7,
+        follow_up_share=0.5,
+        most_tokens=64,
+        chat_ids=vocabulary.chat_ids,
+    )
+
+
+def check(samples: Samples) -> None:
+    """Lengths and counts are those of what is read, and labels are ids or IGNORED."""
+    for index in range(len(samples)):
+        ids, labels = samples[index]
+        assert len(ids) == len(labels) == samples.lengths[index]
+        assert int((labels[1:] != IGNORED).sum()) == samples.learned_counts[index]
+        assert ((labels == ids) | (labels == IGNORED)).all()
+
+
+def test_without_wordings_and_chats_an_epoch_is_the_documents(store: Store) -> None:
+    samples = Samples(store, epochs=3, seed=0)
+    check(samples)
+    for epoch in samples.epochs:
+        found = sorted(tuple(samples[index][0]) for index in epoch)
+        assert found == sorted(tuple(store[index][0]) for index in range(len(store)))
+
+
+def test_all_wordings_are_asked_before_any_recurs(store: Store, vocabulary: Vocabulary) -> None:
+    samples = Samples(store, epochs=6, seed=0, wording_share=1.0)
+    check(samples)
+    found = []
+    for epoch in range(6):
+        (one,) = [
+            text
+            for text in texts(samples, vocabulary, epoch)
+            if text.endswith(f"{REPLY}<|end|>") and "dns" in text.lower()[:30]
+        ]
+        found.append(one.removeprefix("<|user|>").partition("<|end|>")[0])
+    assert set(found[:3]) == set(found[3:]) == set(WORDINGS)
+
+
+def test_each_question_of_a_chat_has_its_own_wordings(store: Store, vocabulary: Vocabulary) -> None:
+    samples = Samples(store, epochs=40, seed=0, wording_share=0.5)
+    chats = {text for epoch in range(40) for text in texts(samples, vocabulary, epoch) if "Two." in text}
+    first, second = {"First?", "first, please"}, {"Second?", "second, please", "and then?"}
+    assert chats == {
+        f"<|user|>{one}<|end|><|assistant|>One.<|end|><|user|>{two}<|end|><|assistant|>Two.<|end|>"
+        for one in first
+        for two in second
+    }
+
+
+def test_the_share_of_other_wordings_is_that_of_the_setting(store: Store, vocabulary: Vocabulary) -> None:
+    samples = Samples(store, epochs=400, seed=3, wording_share=0.25)
+    as_written = sum("What is DNS?" in text for epoch in range(400) for text in texts(samples, vocabulary, epoch))
+    assert 270 < as_written < 330
+
+
+def test_openings_end_after_the_first_words_of_the_reply(store: Store, vocabulary: Vocabulary) -> None:
+    samples = Samples(store, epochs=2, seed=0, wording_share=1.0, openings=2, opening_tokens=3)
+    check(samples)
+    for epoch in range(2):
+        found = texts(samples, vocabulary, epoch)
+        assert len(found) == 6 + 2 * 3  # the documents, and two openings of each that has wordings
+        assert sum(text.endswith("<|assistant|>DNS turns") for text in found) == 4
+        assert sum(text.endswith("<|assistant|>One.<|end|>") for text in found) == 2  # a whole reply of three tokens
+
+
+def test_chats_join_what_can_be_joined(store: Store, vocabulary: Vocabulary) -> None:
+    samples = Samples(store, epochs=60, seed=1, follow_up_share=0.8, most_tokens=64, chat_ids=vocabulary.chat_ids)
+    check(samples)
+    assert samples.lengths.max() <= max(64, store.lengths.max())
+    joined = 0
+    for epoch in range(60):
+        found = texts(samples, vocabulary, epoch)
+        assert sum(text.count("Why?") for text in found) == sum(text.count("When?") for text in found) == 1
+        for text in found:
+            assert "<|system|>" not in text[1:]  # a system message only opens a chat
+            assert text.count("plain text") == 0 or text.startswith("A plain text")
+            joined += text.count("<|user|>") > 2
+    assert joined > 30
+
+
+def test_the_rehearsal_follows_as_it_is(tmp_path: Path, store: Store, vocabulary: Vocabulary) -> None:
+    rehearsal = save_tokens(tmp_path / "rehearsal.arrow", CONVERSATIONS[:2], vocabulary)
+    both = Store(tmp_path / "train.arrow", tmp_path / "rehearsal.arrow")
+    samples = Samples(
+        both, epochs=2, seed=0, wording_share=1.0, follow_up_share=0.5, most_tokens=64, chat_ids=vocabulary.chat_ids
+    )
+    check(samples)
+    assert len(samples) - samples.split_size == 2
+    for place in range(2):
+        assert np.array_equal(samples[samples.split_size + place][0], rehearsal[place][0])
+    assert samples.source(samples.split_size) == rehearsal.sources[0]
+
+
+def test_the_same_seed_gives_the_same_samples(store: Store, vocabulary: Vocabulary) -> None:
+    def made(seed: int) -> list[str]:
+        samples = with_chats(store, vocabulary, seed)
+        return [shown(samples, vocabulary, index) for index in range(len(samples))]
+
+    assert made(1) == made(1) != made(2)
+
+
+def test_a_later_epoch_does_not_depend_on_the_number_of_epochs(store: Store, vocabulary: Vocabulary) -> None:
+    short, long = (Samples(store, epochs=epochs, seed=0, wording_share=0.7) for epochs in (2, 5))
+    assert texts(short, vocabulary, 1) == texts(long, vocabulary, 1)

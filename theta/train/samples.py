@@ -1,0 +1,230 @@
+"""What training reads: the documents of a store as each epoch shows them.
+
+A *sample* is a document with one of its wordings for each question that has some. It may also be a chat of several
+documents: a conversation that follows unrelated ones, as a later question of a long chat does. So the model learns to
+answer a question that comes late as well as one that comes first, from data without long chats.
+
+    documents        A  B  C  D
+    samples, epoch 1 [B' A] [D] [C']      ' another wording
+             epoch 2 [C] [D' B' A]
+
+Everything follows from the settings and the seed, so a resumed run reads the same samples.
+"""
+
+from collections.abc import Sequence, Set
+
+import numpy as np
+
+from theta.tokens.store import Store
+from theta.tokens.vocabulary import ChatIds, Vocabulary
+from theta.train.settings import TrainSettings
+
+OPENING_TOKENS = 8
+"""Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
+
+NONE = ChatIds(-1, -1, -1)
+"""No document is a part of a chat."""
+
+
+class Samples:
+    """The samples of all epochs, followed by the documents for rehearsal; read like a store.
+
+    Attributes:
+        epochs: the samples of each epoch, in a random order.
+        documents: number of documents of the split.
+        split_size: number of samples of the split; those after it are for rehearsal.
+        lengths, learned_counts: tokens of each sample, and how many of them are learned; int64 [samples].
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        *,
+        epochs: int,
+        seed: int,
+        wording_share: float = 0.0,
+        openings: int = 0,
+        opening_tokens: int = OPENING_TOKENS,
+        follow_up_share: float = 0.0,
+        most_tokens: int = 0,
+        chat_ids: ChatIds = NONE,
+    ) -> None:
+        """Lay out the samples of all epochs.
+
+        Args:
+            store: the documents of the split, followed by those for rehearsal.
+            epochs: number of epochs.
+            seed: of the order, the wordings and the chats.
+            wording_share: how often a question is asked in one of its other wordings, 0 to 1.
+            openings: how often each epoch also shows the beginning of a document that has other wordings.
+            opening_tokens: learned tokens of such a beginning.
+            follow_up_share: which part of the conversations follows others in a chat, 0 to 1.
+            most_tokens: of a chat made so.
+            chat_ids: the ids by which conversations are known that can be parts of a chat.
+        """
+        self._store, self._slots = store, store.slots()
+        self.documents = store.split_size
+        self._size, self._openings = store.split_size, openings
+        passes = epochs * (1 + openings)
+        self._chosen = [self._slots.chosen(each, wording_share, seed) for each in range(passes)]
+        self._reply_begins, reply_lengths = store.first_replies()
+        self._opening_tokens = np.minimum(reply_lengths, opening_tokens)
+        lengths, learned = zip(*(self._measured(each) for each in range(passes)), strict=True)
+        rehearsal = range(self._size, len(store))
+        lengths_of_parts = np.concatenate([*lengths, store.lengths[rehearsal]])
+        learned_of_parts = np.concatenate([*learned, store.learned_counts[rehearsal]])
+
+        follows, leads = _chat_parts(store, chat_ids)
+        parts: list[int] = []
+        first = [0]
+        self.epochs: list[range] = []
+        for epoch in range(epochs):
+            draws = np.random.default_rng([seed, epoch, 2])
+            whole, beginnings = self._parts_of_epoch(epoch)
+            whole, beginnings = draws.permutation(whole), draws.permutation(beginnings)
+            following = {
+                part
+                for part in (
+                    *whole[draws.random(len(whole)) < follow_up_share].tolist(),
+                    *beginnings[draws.random(len(beginnings)) < follow_up_share].tolist(),
+                )
+                if follows[part % self._size]
+            }
+            leading = set(whole[leads[whole % self._size]].tolist())
+            chats = _chats(whole.tolist(), beginnings.tolist(), following, leading, lengths_of_parts, most_tokens)
+            self.epochs.append(range(len(first) - 1, len(first) - 1 + len(chats)))
+            for chat in chats:
+                parts += chat
+                first.append(len(parts))
+        self.split_size = len(first) - 1
+        # A part is numbered by its pass and its document; the documents for rehearsal have numbers behind all others.
+        self._rehearsed = passes * self._size
+        self._parts = np.concatenate([np.array(parts, np.int64), np.arange(len(rehearsal)) + self._rehearsed])
+        self._first = np.concatenate([first, len(parts) + 1 + np.arange(len(rehearsal))])
+        self.lengths = self._sums(lengths_of_parts)
+        self.learned_counts = self._sums(learned_of_parts)
+
+    def _parts_of_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the parts of an epoch: the documents, and the beginnings of those that have other wordings."""
+        asked_otherwise = np.unique(self._slots.document[self._slots.document < self._size])
+        number = epoch * (1 + self._openings)
+        beginnings = [(number + 1 + each) * self._size + asked_otherwise for each in range(self._openings)]
+        return number * self._size + np.arange(self._size), np.concatenate([np.empty(0, np.int64), *beginnings])
+
+    def _measured(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Tokens of each document in a pass, and how many of them are learned; both int64 [documents of the split]."""
+        store, size, chosen = self._store, self._size, self._chosen[number]
+        if number % (1 + self._openings) == 0:
+            return store.lengths[:size] + self._slots.growth(chosen, len(store))[:size], store.learned_counts[:size]
+        # Of an opening, only what is asked before the reply can have another wording.
+        before = self._slots.end <= self._reply_begins[self._slots.document]
+        grown = self._slots.growth(np.where(before, chosen, -1), len(store))[:size]
+        tokens = self._opening_tokens[:size]
+        return self._reply_begins[:size] + grown + tokens, tokens
+
+    def _sums(self, of_part: np.ndarray) -> np.ndarray:
+        return np.add.reduceat(of_part[self._parts], self._first[:-1], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return the ids and the labels of a sample, both int32 [length]."""
+        pairs = [self._part(part) for part in self._parts_of(index)]
+        if len(pairs) == 1:
+            return pairs[0]
+        ids, labels = zip(*pairs, strict=True)
+        return np.concatenate(ids), np.concatenate(labels)
+
+    def source(self, index: int) -> str:
+        """Return where the first document of a sample is from."""
+        return self._store.sources[self._document(self._parts_of(index)[0])]
+
+    def _parts_of(self, index: int) -> list[int]:
+        parts: list[int] = self._parts[self._first[index] : self._first[index + 1]].tolist()
+        return parts
+
+    def _document(self, part: int) -> int:
+        rehearsed = part - self._rehearsed
+        return self._size + rehearsed if rehearsed >= 0 else part % self._size
+
+    def _part(self, part: int) -> tuple[np.ndarray, np.ndarray]:
+        document = self._document(part)
+        ids, labels = self._store[document]
+        if part >= self._rehearsed:
+            return ids, labels
+        number = part // self._size
+        if number % (1 + self._openings):
+            end = self._reply_begins[document] + self._opening_tokens[document]
+            ids, labels = ids[:end], labels[:end]
+        for begin, end, wording in self._slots.wordings(document, self._chosen[number]):
+            if end <= len(ids):
+                ids = np.concatenate([ids[:begin], wording, ids[end:]])
+                # No wording is learned, and neither is what it stands for.
+                labels = np.concatenate([labels[:begin], np.full(len(wording), labels[begin]), labels[end:]])
+        return ids, labels
+
+
+def _chat_parts(store: Store, ids: ChatIds) -> tuple[np.ndarray, np.ndarray]:
+    """Return which documents of the split can follow another in a chat, and which can be followed, bool [documents]."""
+    first, last = store.first_ids[: store.split_size], store.last_ids[: store.split_size]
+    return first == ids.user, np.isin(first, (ids.user, ids.system)) & (last == ids.end)
+
+
+def _chats(
+    whole: Sequence[int],
+    openings: Sequence[int],
+    following: Set[int],
+    leading: Set[int],
+    lengths: np.ndarray,
+    most_tokens: int,
+) -> list[list[int]]:
+    """Combine parts into chats: whole documents one behind another, and at most one opening at the end of each.
+
+    Args:
+        whole, openings: parts, in the order in which they are combined.
+        following: the parts that follow another one if they can.
+        leading: the parts that can be followed.
+        lengths: tokens of each part.
+        most_tokens: of a chat of several parts.
+    """
+    chats: list[list[int]] = []
+    tokens: list[int] = []
+
+    def can_take(chat: int, part: int) -> bool:
+        return part in following and chats[chat][-1] in leading and tokens[chat] + lengths[part] <= most_tokens
+
+    for part in whole:
+        if chats and can_take(-1, part):
+            chats[-1].append(part)
+            tokens[-1] += lengths[part]
+        else:
+            chats.append([part])
+            tokens.append(lengths[part])
+    free = iter(range(len(chats)))
+    for part in openings:
+        chat = next((chat for chat in free if can_take(chat, part)), None) if part in following else None
+        if chat is None:
+            chats.append([part])
+        else:
+            chats[chat].append(part)
+    return chats
+
+
+def samples_of(store: Store, settings: TrainSettings, vocabulary: Vocabulary, max_length: int) -> Samples:
+    """Return the samples of a run.
+
+    Args:
+        store: the documents of the split, followed by those for rehearsal.
+        max_length: of a chat of several documents, in tokens.
+    """
+    return Samples(
+        store,
+        epochs=settings.epochs,
+        seed=settings.seed,
+        wording_share=settings.wording_share,
+        openings=settings.openings,
+        follow_up_share=settings.follow_up_share,
+        most_tokens=min(settings.follow_up_tokens, max_length, settings.tokens_per_step),
+        chat_ids=vocabulary.chat_ids,
+    )
