@@ -54,11 +54,14 @@ def test_figures_come_first_and_raw_tables_last() -> None:
 
 
 def test_answers_are_the_first_figures() -> None:
-    given = {"trained": {"questions": 1200, "share": 0.905}, "new_wordings": None}
+    given = {
+        "trained": {"questions": 1200, "right": 1086, "share": 0.905, "verbatim": 900},
+        "new_wordings": None,
+    }
     text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": given}))
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     assert rows[2] == "| Answers given to the questions that were trained | 90% of 1,200 |"
-    assert "new wordings" not in text
+    assert "new wordings of them" not in text
 
 
 def test_the_lineage_goes_back_to_the_model_of_the_hub() -> None:
@@ -118,7 +121,7 @@ def test_answers_given_come_first_and_only_if_they_were_measured() -> None:
     counts = {"questions": 200, "right": 181, "share": 0.905, "verbatim": 150}
     text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": {"trained": counts, "new_wordings": None}}))
     row = "| as trained | 200 | 181 | 90.5% | 150 |"
-    assert text.index("## Evaluation") < text.index(row) < text.index("Held-out loss") < text.index("## Use")
+    assert text.index("## Use") < text.index("## Evaluation") < text.index(row) < text.index("Held-out loss")
     assert "in new wordings |" not in text
     assert "Answers given" not in card(FACTS)
 
