@@ -32,7 +32,7 @@ class Kind:
     dropout: float | Literal["base"] = "base"
     epochs_factor: int = 1
     least_updates: int = 500
-    updates: int = 1000
+    updates: int = 500
 
 
 NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=5, updates=4000)
