@@ -63,6 +63,16 @@ def test_what_was_taught_lies_beside_the_model_and_not_in_it(project: Path) -> N
     assert [json.loads(line)["domain"] for line in lines] == ["linux"] * 5 + ["base"]  # a quarter as many
 
 
+def test_all_that_a_fine_tuned_base_was_taught_is_kept(project: Path) -> None:
+    made_by = json.loads((project / "models/checkpoint/provenance.json").read_text())
+    write_json(
+        project / "models/checkpoint/provenance.json", {**made_by, "base": {**made_by["base"], "fine_tuned": True}}
+    )
+    model = of_project(project, project / "models/r", "0123abc")
+    lines = (model.parent / "rehearsal.jsonl").read_text().splitlines()
+    assert [json.loads(line)["domain"] for line in lines] == ["linux"] * 5 + ["base"] * 3
+
+
 def test_the_provenance_names_data_settings_and_base(project: Path) -> None:
     made = json.loads((of_project(project, project / "models/r", "0123abc").parent / "provenance.json").read_text())
     assert (made["settings"]["epochs"], made["base"]["name"], made["revision"]) == (3, "gpt2", "0123abc")

@@ -14,9 +14,9 @@ KEPT = 4_000
 """Conversations of the file at most, about 2 MB."""
 
 GENERAL_SHARE = 0.25
-"""A base that is not a release brings along examples of how to talk, and no answers to keep: of these, so many are kept
-for each conversation of the user. Of 117 old answers the base gave 102; after a run on new ones the model gave 114 with
-none of these examples, and 103 with one for each conversation (docs/decisions.md)."""
+"""A base that Theta has not fine-tuned rehearses examples of how to talk, and no answers to keep: of these, so many are
+kept for each conversation of the user. Of 117 old answers the base gave 102; after a run on new ones the model gave 114
+with none of these examples, and 103 with one for each conversation (docs/decisions.md)."""
 
 
 def write(prepared: Path, folder: Path, *, keeps_answers: bool, kept: int = KEPT) -> int:
@@ -27,7 +27,7 @@ def write(prepared: Path, folder: Path, *, keeps_answers: bool, kept: int = KEPT
     Args:
         prepared: the folder of the prepared data.
         folder: receives the file.
-        keeps_answers: whether the base was a release, so that its conversations are answers of the user, too.
+        keeps_answers: whether Theta has fine-tuned the base, so that what it rehearses are answers to keep, too.
         kept: the most conversations.
 
     Returns:

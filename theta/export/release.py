@@ -84,7 +84,7 @@ def of_project(root: Path, target: Path, revision: str) -> Path:
     data = read_json(root / "models/base/data.json", "path", "files")
     with replacing_folder(target) as folder:
         _copy(model, folder / MODEL)
-        rehearsal.write(root / "Datasets/prepared", folder, keeps_answers="made_by" in made_by["base"])
+        rehearsal.write(root / "Datasets/prepared", folder, keeps_answers=bool(made_by["base"].get("fine_tuned")))
         for file in _matching(root / "metrics"):
             _copy(file, folder / "metrics" / file.name)
         for name in RECORDS:
