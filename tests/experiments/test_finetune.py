@@ -33,6 +33,14 @@ def test_a_run_repeats_the_rehearsal_twice(root: Path) -> None:
     assert share(root, data=str(root / "models/r")) == pytest.approx(2 * 100 / (4 * 107), abs=0.01)
 
 
+def test_few_new_conversations_get_a_number_of_epochs(root: Path) -> None:
+    (root / "params.yaml").write_text("train: {epochs: auto}")
+    request = Request(root, "models/r/theta_final", "new.json", root / "out", {})
+    assert _keeping(request) == {"epochs": 20, "rehearsal_share": 1.0, "base_share": 0.0}
+    (root / "new.json").write_text("x" * 100_001)
+    assert _keeping(request) == {"rehearsal_share": 0.3, "base_share": 0.0}
+
+
 def test_nothing_is_chosen_for_a_base_without_a_rehearsal(root: Path) -> None:
     assert share(root, base="gpt2") is None
     assert share(root, base="models/r/other") is None

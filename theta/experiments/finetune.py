@@ -23,8 +23,11 @@ PASSES = 2
 """How often a run repeats everything that its base brings along for rehearsal."""
 LEAST_SHARE, MOST_SHARE = 0.3, 20.0
 """Bounds of train.rehearsal_share. With few new questions, the old ones are most of what is learned."""
+SMALL_BYTES, EPOCHS = 100_000, 20
+"""Epochs of data of at most so many bytes. Those of `auto` see to enough updates by the new data alone, of which there are
+few, and with rehearsal would take hours: 104 epochs for 26 questions."""
 USUAL_EPOCHS = 12
-"""Where the number of epochs is chosen later."""
+"""Of more data, where the number of epochs is chosen later."""
 
 OF_OTHER_DATA: Mapping[str, Any] = {"include": [], "exclude": [], "caps": {}, "weights": {}}
 """Settings of `data` that name files or domains of the workspace's own data, without effect on new data."""
@@ -143,11 +146,12 @@ def _keeping(request: Request) -> dict[str, Any]:
     if base.name != MODEL or not rehearsal.is_file() or request.data.startswith("hf://"):
         return {}
     data = request.root / request.data
-    files = [data] if data.is_file() else [path for path in data.rglob("*") if path.is_file()]
-    epochs = request.train.get("epochs") or read(request.root / "params.yaml").get("train", {}).get("epochs")
-    rounds = epochs if isinstance(epochs, int) else USUAL_EPOCHS
-    share = PASSES * rehearsal.stat().st_size / max(1, rounds * sum(file.stat().st_size for file in files))
-    return {"rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
+    size = sum(file.stat().st_size for file in ([data] if data.is_file() else data.rglob("*")) if file.is_file())
+    given = request.train.get("epochs") or read(request.root / "params.yaml").get("train", {}).get("epochs")
+    chosen = {} if isinstance(given, int) or size > SMALL_BYTES else {"epochs": EPOCHS}
+    epochs = chosen.get("epochs") or (given if isinstance(given, int) else USUAL_EPOCHS)
+    share = PASSES * rehearsal.stat().st_size / max(1, epochs * size)
+    return {**chosen, "rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
 
 
 def _name(request: Request) -> str:
