@@ -24,8 +24,8 @@ PASSES = 2
 LEAST_SHARE, MOST_SHARE = 0.3, 20.0
 """Bounds of train.rehearsal_share. With few new questions, the old ones are most of what is learned."""
 SMALL_BYTES, EPOCHS = 100_000, 20
-"""Epochs of data of at most so many bytes. `auto` takes as many as make enough updates of the new data alone, which with
-rehearsal would take hours: 104 for 26 questions."""
+"""Epochs of data of at most so many bytes. `auto` takes as many as make enough updates of the new data alone, which
+with rehearsal would take hours: 104 for 26 questions."""
 USUAL_EPOCHS = 12
 """Of more data, where the number of epochs is chosen later."""
 
