@@ -88,6 +88,7 @@ def _card(
         config=model.config.to_dict(),
         dtype=settings.dtype,
         generation=generation,
+        license=settings.license,
         revision=git_revision(Path()),
         prepare=prepared,
         tokenize=tokenized,

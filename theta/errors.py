@@ -9,7 +9,8 @@ ThetaError
 │   └── TrainingInterruptedError   stopped from outside; the next run resumes from the saved state
 ├── OutOfMemoryError  the GPU or the machine has too little memory
 ├── GenerationError   a prompt cannot be answered
-└── ExportError       the exported folder does not hold what it should
+├── ExportError       the exported folder does not hold what it should
+└── ProjectError      the folder is no project, or its git or DVC refuses
 """
 
 
@@ -51,6 +52,10 @@ class GenerationError(ThetaError):
 
 class ExportError(ThetaError):
     """The exported folder does not hold what it should."""
+
+
+class ProjectError(ThetaError):
+    """The folder is no project of Theta, or git or DVC refuses what was asked of them."""
 
 
 def reason(fault: BaseException) -> str:

@@ -1,9 +1,7 @@
 import json
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable
-from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
@@ -17,8 +15,7 @@ from theta.__main__ import main as entry_point
 from theta.bases import descriptors
 from theta.bases.presets import GPT2
 from theta.cli import errors, main, probe
-from theta.errors import ExportError, ThetaError
-from theta.export.release import release
+from theta.export.release import of_folder
 from theta.generate.settings import GenerationSettings
 from theta.memory.forecast import forecasts, size_of_base
 from theta.memory.gpu import gpu_of
@@ -57,7 +54,19 @@ def test_help_lists_the_commands_and_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, "--help"], capture_output=True, text=True, check=True)
     assert all(
-        name in done.stdout for name in ("models", "plan", "generate", "chat", "serve", "export", "release", "schema")
+        name in done.stdout
+        for name in (
+            "models",
+            "plan",
+            "generate",
+            "chat",
+            "serve",
+            "export",
+            "finetune",
+            "release",
+            "releases",
+            "schema",
+        )
     )
     assert not any(f"'{name}'" in done.stderr for name in ("torch", "transformers", "pydantic", "tokenizers", "numpy"))
 
@@ -68,7 +77,7 @@ def test_the_version_is_printed(theta: Theta) -> None:
 
 
 def test_the_settings_and_the_release_import_nothing_heavy() -> None:
-    code = "import sys, theta.params, theta.export.release, theta.generate.prompt, theta.cli.chat\n"
+    code = "import sys, theta.params, theta.experiments.finetune, theta.project.registry, theta.cli.chat\n"
     code += "print([name for name in ('torch', 'transformers') if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
@@ -242,7 +251,7 @@ def test_models_lists_the_promises_and_recommends(
     theta: Theta, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_folder: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    release(tiny_folder, tmp_path / "models", date(2026, 11, 23))
+    of_folder(tiny_folder, tmp_path / "models/theta_enhanced_20261123")
     done = theta("models", "--vram", 12)
     assert (done.exit_code, done.stderr) == (0, "")
     rows = {base: table_row(done.stdout, base) for base in GPT2}
@@ -294,41 +303,6 @@ def test_schema_holds_every_section(theta: Theta, tmp_path: Path) -> None:
     assert "Randomness" in temperature["description"]
     assert theta("schema", "--output", tmp_path / "schema.json").exit_code == 0
     assert json.loads((tmp_path / "schema.json").read_text()) == printed
-
-
-def test_release_copies_under_the_day_and_loads(tiny_folder: Path, tmp_path: Path) -> None:
-    target = release(tiny_folder, tmp_path / "models", date(2026, 11, 23))
-    assert target == tmp_path / "models" / "theta_enhanced_20261123" / "theta_final"
-    assert {path.name: path.read_bytes() for path in target.iterdir()} == {
-        path.name: path.read_bytes() for path in tiny_folder.iterdir()
-    }
-    assert ThetaModel.load(target).generate(QUESTION, max_length=3)
-
-
-def test_release_replaces_links_with_writable_files(tiny_folder: Path, tmp_path: Path) -> None:
-    linked = tmp_path / "linked"
-    linked.mkdir()
-    for path in tiny_folder.iterdir():
-        (linked / path.name).symlink_to(path)
-    target = release(linked, tmp_path / "models", date(2026, 11, 23))
-    assert not any(path.is_symlink() for path in target.iterdir())
-
-
-def test_release_never_overwrites(tiny_folder: Path, tmp_path: Path) -> None:
-    target = release(tiny_folder, tmp_path, date(2026, 11, 23))
-    (target / "note.txt").write_text("mine")
-    with pytest.raises(ExportError, match="already exists and was not changed; rename or remove"):
-        release(tiny_folder, tmp_path, date(2026, 11, 23))
-    assert (target / "note.txt").read_text() == "mine"
-
-
-def test_release_refuses_an_incomplete_folder(tiny_folder: Path, tmp_path: Path) -> None:
-    partial = Path(shutil.copytree(tiny_folder, tmp_path / "partial"))
-    (partial / "config.json").unlink()
-    (partial / "model.safetensors").unlink()
-    with pytest.raises(ThetaError, match=r"lacks config.json, model.safetensors or pytorch_model.bin"):
-        release(partial, tmp_path / "models", date(2026, 11, 23))
-    assert not (tmp_path / "models").exists()
 
 
 def test_the_release_command_names_the_new_folder(theta: Theta, tiny_folder: Path, tmp_path: Path) -> None:

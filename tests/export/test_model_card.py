@@ -21,6 +21,7 @@ FACTS = Facts(
     config={"n_layer": 12, "n_embd": 768, "n_positions": 1024, "vocab_size": 50262},
     dtype="float32",
     generation=GenerationSettings(),
+    license="cc-by-4.0",
     revision="0123abc",
     prepare={"kept": 650, "conversations": {"train": 593}},
     tokenize={"test": {"documents": 5, "tokens": 120}, "train": {"documents": 50, "tokens": 1234}},
@@ -35,7 +36,48 @@ def test_front_matter_is_yaml() -> None:
     assert front["model_name"] == "tiny | `one`"
     assert front["pipeline_tag"] == "text-generation"
     assert front["base_model"] == "openai-community/gpt2"
-    assert "license" not in front
+    assert front["license"] == "cc-by-4.0"
+
+
+def test_a_licence_is_named_only_if_it_is_known() -> None:
+    text = card(dataclasses.replace(FACTS, license=None))
+    assert "license" not in ModelCard(text).data.to_dict()
+    assert "Licence: not stated. Those of its base and of its conversations apply." in text.splitlines()
+
+
+def test_figures_come_first_and_raw_tables_last() -> None:
+    lines = card(FACTS).splitlines()
+    heads = [line.removeprefix("## ") for line in lines if line.startswith("## ")]
+    assert heads == ["Use", "Lineage", "Limits", "Data", "Training", "Evaluation", "Provenance"]
+    figure = "| Loss on conversations that training never saw, in nats per token (the base) | 2.50 (3.25) |"
+    assert lines.index(figure) < lines.index("## Use")
+
+
+def test_answers_are_the_first_figures() -> None:
+    given = {
+        "trained": {"questions": 1200, "right": 1086, "share": 0.905, "verbatim": 900},
+        "new_wordings": None,
+    }
+    text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": given}))
+    rows = [line for line in text.splitlines() if line.startswith("| ")]
+    assert rows[2] == "| Answers given to the questions that were trained | 90% of 1,200 |"
+    assert "new wordings of them" not in text
+
+
+def test_the_lineage_goes_back_to_the_model_of_the_hub() -> None:
+    data = {"path": "Datasets/mine", "files": 1, "sha256": "0" * 64}
+    made_by = {"base": BASE, "data": data, "settings": {"epochs": 3, "learning_rate": 1e-3}, "revision": "abc"}
+    release = {"kind": "local", "name": "models/r/theta_final", "revision": None, "made_by": made_by}
+    text = card(dataclasses.replace(FACTS, provenance={"base": release}))
+    lines = text.splitlines()
+    start = lines.index("## Lineage")
+    assert lines[start + 2] == "- This model was fine-tuned from models/r/theta_final."
+    assert lines[start + 3] == (
+        "- models/r/theta_final was fine-tuned from openai-community/gpt2 at revision 607a30d, on Datasets/mine "
+        "(1 file, SHA-256 000000000000; epochs 3, learning_rate 0.001), at git revision abc."
+    )
+    assert ModelCard(text).data.to_dict()["base_model"] == "openai-community/gpt2"
+    assert "made_by" not in text
 
 
 @pytest.mark.parametrize("name", ["Rocket 🚀", "家", 'a "quoted" \\ name: #1', "- yes", "é"])
@@ -79,7 +121,7 @@ def test_answers_given_come_first_and_only_if_they_were_measured() -> None:
     counts = {"questions": 200, "right": 181, "share": 0.905, "verbatim": 150}
     text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": {"trained": counts, "new_wordings": None}}))
     row = "| as trained | 200 | 181 | 90.5% | 150 |"
-    assert text.index("## Evaluation") < text.index(row) < text.index("Held-out loss") < text.index("## Use")
+    assert text.index("## Use") < text.index("## Evaluation") < text.index(row) < text.index("Held-out loss")
     assert "in new wordings |" not in text
     assert "Answers given" not in card(FACTS)
 
@@ -93,7 +135,7 @@ def test_a_model_without_a_test_split_has_no_loss() -> None:
 
 def test_absent_figures_are_marked() -> None:
     text = card(dataclasses.replace(FACTS, prepare=None, tokenize=None, train=None, evaluate=None, provenance=None))
-    assert text.count("Not measured.") == 6
+    assert text.count("Not measured.") == 7
     assert "trained from an unknown base" in text
     assert "base_model" not in text
 

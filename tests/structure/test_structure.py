@@ -23,6 +23,8 @@ DIRECTION: dict[str, set[str]] = {
     "evaluate": {"conversation", "tokens", "model", "generate"},
     "report": {"evaluate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
+    "project": {"bases", "machine", "export"},
+    "experiments": {"bases", "export", "project"},
     "serve": {"conversation", "tokens", "generate"},
     "cli": {
         "conversation",
@@ -35,6 +37,8 @@ DIRECTION: dict[str, set[str]] = {
         "train",
         "generate",
         "export",
+        "project",
+        "experiments",
         "serve",
     },
 }

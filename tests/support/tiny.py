@@ -32,7 +32,7 @@ PARAMS = {
         "tokens_per_microbatch": 512,
         "steps_per_checkpoint": 100,
     },
-    "export": {"dtype": "float32", "model_name": "tiny | `one`", "formats": []},
+    "export": {"dtype": "float32", "model_name": "tiny | `one`", "license": "mit", "formats": []},
 }
 
 

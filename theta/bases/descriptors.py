@@ -10,6 +10,7 @@ no machine's paths: `locate_weights` and `locate_tokenizer` find the files on th
 """
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from theta.bases.digests import Digests
 from theta.bases.hub import CONFIG, OWNER, Repository, cached_folders
 from theta.bases.presets import GPT2, POSITIONS, PRESETS, VOCABULARY_SIZE, Preset, parameter_count, preset
 from theta.bases.source import Source
-from theta.errors import BaseModelError
-from theta.files import sha256
+from theta.errors import BaseModelError, DataError
+from theta.files import read_json, sha256
 from theta.tokens.vocabulary import (
     GPT2_FILES,
     GPT2_FOLDER,
@@ -35,7 +36,12 @@ SCRATCH = "scratch:"
 TOKENIZERS = ((TOKENIZER_JSON,), GPT2_FILES)
 """Files of a tokenizer, in the order in which `Vocabulary.from_base` prefers them."""
 REHEARSAL = "rehearsal.jsonl"
-"""Optional file of a local base with conversations to mix into fine-tuning."""
+"""Optional file of a local base with conversations to mix into fine-tuning; that of a release lies beside its model."""
+MODEL_OF_RELEASE = "theta_final"
+PROVENANCE = "provenance.json"
+"""File beside the model of a release that says what it was made from."""
+LINEAGE = ("revision", "data", "settings", "base")
+"""What a descriptor keeps of the base's own provenance. The base within has its own, back to the first one."""
 SHAPE = {
     "positions": ("n_positions", POSITIONS),
     "layers": ("n_layer", 12),
@@ -100,15 +106,15 @@ def locate_tokenizer(descriptor: Descriptor) -> Path:
 
 
 def rehearsal(weights: Descriptor) -> bytes:
-    """Return the bytes of the file `REHEARSAL` of a local base; empty for a base without one.
+    """Return the bytes of the file `REHEARSAL` of a local base or a release; empty for a base without one.
 
     Raises:
         BaseModelError: the files of the base are not on this machine.
     """
     if weights["kind"] != "local":
         return b""
-    path = _locate(weights) / REHEARSAL
-    return path.read_bytes() if path.is_file() else b""
+    path = _of_release(_locate(weights), REHEARSAL)
+    return path.read_bytes() if path else b""
 
 
 def shape(base: str) -> dict[str, int]:
@@ -194,7 +200,23 @@ def _describe(source: Source) -> tuple[Descriptor, Descriptor]:
         **origin, "positions": shape["positions"], "files": {path.name: digests.of(path) for path in paths},
     }  # fmt: skip
     digests.save()
-    return weights, tokenizer
+    return {**weights, **_lineage(source)}, tokenizer
+
+
+def _of_release(folder: Path, name: str) -> Path | None:
+    """Return a file of a base that is in its folder or, in a release, beside it."""
+    folders = (folder, folder.parent) if folder.name == MODEL_OF_RELEASE else (folder,)
+    return next((each / name for each in folders if (each / name).is_file()), None)
+
+
+def _lineage(source: Source) -> Descriptor:
+    """Return what a release says about how it was made; nothing for another base, and for a record that is damaged."""
+    path = _of_release(source.path(CONFIG).parent, PROVENANCE) if source.kind == "local" else None
+    with suppress(DataError):
+        if path:
+            record = read_json(path, *LINEAGE)
+            return {"made_by": {name: record[name] for name in LINEAGE}}
+    return {}
 
 
 def _is_fine_tuned(source: Source, tokens: int | None) -> bool:

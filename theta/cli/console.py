@@ -1,5 +1,7 @@
 """Tables and sentences on the terminal."""
 
+from collections.abc import Mapping, Sequence
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -32,3 +34,24 @@ def table(*columns: str) -> Table:
 def millions(count: int) -> str:
     """Format a number of parameters in millions."""
     return f"{count / 1e6:,.0f}M"
+
+
+def show(rows: Sequence[Mapping[str, object]]) -> None:
+    """Print rows of the same columns as a table; through a pipe, as lines of tab-separated values with a head."""
+    out = console()
+    lines = [list(rows[0]), *([_cell(value) for value in row.values()] for row in rows)]
+    if not out.is_terminal:
+        for line in lines:
+            out.file.write("\t".join(visible(cell) for cell in line) + "\n")
+        return
+    is_number = [all(isinstance(row[name], int | float) or row[name] is None for row in rows) for name in lines[0]]
+    made = table(*(f"{name}>" if right else name for name, right in zip(lines[0], is_number, strict=True)))
+    for line in lines[1:]:
+        made.add_row(*map(visible, line))
+    out.print(made)
+
+
+def _cell(value: object) -> str:
+    if value is None:
+        return "-"
+    return f"{value:.4g}" if isinstance(value, float) else str(value).replace("\t", " ").replace("\n", " ")

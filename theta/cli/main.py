@@ -5,14 +5,19 @@ from typing import Annotated
 import typer
 
 from theta.cli.chat import chat
+from theta.cli.compare import compare
 from theta.cli.export import export
+from theta.cli.finetune import finetune
 from theta.cli.generate import generate
 from theta.cli.inspect import inspect
 from theta.cli.models import models
 from theta.cli.plan import plan
+from theta.cli.publish import publish
 from theta.cli.release import release
+from theta.cli.releases import releases
 from theta.cli.schema import schema
 from theta.cli.serve import serve
+from theta.cli.sweep import sweep
 
 app = typer.Typer(
     help="Choose a base, look at your data, talk to a fine-tuned model, and release it. `dvc repro` runs the pipeline.",
@@ -20,7 +25,22 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-for command in (models, plan, inspect, generate, chat, serve, export, release, schema):
+for command in (
+    models,
+    plan,
+    inspect,
+    generate,
+    chat,
+    serve,
+    finetune,
+    sweep,
+    compare,
+    export,
+    release,
+    releases,
+    publish,
+    schema,
+):
     app.command()(command)
 
 

@@ -34,7 +34,7 @@ def print_models(gpu: "GPU", releases: Path) -> None:
     rows = table("model.base", "parameters>", "promised VRAM>", "needs>", "speed")
     for promise in promises.PROMISES:
         rows.add_row(*_row(promise.base, f"{promise.gigabytes} GB", promise.speed))
-    folders = sorted(file.parent for file in releases.glob(f"theta_enhanced_*/theta_final/{CONFIG}"))
+    folders = sorted(file.parent for file in releases.glob(f"*/theta_final/{CONFIG}"))
     for base in [*(SCRATCH + name for name in PRESETS), *(folder.as_posix() for folder in folders)]:
         rows.add_row(*_row(base, "", ""))
     out = console()

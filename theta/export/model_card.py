@@ -1,4 +1,4 @@
-"""The model card, README.md of the exported folder: use, data, training, figures, limits and provenance.
+"""The model card, README.md of the exported folder: the main figures, use, lineage and limits, and last the raw tables.
 
 Figures that were not measured are marked as such. The card has no date: the same model gives the same card.
 """
@@ -26,6 +26,7 @@ class Facts:
         config: its config.json.
         dtype: number format of its weights.
         generation: the default sampling parameters.
+        license: the licence as the hub names it, or None.
         revision: the project's revision, as `git_revision` returns it.
         prepare, tokenize, train, evaluate: the metrics of the stages.
         provenance: provenance.json of the checkpoint.
@@ -36,6 +37,7 @@ class Facts:
     config: Mapping[str, Any]
     dtype: str
     generation: GenerationSettings
+    license: str | None
     revision: str
     prepare: Section
     tokenize: Section
@@ -54,9 +56,9 @@ $front_matter
 A GPT-2 of $size parameters ($layers layers, width $width, $positions positions, $vocabulary_size tokens) with $dtype
 weights, $origin with Theta.
 
-## Evaluation
+$figures
 
-$evaluation
+$license
 
 ## Use
 
@@ -117,6 +119,17 @@ tokenizer.chat_template = plain
 trainer.save_model()
 ```
 
+## Lineage
+
+$lineage
+
+## Limits
+
+- It writes what is likely, not what is true, and it never sounds unsure. Check its answers before acting on them.
+- It knows the subjects of its conversations and the texts of its base; about anything else it makes things up.
+- Prompt and reply together have at most $positions tokens; the oldest part of a longer conversation is dropped.
+- Its replies are not filtered. It repeats the biases of its data.
+
 ## Data
 
 Conversations after cleaning, by split, and the dropped items:
@@ -135,13 +148,9 @@ Settings:
 
 $settings
 
-## Limits
+## Evaluation
 
-- It writes what is likely, not what is true, and it never sounds unsure. Check its answers before acting on them.
-- It knows the subjects of its conversations and the texts of its base; about anything else it makes things up.
-- Prompt and reply together have at most $positions tokens; the oldest part of a longer conversation is dropped.
-- Its replies are not filtered. It repeats the biases of its data.
-- The licenses of the base and of the conversations apply to it too; this card does not know them.
+$evaluation
 
 ## Provenance
 
@@ -161,9 +170,11 @@ def card(facts: Facts) -> str:
     }
     # The settings have a table of their own.
     train = {name: value for name, value in (facts.train or {}).items() if name != "settings"}
-    base = provenance.get("base", {})
+    base = dict(provenance.get("base", {}))
+    if base:
+        provenance["base"] = {name: value for name, value in base.items() if name != "made_by"}
     return _CARD.substitute(
-        front_matter=_front_matter(facts.name, base),
+        front_matter=_front_matter(facts.name, facts.license, base),
         name=plain(facts.name),
         size=f"{facts.parameters / 1e6:.1f}M",
         layers=facts.config["n_layer"],
@@ -171,6 +182,9 @@ def card(facts: Facts) -> str:
         positions=facts.config["n_positions"],
         vocabulary_size=f"{facts.config['vocab_size']:,}",
         origin=_origin(base),
+        figures=_main_figures(facts),
+        license=_license(facts.license),
+        lineage="\n".join(_lineage(base)),
         dtype=facts.dtype,
         generation=facts_table(facts.generation.model_dump()),
         prepare=facts_table(facts.prepare),
@@ -204,15 +218,18 @@ def _git(folder: Path, *arguments: str) -> str | None:
     return done.stdout.strip()
 
 
-def _front_matter(name: str, base: Mapping[str, Any]) -> str:
-    """YAML for the hub, without license and language, because those of base and data are not known."""
+def _front_matter(name: str, license_: str | None, base: Mapping[str, Any]) -> str:
+    """YAML for the hub, without a language, because that of the conversations is not known."""
     lines = [
         "library_name: transformers",
         "pipeline_tag: text-generation",
         "tags: [gpt2, conversational, theta]",
         f"model_name: {_quoted(name)}",
     ]
-    return "\n".join([*lines, f"base_model: {_quoted(base['name'])}"] if base.get("kind") == "hub" else lines)
+    if license_:
+        lines.append(f"license: {license_}")
+    first = _bases(base)[-1] if base else {}
+    return "\n".join([*lines, f"base_model: {_quoted(first['name'])}"] if first.get("kind") == "hub" else lines)
 
 
 def _quoted(text: str) -> str:
@@ -227,6 +244,60 @@ def _origin(base: Mapping[str, Any]) -> str:
     if base["kind"] == "scratch":
         return f"trained from random weights ({name})"
     return f"fine-tuned from {name} at revision {base['revision']}" if base["revision"] else f"fine-tuned from {name}"
+
+
+def _bases(base: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The base, its own base, and so on, back to the first."""
+    return [base, *_bases(base["made_by"]["base"])] if base.get("made_by") else [base]
+
+
+def _lineage(base: Mapping[str, Any]) -> Iterator[str]:
+    """A sentence for each model on the way from this one to the first base."""
+    if not base:
+        yield "The base is not known."
+        return
+    yield f"- This model was {_origin(base)}."
+    for each in _bases(base)[:-1]:
+        made = each["made_by"]
+        data, settings = made["data"], made["settings"]
+        trained = ", ".join(f"{name} {settings[name]}" for name in ("epochs", "learning_rate") if name in settings)
+        yield (
+            f"- {plain(each['name'])} was {_origin(made['base'])}, on {plain(data['path'])} "
+            f"({_count(data['files'], 'file')}, SHA-256 {data['sha256'][:12]}; {plain(trained)}), at git revision "
+            f"{plain(made['revision'])}."
+        )
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number:,} {what}" + ("s" if number != 1 else "")
+
+
+def _license(license_: str | None) -> str:
+    if license_:
+        return f"Licence: {license_}. Those of its base and of its conversations apply, too."
+    return "Licence: not stated. Those of its base and of its conversations apply."
+
+
+def _main_figures(facts: Facts) -> str:
+    """The few figures that say most, each with what it means."""
+    evaluate = facts.evaluate or {}
+    answers, test = evaluate.get("answers") or {}, evaluate.get("test") or {}
+    rows = [
+        (words, f"{answers[name]['share']:.0%} of {answers[name]['questions']:,}")
+        for name, words in (
+            ("trained", "Answers given to the questions that were trained"),
+            ("new_wordings", "Answers given to new wordings of them"),
+        )
+        if answers.get(name)
+    ]
+    if test.get("loss_nats_per_token") is not None:
+        before = evaluate["base"]["loss_nats_per_token"]
+        words = "Loss on conversations that training never saw, in nats per token (the base)"
+        rows.append((words, f"{test['loss_nats_per_token']:.2f} ({before:.2f})"))
+    if (evaluate.get("replies") or {}).get("chrf") is not None:
+        words = "Likeness of its replies to theirs, as chrF from 0 to 100"
+        rows.append((words, f"{evaluate['replies']['chrf']:.1f}"))
+    return table(("figure", "value"), rows) if rows else NOT_MEASURED
 
 
 def _evaluation(evaluate: Section, *, learn_held_out: bool) -> str:

@@ -14,7 +14,7 @@ TokensPerStep = Annotated[int, Field(ge=16)]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 WarmupFraction = Annotated[float, Field(ge=0, le=0.5)]
 Dropout = Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
-RehearsalShare = Annotated[float, Field(ge=0, le=2)]
+RehearsalShare = Annotated[float, Field(ge=0, le=100)]
 BaseShare = Annotated[float, Field(ge=0, lt=1)]
 Keep = Literal["best", "last"]
 

@@ -1,0 +1,86 @@
+"""`theta finetune`: go on from a model with new data, in one command that leaves the workspace as it is."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def finetune(
+    data_path: Annotated[
+        str,
+        typer.Option("--data-path", "--data_path", help="File or folder of new conversations, or hf://datasets/NAME."),
+    ],
+    model_name: Annotated[
+        str,
+        typer.Option(
+            "--model-name", "--model_name", help="Folder of a release or a model, or a name on the hub such as gpt2."
+        ),
+    ] = "models/theta_final",
+    output_dir: Annotated[
+        Path | None,
+        typer.Option("--output-dir", "--output_dir", help="New folder; without it, models/theta_continued."),
+    ] = None,
+    epochs: Annotated[int | None, typer.Option(help="Passes over the new data; without it, train.epochs.")] = None,
+    learning_rate: Annotated[
+        float | None,
+        typer.Option("--learning-rate", "--learning_rate", help="Without it, train.learning_rate."),
+    ] = None,
+    rehearsal_share: Annotated[
+        float | None,
+        typer.Option(
+            "--rehearsal-share", "--rehearsal_share", help="Tokens of what the base knows, per token of new data."
+        ),
+    ] = None,
+) -> None:
+    """Fine-tune a model on new data. What it knew is rehearsed, so that it goes on giving its old answers.
+
+    The pipeline runs as an experiment of DVC in a copy of the project with the settings of params.yaml. The workspace
+    stays as it is. After Ctrl-C or a kill, the same command goes on.
+    """
+    from theta.errors import DataError
+    from theta.experiments.finetune import Request, base_of, finetune, named
+    from theta.export.release import MODEL, free
+    from theta.project.tools import find_root
+
+    root = find_root(Path())
+    is_hub = data_path.startswith("hf://")
+    if not is_hub and not Path(data_path).expanduser().exists():
+        raise DataError(f"--data-path is {data_path}, which does not exist; name a file or a folder of conversations.")
+    output = output_dir or free(root / "models/theta_continued")
+    given = {"epochs": epochs, "learning_rate": learning_rate, "rehearsal_share": rehearsal_share}
+    request = Request(
+        root=root,
+        base=_released(root, base_of(root, model_name)),
+        data=data_path if is_hub else named(root, data_path),
+        output=output,
+        train={name: value for name, value in given.items() if value is not None},
+    )
+    try:
+        name = finetune(request)
+    except KeyboardInterrupt:
+        typer.echo("The same command goes on from where this one stopped.", err=True)
+        raise
+    here = Path.cwd()
+    model = (output.relative_to(here) if output.is_relative_to(here) else output) / MODEL
+    typer.echo(f"{model.as_posix()}\nTo talk to it: theta chat --model {model.as_posix()}")
+    typer.echo(f"To compare it: theta compare workspace {name}\nTo keep it: theta release --model {model.as_posix()}")
+
+
+def _released(root: Path, base: str) -> str:
+    """Return the base; for the project's own model, which the pipeline replaces, a release of it, made if need be."""
+    from datetime import date
+
+    from theta.experiments.finetune import release_of
+    from theta.export.release import MODEL, path_of
+    from theta.project import registry
+
+    if base != registry.FINAL:
+        return base
+    found = release_of(root)
+    if found is None:
+        target = path_of(root / "models", date.today(), None)
+        registry.release(root, root / base, target)
+        found = target / MODEL
+        typer.echo(f"Released {base} as {found.parent.relative_to(root).as_posix()}, to go on from it.")
+    return found.relative_to(root).as_posix()

@@ -1,0 +1,1 @@
+"""Experiments: fine-tuning from a model in one command, sweeps over settings, and comparisons."""

@@ -1,0 +1,165 @@
+"""Fine-tune a model on new data in a copy of the project: an experiment of DVC, and a folder like a release.
+
+What the base knew is kept by rehearsal: each epoch repeats conversations of the base (rehearsal.jsonl of its release).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ruamel.yaml import YAML
+
+from theta.bases.descriptors import REHEARSAL
+from theta.errors import ExportError, ProjectError
+from theta.export.release import MODEL, RESERVED, free, model_in, of_project
+from theta.files import sha256, write_text, writing
+from theta.project.copies import copy_of, link, run, save_experiment
+from theta.project.results import experiments
+from theta.project.tools import git
+from theta.settings import read
+
+PASSES = 2
+"""How often a run repeats everything that its base brings along for rehearsal."""
+LEAST_SHARE, MOST_SHARE = 0.3, 20.0
+"""Bounds of train.rehearsal_share. With few new questions, the old ones are most of what is learned."""
+SMALL_BYTES, EPOCHS = 100_000, 20
+"""Epochs of data of at most so many bytes. `auto` takes as many as make enough updates of the new data alone, which
+with rehearsal would take hours: 104 for 26 questions."""
+USUAL_EPOCHS = 12
+"""Of more data, where the number of epochs is chosen later."""
+
+OF_OTHER_DATA: Mapping[str, Any] = {"include": [], "exclude": [], "caps": {}, "weights": {}}
+"""Settings of `data` that name files or domains of the workspace's own data, without effect on new data."""
+
+WEIGHTS = "model.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What to fine-tune.
+
+    Attributes:
+        root: the project.
+        base: as model.base: a folder, a name on the hub, or scratch:NAME.
+        data: as data.path.
+        output: the folder for the result, which must not exist.
+        train: settings of `train` that replace those of params.yaml.
+    """
+
+    root: Path
+    base: str
+    data: str
+    output: Path
+    train: Mapping[str, Any]
+
+
+def finetune(request: Request) -> str:
+    """Run the pipeline in a copy of the project, and write the result to `request.output`.
+
+    Returns:
+        The name of the experiment.
+
+    Raises:
+        ExportError: the output exists, or belongs to the pipeline.
+        ProjectError: the pipeline stopped, or DVC or git refuses.
+        StorageError: the copy or the output cannot be written.
+        KeyboardInterrupt: a signal stopped it; the next call resumes.
+    """
+    root = request.root
+    if request.output.exists():
+        raise ExportError(f"{request.output} already exists and was not changed; name another --output-dir.")
+    if request.output.resolve() in [root / "models" / name for name in RESERVED]:
+        raise ExportError(f"{request.output} is a folder that the pipeline writes; name another --output-dir.")
+    name = _name(request)
+    with copy_of(root) as copy:
+        if request.data != "." and not Path(request.data).is_absolute() and (root / request.data).exists():
+            link(root / request.data, copy.folder / request.data)
+        change(copy.folder / "params.yaml", _settings(request))
+        run(copy, "repro")
+        save_experiment(copy, name)
+        of_project(copy.folder, request.output, f"{git(root, 'rev-parse', 'HEAD')}+{name}")
+        write_text(request.output / ".gitignore", "*\n")  # git must not take the weights for something to commit
+    return name
+
+
+def named(root: Path, path: str) -> str:
+    """Return a path of the command line as params.yaml names it: relative to the project, or absolute if outside."""
+    place = Path(path).expanduser().resolve()
+    return place.relative_to(root).as_posix() if place.is_relative_to(root) else place.as_posix()
+
+
+def release_of(root: Path) -> Path | None:
+    """Return a release that holds the same weights as the project's own model; None if there is none."""
+    final = root / "models" / MODEL / WEIGHTS
+    if not final.is_file():
+        raise ProjectError(
+            f"{final.parent} holds no model; run `dvc repro`, or name another base with --model-name, such as gpt2."
+        )
+    size, digest = final.stat().st_size, sha256(final)
+    for weights in sorted((root / "models").glob(f"*/{MODEL}/{WEIGHTS}"), reverse=True):
+        if weights.stat().st_size == size and sha256(weights) == digest:
+            return weights.parent
+    return None
+
+
+def base_of(root: Path, model: str) -> str:
+    """Return model.base for a model of the command line: a folder, a release, or a name that is no folder."""
+    return named(root, str(model_in(Path(model)))) if Path(model).is_dir() else model
+
+
+def change(params: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
+    """Change settings in params.yaml, and leave its comments.
+
+    Raises:
+        ProjectError: a section is missing.
+    """
+    yaml = YAML()
+    yaml.preserve_quotes, yaml.width = True, 2**16
+    content = yaml.load(params)
+    for section, values in settings.items():
+        if not isinstance(content, dict) or not isinstance(content.get(section), dict):
+            raise ProjectError(f"{params.name} has no section '{section}'; take the one of the repository as a model.")
+        content[section].update(values)
+    with writing(params):
+        yaml.dump(content, params)
+
+
+def _settings(request: Request) -> dict[str, dict[str, Any]]:
+    keeping = _keeping(request)
+    rehearsal = {"rehearsal": "auto"} if keeping else {}  # that of the release, not a file of the workspace
+    return {
+        "model": {"base": request.base, "revision": None, **rehearsal},
+        "data": {"path": request.data, **OF_OTHER_DATA},
+        "train": {**keeping, **request.train},
+    }
+
+
+def _keeping(request: Request) -> dict[str, Any]:
+    """Return the settings of `train` that keep what the base knows, if it brings along what to rehearse.
+
+    The share is such that a run repeats the rehearsal `PASSES` times, by the sizes of both in bytes: 95 % of the old
+    answers are then kept (docs/decisions.md). The base's own weights are not mixed in, as that would cost new answers.
+    """
+    base = request.root / request.base
+    rehearsal = base.parent / REHEARSAL
+    if base.name != MODEL or not rehearsal.is_file() or request.data.startswith("hf://"):
+        return {}
+    data = request.root / request.data
+    size = sum(file.stat().st_size for file in ([data] if data.is_file() else data.rglob("*")) if file.is_file())
+    given = request.train.get("epochs") or read(request.root / "params.yaml").get("train", {}).get("epochs")
+    chosen = {} if isinstance(given, int) or size > SMALL_BYTES else {"epochs": EPOCHS}
+    epochs = chosen.get("epochs") or (given if isinstance(given, int) else USUAL_EPOCHS)
+    share = PASSES * rehearsal.stat().st_size / max(1, epochs * size)
+    return {**chosen, "rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
+
+
+def _name(request: Request) -> str:
+    """A name for the experiment that none has yet, after the folder of the result."""
+    taken = experiments(request.root)
+    wanted = free(request.output).name
+    return next(name for name in _numbered(wanted) if name not in taken)
+
+
+def _numbered(name: str) -> list[str]:
+    return [name, *(f"{name}_{number}" for number in range(2, 10_000))]
