@@ -79,7 +79,7 @@ def test_they_are_distinct_and_always_the_same() -> None:
     assert made[:2] == FIRST
 
 
-FIRST = ["ls, but how?", "Show me the files here?"]
+FIRST = ["Show me the files here?", "How can i list fies?"]
 """The same on every machine."""
 
 

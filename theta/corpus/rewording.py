@@ -23,6 +23,8 @@ LONGEST_CHARACTERS = 200
 TRIES_PER_REWORDING = 6
 ENGLISH_SHARE = 0.08
 """Of the words of a question and its reply, at least this share are among the commonest that only English has."""
+SHOUTED_CHARACTERS = 40
+"""Longer questions are hardly typed in capitals."""
 TYPO_LETTERS = 5
 """Shorter words are hardly recognised with a typo."""
 
@@ -298,10 +300,12 @@ def _without_capital(text: str) -> str:
 
 def _punctuated(text: str, draw: _Draws, *, is_question: bool) -> str:
     """The text with one of the usual mixtures of case and punctuation."""
-    style = draw.below(4)
-    if style == 0:
+    style = draw.below(8)
+    if style == 7 and len(text) <= SHOUTED_CHARACTERS:
+        return " ".join(word.upper() if _WORD.fullmatch(word.strip(_OUTER)) else word for word in text.split(" "))
+    if style in (0, 1):
         text = text[:1].upper() + text[1:] if _WORD.fullmatch(text.split(" ", 1)[0]) else text
         return text + ("?" if is_question else ".")
-    if style == 1 and is_question:
+    if style in (2, 3) and is_question:
         return text + "?"
     return " ".join(word.lower() if _WORD.fullmatch(word.strip(_OUTER)) else word for word in text.split(" "))
