@@ -79,7 +79,7 @@ def test_they_are_distinct_and_always_the_same() -> None:
     assert made[:2] == FIRST
 
 
-FIRST = ["Show me the files here?", "How can i list fies?"]
+FIRST = ["Show me the files here?", "how can i list fies?"]
 """The same on every machine."""
 
 
