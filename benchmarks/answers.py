@@ -21,11 +21,12 @@ from typing import Any
 from theta import ThetaModel
 from theta.conversation.messages import Conversation, Message
 from theta.evaluate.replies import Answered
+from theta.evaluate.settings import RIGHT_CHRF
 from theta.files import read_json_lines
 from theta.generate.assistant import Reply
 
 QUESTIONS = Path("benchmarks/answers")
-RIGHT_CHRF = 60
+
 SEEDS = 3
 """Replies are sampled, so each figure is the mean of as many runs."""
 CASES: Mapping[str, dict[str, Any]] = {
