@@ -1,6 +1,7 @@
 """prepare: the data of models/base/data.json + models/base/rehearsal.jsonl -> Datasets/prepared, metrics/prepare.json.
 
 Datasets/prepared/{train,validation,test}.jsonl    the data
+Datasets/prepared/new_wordings.jsonl               wordings of trained questions that are held back
 Datasets/prepared/rehearsal.jsonl                  the base's own conversations
 Datasets/prepared/rejected.jsonl                   the dropped items of the data
 Datasets/prepared/mended.jsonl                     the repairs, with the item of each

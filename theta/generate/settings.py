@@ -75,7 +75,7 @@ class GenerationSettings(Settings):
         """Return the values for a Hugging Face generation_config.json, whose `max_length` would count the prompt too.
 
         transformers applies the repetition penalty and the n-gram size to the prompt as well (see
-        `theta.generate.decoding.penalised`), so its replies differ a little.
+        `theta.generate.sampling.penalised`), so its replies differ a little.
         """
         values = self.model_dump()
         return {"do_sample": True, "max_new_tokens": values.pop("max_length"), **values}
