@@ -183,7 +183,7 @@ def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None
         if ranks.first:
             finish(run, lambda: network.pretrained(base))
             network.trim(run.model, run.compute.vocabulary_size)
-            network.save(run.model, folder)
+            network.save(run.model, folder, int(run.samples.lengths.max()))
             resume_folder.finish(run.resume, folder / "model.safetensors")
 
 

@@ -57,6 +57,20 @@ def asked(conversation: Conversation) -> list[list[str]]:
             [["Q?", "one", "two"], ["More?", "and more"]],
         ),
         ({"question": "Q?", "wordings": 5, "answer": A}, [["Q?"]]),
+        # What is joined to the question is joined to its wordings, too.
+        (
+            {"instruction": "Translate.", "input": "cat", "output": "chat", "wordings": ["Put in French."]},
+            [["Translate.\n\ncat", "Put in French.\n\ncat"]],
+        ),
+        (
+            {
+                "instruction": "And in winter?",
+                "output": A,
+                "history": [["How much?", "A cup."]],
+                "wordings": ["winter?"],
+            },
+            [["How much?"], ["And in winter?", "winter?"]],
+        ),
     ],
 )
 def test_wordings_are_read_beside_any_shape(value: Any, expected: list[list[str]]) -> None:
@@ -157,3 +171,43 @@ def test_texts_and_later_turns_have_no_rewordings(tmp_path: Path) -> None:
     for row in made.rows["train"]:
         assert all("wordings" not in message for message in row["messages"][1:])
         assert (row["messages"][0]["role"] == "user") == ("wordings" in row["messages"][0])
+
+
+def test_personal_data_is_replaced_in_wordings_too(tmp_path: Path) -> None:
+    rows = items(30, 1)
+    for number, row in enumerate(rows):
+        row["wordings"] = [f"mail bob{number}@mail.org about it"]
+    made = built(tmp_path, rows, redact=["emails"])
+    assert made.figures["redacted"] == {"emails": 30}
+    learned = [wording for row in made.rows["train"] for wording in row["messages"][0]["wordings"]]
+    assert set(learned) == {"mail [email] about it"}
+
+
+def test_no_rule_makes_what_another_conversation_asks(tmp_path: Path) -> None:
+    words = ("alder", "birch", "cedar", "dogwood", "elm", "fir", "ginkgo", "hazel", "ivy", "juniper", "kapok", "larch")
+    rows = [
+        {"question": question.format(f"{one} {other}"), "answer": f"{question[:9]} {one} {other}: {other} {one}."}
+        for one in words
+        for other in words[:3]
+        for question in ("What is {} used for?", "What is the purpose of {}?")
+    ]
+    made = built(tmp_path, rows, rewordings=24)
+    questions = {key(row["question"]) for row in rows}
+    for row in made.rows["train"]:
+        message = row["messages"][0]
+        assert not (questions - {key(message["content"])}) & set(map(key, message["wordings"]))
+
+
+def test_wordings_of_a_reply_that_is_not_learned_are_not_held_back(tmp_path: Path) -> None:
+    marked = [
+        {
+            "messages": [
+                {"role": "user", "content": row["question"], "wordings": row["wordings"]},
+                {"role": "assistant", "content": row["answer"], "weight": 0},
+                {"role": "user", "content": "And then?"},
+                {"role": "assistant", "content": f"Then {row['answer']}"},
+            ]
+        }
+        for row in items(30, 2)
+    ]
+    assert built(tmp_path, marked, new_wordings_fraction=0.5).rows["new_wordings"] == []

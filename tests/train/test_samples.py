@@ -9,7 +9,7 @@ from tests.support.tiny import conversation, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.tokens.store import IGNORED, Store
 from theta.tokens.vocabulary import Vocabulary
-from theta.train.samples import Samples
+from theta.train.samples import Samples, _chats
 
 WORDINGS = ("dns?", "explain dns please", "what does DNS mean")
 REPLY = "DNS turns names into addresses."
@@ -159,3 +159,38 @@ def test_the_same_seed_gives_the_same_samples(store: Store, vocabulary: Vocabula
 def test_a_later_epoch_does_not_depend_on_the_number_of_epochs(store: Store, vocabulary: Vocabulary) -> None:
     short, long = (Samples(store, epochs=epochs, seed=0, wording_share=0.7) for epochs in (2, 5))
     assert texts(short, vocabulary, 1) == texts(long, vocabulary, 1)
+
+
+@pytest.mark.parametrize(("count", "openings"), [(3, 0), (3, 2), (6, 2), (7, 1)])
+def test_whole_documents_and_openings_each_use_all_wordings(
+    tmp_path: Path, vocabulary: Vocabulary, count: int, openings: int
+) -> None:
+    wordings = tuple(f"way {number} to ask" for number in range(count))
+    one = save_tokens(tmp_path / "one.arrow", (asked("What is DNS?", wordings),), vocabulary)
+    for share in (1.0, 0.6):
+        samples = Samples(one, epochs=6 * count, seed=0, wording_share=share, openings=openings, opening_tokens=3)
+        whole, cut = list[str](), list[str]()
+        for epoch in range(6 * count):
+            for text in texts(samples, vocabulary, epoch):
+                (whole if text.endswith("<|end|>") else cut).append(text.partition("<|end|>")[0][8:])
+        for found in (whole, cut) if openings else (whole,):
+            taken = [text for text in found if text != "What is DNS?"]
+            assert set(taken) == set(wordings)
+            if found is whole:
+                assert all(len(set(taken[at : at + count])) == count for at in range(len(taken) - count + 1))
+
+
+def test_nothing_follows_a_system_message_or_itself(store: Store, vocabulary: Vocabulary) -> None:
+    samples = Samples(
+        store, epochs=80, seed=0, openings=2, follow_up_share=1.0, most_tokens=90, chat_ids=vocabulary.chat_ids
+    )
+    for epoch in range(80):
+        for text in texts(samples, vocabulary, epoch):
+            assert text.count("<|user|>") == 1 or "<|system|>" not in text
+            assert text.count("<|user|>What is DNS?") <= 1
+
+
+def test_one_long_opening_does_not_keep_others_from_following() -> None:
+    lengths = np.array([20] * 10 + [90] + [20] * 9)
+    found = _chats(range(10), range(10, 20), set(range(10, 20)), set(range(10)), lengths, 60, 20)
+    assert sum(len(chat) > 1 for chat in found) == 9

@@ -67,7 +67,7 @@ class Evidence:
         self._whole.append(made.whole)
         self.chats.append(made.whole, owners)
         self.chats.append(made.prefixes, made.prefix_owners + first, 1)
-        self.questions.append(made.questions, made.question_owners + first, made.questions)
+        self.questions.append(made.questions, made.question_owners + first)
         self.replies.append(made.replies, made.reply_owners + first, made.reply_is_short.astype(np.uint64))
         self.openings.append(made.openings, owners, made.opening_replies)
         twin_owners = made.signature_owners + first
@@ -117,10 +117,10 @@ class Evidence:
         ]
         return Ties(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def asked_twice(self, members: np.ndarray) -> np.ndarray:
-        """Return the keys of the questions and wordings that occur more than once, uint64 [keys], in order."""
-        keys = [extra[starts(sizes)] for _, extra, sizes in self.questions.runs(members)]
-        return np.sort(np.concatenate([np.empty(0, np.uint64), *keys]))
+    def asked(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Return the keys of all questions and wordings, uint64 [keys], in order, and how often each occurs."""
+        keys = self.questions.keys(members)
+        return np.unique(keys, return_counts=True)
 
     def _equal(self, runs: Runs, kind: str) -> Iterator[tuple[np.ndarray, ...]]:
         for owners, extra, sizes in runs:

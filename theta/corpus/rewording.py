@@ -1,4 +1,4 @@
-"""Other ways to ask a question, made by rules: as people type it who have not read the question.
+"""Other ways to ask a question, made by rules: the way people who have not seen the question would type it.
 
     How do I list files?  ->  how to list files · Best way to list files? · hi, how do i lsit files · list files, how
 
@@ -21,7 +21,7 @@ T = TypeVar("T")
 LONGEST_CHARACTERS = 200
 """Longer questions, and those of several lines, are left as they are: people copy them more than they retype them."""
 TRIES_PER_REWORDING = 6
-ENGLISH_SHARE = 0.08
+ENGLISH_SHARE = 0.06
 """Of the words of a question and its reply, at least this share are among the commonest that only English has."""
 SHOUTED_CHARACTERS = 40
 """Longer questions are hardly typed in capitals."""
@@ -40,8 +40,14 @@ def _form(pattern: str, *others: str) -> Form:
     return Form(re.compile(pattern, re.IGNORECASE), others)
 
 
-_NO_THING = r"(?!(?:you|your|i|my|we|our|it|this|that|they|there|wrong|new|happening|going|up|better|like)\b)"
-"""What "explain" and "define" cannot be followed by."""
+_NO_THING = (
+    r"(?!(?:you|your|i|my|we|our|it|this|that|they|there|he|she|his|her|their|wrong|new|happening|going|up|better|best|like"
+    r"|next|left|possible|some|any|one|so|the (?:best|way|simplest|easiest|point|matter|problem|deal))\b)"
+    r"(?!.*[?]|.* (?:for|about|like|with|from|of)$|.*\b(?:and|or) (?:where|how|which|what|why|when|who)\b)"
+)
+"""What "explain" and "define" cannot be followed by, and no second question."""
+_NO_CHOICE = r"(?!.*\bor\b|.*,)"
+"""What is asked to be done is one thing: "tabs or spaces" is another kind of question."""
 _TO_DO = (
     "how to {x}", "how can i {x}", "how do i {x}", "how do you {x}", "how would i {x}", "what is the way to {x}",
     "what is the best way to {x}", "best way to {x}", "i want to {x}, how", "i need to {x}, what do i do",
@@ -57,7 +63,8 @@ _ABOUT = (
 
 FORMS = (
     _form(
-        r"(?:what(?: is|'s| are)|explain) (?:the )?differences? between (?P<x>.+?) and (?P<y>.+)",
+        r"(?:what(?: is|'s| are)|explain) (?:the )?differences? between (?P<x>[^,?]+?) and "
+        r"(?P<y>(?!which|what|how|when|why)[^,?]+)",
         "{x} vs {y}", "{x} or {y}, what is the difference", "how do {x} and {y} differ", "compare {x} and {y}",
         "difference between {x} and {y}", "explain the difference between {x} and {y}", "{x} and {y} difference",
         "how is {x} different from {y}", "what makes {x} different from {y}", "{x} versus {y}",
@@ -68,7 +75,8 @@ FORMS = (
         "how do {x} and {y} differ", "compare {x} and {y}",
     ),
     _form(
-        r"what (?:is|are) (?P<x>.+?) (?:used |good |useful )?for",
+        rf"what (?:is|are) (?P<x>{_NO_THING}.+?(?<!known)(?<!famous)(?<!responsible)(?<!ing)) "
+        r"(?:used |good |useful )?for",
         "what do people use {x} for", "what is the use of {x}", "what is the purpose of {x}", "purpose of {x}",
         "why use {x}", "what do i need {x} for", "{x}, what for", "when do i need {x}",
     ),
@@ -83,8 +91,8 @@ FORMS = (
         "{x}, what does it do", "what {x} does", "can you explain {x}", "explain {x}",
     ),
     _form(rf"what(?: |')(?P<v>is|s|are) (?P<x>{_NO_THING}.+)", *_ABOUT),
-    _form(r"how (?:do|can|could|would|should|must) (?:i|you|we|one) (?P<x>.+)", *_TO_DO),
-    _form(r"(?:how to|(?:what is|what's) the (?:best )?way to) (?P<x>.+)", *_TO_DO),
+    _form(rf"how (?:do|can|could|would|should|must) (?:i|we|one) {_NO_CHOICE}(?P<x>[^?]+)", *_TO_DO),
+    _form(rf"(?:how to|(?:what is|what's) the (?:best )?way to) {_NO_CHOICE}(?P<x>[^?]+)", *_TO_DO),
     _form(
         rf"(?:how does|explain how) (?P<x>{_NO_THING}.+?) works?",
         "how does {x} work", "explain how {x} works", "how {x} works", "tell me how {x} works", "{x}, how does it work",
@@ -96,17 +104,17 @@ FORMS = (
         "what is the idea behind {x}", "can you explain how {x} work",
     ),
     _form(
-        r"when (?:should|do|would|must) (?:i|you|we|one) (?P<x>.+)",
+        rf"when (?:should|do|would|must) (?:i|we|one) (?!need|have)(?P<x>{_NO_CHOICE}[^?]+)",
         "when do i {x}", "when should i {x}", "when to {x}", "when is it right to {x}", "in which case do i {x}",
         "tell me when to {x}", "when do people {x}",
     ),
     _form(
-        r"why (?:should|do|would|must) (?:i|you|we|one) (?P<x>.+)",
+        rf"why (?:should|would|must) (?:i|we|one) (?P<x>{_NO_CHOICE}[^?]+)",
         "why should i {x}", "why do people {x}", "what is the reason to {x}", "is there a reason to {x}",
         "reasons to {x}", "tell me why i should {x}",
     ),
     _form(
-        r"should i (?P<x>.+)",
+        rf"should i (?P<x>{_NO_CHOICE}[^?]+)",
         "is it a good idea to {x}", "is it good to {x}", "do you think i should {x}", "would it be wise to {x}",
         "tell me if i should {x}",
     ),
@@ -130,17 +138,32 @@ OPENINGS = (
 ENDINGS = (" please", ", please", " pls", " thanks", ", thanks", ", can you help", ", any idea", ", do you know")
 CONTRACTIONS = (
     ("what is", "what's"), ("how is", "how's"), ("where is", "where's"), ("who is", "who's"), ("that is", "that's"),
-    ("it is", "it's"), ("i am", "i'm"), ("you are", "you're"), ("i have", "i've"), ("do not", "don't"),
+    ("it is", "it's"), ("i am", "i'm"), ("you are", "you're"), ("do not", "don't"),
     ("does not", "doesn't"), ("did not", "didn't"), ("is not", "isn't"), ("are not", "aren't"), ("cannot", "can't"),
     ("can not", "can't"), ("should not", "shouldn't"), ("will not", "won't"), ("what is", "whats"),
     ("do not", "dont"), ("cannot", "cant"), ("you", "u"), ("are", "r"), ("please", "pls"),
 )  # fmt: skip
-LEFT_OUT = frozenset(("a", "an", "the", "is", "are", "do", "does", "i", "my", "to", "me"))
-"""Words that people leave out when they type keywords; none of them changes the meaning."""
+LEFT_OUT = frozenset(("a", "an", "the", "is", "are", "do", "does", "my", "me"))
+"""Words that people leave out when they type keywords. In small letters, none of them changes the meaning: "A" may be a
+name, and "IS" code."""
+WRITTEN_LARGE = frozenset((
+    "IT", "WHO", "US", "IS", "AS", "OR", "AND", "NOT", "NULL", "AT", "IN", "ON", "NO", "SO", "HE", "ME", "WE", "BE",
+    "DO", "IF", "AN", "BY", "TO", "UP", "AM", "GO", "ALL", "ANY",
+))  # fmt: skip
+"""Names and code that would be other words in small letters."""
+NO_TYPO = frozenset((
+    "pubic", "cunt", "cunts", "shit", "shits", "cock", "cocks", "tit", "tits", "ass", "asses", "dick", "fuck",
+    "slut", "whore", "piss", "rape", "raped", "turd", "dyke", "homo", "crap", "anal", "anus", "arse", "bitch",
+    "damn", "hell", "killer", "casual", "causal", "untied", "united", "angel", "angle", "trail", "trial", "diary",
+    "dairy", "quite", "quiet",
+))  # fmt: skip
+"""Words that no typo may make: rude ones, and ones of another meaning."""
+SENSITIVE = re.compile(r"\b(?:suicid\w*|kill (?:my|your|him|her)\w*|self-harm|overdose)\b", re.IGNORECASE)
+"""Questions that are left as they are."""
 ENGLISH = frozenset((
-    "the", "and", "that", "you", "with", "are", "this", "from", "it", "your", "when", "can", "what", "how", "why",
-    "does", "should", "i", "my", "to", "have", "there", "what's", "i'm", "it's", "don't", "hello", "thanks",
-    "of", "as", "its", "those", "by", "before", "then", "they", "not", "be", "which", "would", "has", "but",
+    "the", "and", "you", "your", "with", "from", "this", "that", "these", "those", "it", "its", "are", "what",
+    "how", "why", "when", "where", "which", "does", "should", "would", "could", "they", "there", "then", "because",
+    "what's", "it's", "don't", "i'm", "hello", "thanks", "thank", "good", "name",
 ))  # fmt: skip
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
@@ -161,7 +184,7 @@ def rewordings(question: str, written: Sequence[str], amount: int, *, english: b
         written: other ways to ask it, which are reworded too.
         english: whether the rules for English apply.
     """
-    if amount < 1 or not question.strip() or "\n" in question or len(question) > LONGEST_CHARACTERS:
+    if amount < 1 or not _can_be_reworded(question):
         return []
     draw = _Draws(question)
     bases = [question, *written]
@@ -175,6 +198,15 @@ def rewordings(question: str, written: Sequence[str], amount: int, *, english: b
         if made and made != question and made not in written:
             found[made] = None
     return list(found)
+
+
+def _can_be_reworded(question: str) -> bool:
+    is_short = bool(question.strip()) and "\n" not in question and len(question) <= LONGEST_CHARACTERS
+    return is_short and not _SPAN_OF_WORDS.search(question) and not SENSITIVE.search(question)
+
+
+_SPAN_OF_WORDS = re.compile(r"`[^`]*\s[^`]*`")
+"""Code of several words, none of which may change."""
 
 
 class _Draws:
@@ -217,11 +249,13 @@ def _retyped(text: str, draw: _Draws, *, english: bool) -> str:
     is_question = text.rstrip().endswith("?") or text[:1].islower()
     changes: list[Change] = [_misspelt]
     if english:
-        changes += [_contracted, _shortened]
+        changes = [_shortened, _contracted, _misspelt]
         # A greeting or a mood is no question that could be asked politely.
-        changes += [_opened, _ended] if is_question and bare.count(" ") > 1 else []
-    for change in draw.shuffled(changes)[: draw.below(3)]:
-        bare = change(bare, draw)
+        changes += [draw.one((_opened, _ended))] if is_question and bare.count(" ") > 1 else []
+    drawn = draw.shuffled(changes)[: draw.below(3)]
+    for change in changes:  # words are left out before others come
+        if change in drawn:
+            bare = change(bare, draw)
     return _punctuated(bare, draw, is_question=is_question)
 
 
@@ -231,11 +265,16 @@ Change = Callable[[str, _Draws], str]
 def _contracted(text: str, draw: _Draws) -> str:
     """A contraction in place of its words, or the words in place of a contraction."""
     written_out = [(short, long) for long, short in CONTRACTIONS if "'" in short]
-    fitting = [(one, other) for one, other in (*CONTRACTIONS, *written_out) if _has(text, one)]
+    pairs = (*CONTRACTIONS, *written_out)
+    fitting = [(one, other) for one, other in pairs if _has(text, one) and not _ends_with(text, f"{one} it")]
     if not fitting:
         return text
     one, other = draw.one(fitting)
     return re.sub(_bounded(one), other, text, count=1, flags=re.IGNORECASE)
+
+
+def _ends_with(text: str, words: str) -> bool:
+    return text.lower().endswith(words)
 
 
 def _has(text: str, words: str) -> bool:
@@ -249,7 +288,8 @@ def _bounded(words: str) -> str:
 def _shortened(text: str, _draw: _Draws) -> str:
     """The text without the words that say little; unchanged where too little would be left, or where it has code."""
     words = text.split()
-    kept = [word for word in words if word.lower() not in LEFT_OUT]
+    first, rest = words[:1], words[1:]
+    kept = [*(word for word in first if word.lower() not in LEFT_OUT), *(word for word in rest if word not in LEFT_OUT)]
     return " ".join(kept) if len(kept) >= 2 and "`" not in text else text
 
 
@@ -267,7 +307,8 @@ def _misspelt(text: str, draw: _Draws) -> str:
         word[:letter] + word[letter + 1 :],
         word[:letter] + word[letter] + word[letter:],
     )
-    words[at] = draw.one(kinds)
+    made = draw.one(kinds)
+    words[at] = made if made.strip(_OUTER) not in NO_TYPO else word
     return " ".join(words)
 
 
@@ -285,11 +326,17 @@ NEGATIONS = frozenset((
 
 
 def _opened(text: str, draw: _Draws) -> str:
-    return draw.one(OPENINGS) + _without_capital(text)
+    opening = draw.one(OPENINGS)
+    return text if _asks_to_tell(text) and opening.endswith("tell me, ") else opening + _without_capital(text)
+
+
+def _asks_to_tell(text: str) -> bool:
+    return "tell me" in text.lower() or text.lower().startswith(("can you", "could you"))
 
 
 def _ended(text: str, draw: _Draws) -> str:
-    return text + draw.one(ENDINGS)
+    ending = draw.one(ENDINGS)
+    return text if "help" in text.lower() and "help" in ending else text + ending
 
 
 def _without_capital(text: str) -> str:
@@ -308,4 +355,9 @@ def _punctuated(text: str, draw: _Draws, *, is_question: bool) -> str:
         return text + ("?" if is_question else ".")
     if style in (2, 3) and is_question:
         return text + "?"
-    return " ".join(word.lower() if _WORD.fullmatch(word.strip(_OUTER)) else word for word in text.split(" "))
+    return " ".join(map(_in_small_letters, text.split(" ")))
+
+
+def _in_small_letters(word: str) -> str:
+    bare = word.strip(_OUTER)
+    return word.lower() if _WORD.fullmatch(bare) and bare not in WRITTEN_LARGE else word

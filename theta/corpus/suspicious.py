@@ -69,7 +69,7 @@ _PHONE_DIGITS, _CARD_DIGITS = 7, 13
 
 def look(conversation: Conversation, notes: Notes) -> None:
     """Note what a conversation holds of templates and personal data, each kind once."""
-    text = "\n".join(message.content for message in conversation.messages)
+    text = "\n".join(text for message in conversation.messages for text in (message.content, *message.wordings))
     for mark, pattern in _TEMPLATES:
         if mark in text and (found := pattern.search(text)):
             notes.add("template", _shown(found[0]), conversation.source)
@@ -82,8 +82,12 @@ def look(conversation: Conversation, notes: Notes) -> None:
 
 def redact(conversation: Conversation, kinds: Collection[str], notes: Notes) -> Conversation:
     """Return the conversation with personal data of these kinds replaced by placeholders."""
+
+    def without(text: str) -> str:
+        return _redacted(text, kinds, conversation.source, notes)
+
     messages = tuple(
-        replace(message, content=_redacted(message.content, kinds, conversation.source, notes))
+        replace(message, content=without(message.content), wordings=tuple(map(without, message.wordings)))
         for message in conversation.messages
     )
     return conversation if messages == conversation.messages else replace(conversation, messages=messages)

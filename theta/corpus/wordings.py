@@ -30,8 +30,9 @@ class Wordings:
         new_fraction: the share of the written wordings that is held back, by a hash of each.
         rewordings: rewordings of each first question.
         any_language: whether questions that are not English are reworded too, by the rules that need no language.
-        asked_twice: keys of questions that stand in several places, uint64 [keys], sorted. They are never held back,
-            because they might be learned in another place.
+        keys, counts: the keys of all questions and wordings, those that are held out included, uint64 [keys], sorted;
+            and how often each occurs. What occurs in several places is never held back, because it might be learned in
+            another place, and no rule makes what is a question or a wording already.
         learned, new, made: number of written wordings that are learned, of those held back, and of rewordings.
         examples: some questions with some of their rewordings.
     """
@@ -39,7 +40,8 @@ class Wordings:
     new_fraction: float
     rewordings: int
     any_language: bool
-    asked_twice: np.ndarray
+    keys: np.ndarray
+    counts: np.ndarray
     learned: int = 0
     new: int = 0
     made: int = 0
@@ -54,9 +56,10 @@ class Wordings:
             return text, b""
         at = next(at for at, message in enumerate(conversation.messages) if message.role == "user")
         asked = conversation.messages[at]
-        new = [wording for wording in asked.wordings if self._is_new(wording)]
+        is_learned = conversation.messages[at + 1].learned
+        new = [wording for wording in asked.wordings if is_learned and self._is_new(wording)]
         written = tuple(wording for wording in asked.wordings if wording not in new)
-        made = self._reworded(conversation, asked, written, new)
+        made = self._reworded(conversation, asked, written)
         self.new += len(new)
         self.made += len(made)
         learned = _with_wordings(conversation, at, (*written, *made))
@@ -66,23 +69,25 @@ class Wordings:
 
     def _is_new(self, wording: str) -> bool:
         normal = key(wording)
-        if point(f"wording {normal}") >= self.new_fraction:
-            return False
-        wanted = np.uint64(wording_key(normal))
-        place = np.searchsorted(self.asked_twice, wanted)
-        return bool(place == len(self.asked_twice) or self.asked_twice[place] != wanted)
+        return point(f"wording {normal}") < self.new_fraction and self._count(wording_key(normal)) < 2
 
-    def _reworded(
-        self, conversation: Conversation, asked: Message, written: tuple[str, ...], new: list[str]
-    ) -> tuple[str, ...]:
+    def _count(self, wanted: int) -> int:
+        """How often a key occurs."""
+        place = int(np.searchsorted(self.keys, np.uint64(wanted)))
+        return int(self.counts[place]) if place < len(self.keys) and int(self.keys[place]) == wanted else 0
+
+    def _reworded(self, conversation: Conversation, asked: Message, written: tuple[str, ...]) -> tuple[str, ...]:
         if not self.rewordings:
             return ()
         english = is_english(f"{asked.content} {conversation.messages[-1].content}")
         if not english and not self.any_language:
             return ()
-        held = {wording_key(key(wording)) for wording in new}
-        made = rewordings(asked.content, written, self.rewordings, english=english)
-        kept = tuple(wording for wording in made if wording_key(key(wording)) not in held)
+        own = {wording_key(key(wording)) for wording in (asked.content, *written)}
+        made = {
+            wording: wording_key(key(wording))
+            for wording in rewordings(asked.content, written, self.rewordings, english=english)
+        }
+        kept = tuple(wording for wording, made_key in made.items() if made_key in own or not self._count(made_key))
         if kept and len(self.examples) < EXAMPLES:
             self.examples.append((asked.content, list(kept[:REWORDINGS_SHOWN])))
         return kept

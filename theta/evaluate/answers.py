@@ -8,6 +8,7 @@ import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import nsmallest
+from itertools import groupby
 from typing import Any
 
 from theta.conversation.messages import Conversation, domains_shown
@@ -20,7 +21,9 @@ def first_exchanges(conversations: Iterable[Conversation], most: int) -> list[Co
 
     Chats whose first answer is not learned are left out, and so are plain texts.
     """
-    openings = enumerate(opening for each in conversations for opening in _opening(each))
+    # data.weights repeats a conversation in consecutive lines.
+    distinct = (next(same) for _, same in groupby(conversations))
+    openings = enumerate(opening for each in distinct for opening in _opening(each))
     chosen = nsmallest(most, openings, key=lambda each: _hash(each[1]))
     return [opening for _, opening in sorted(chosen, key=lambda each: each[0])]
 

@@ -70,20 +70,29 @@ class Slots:
             ids.flatten().to_numpy(),
         )
 
-    def chosen(self, epoch: int, share: float, seed: int) -> np.ndarray:
-        """Return the wording that each slot takes in an epoch, int64 [slots]; -1 for the document's own ids.
+    def chosen(self, times: int, share: float, seed: int, use: int = 0) -> list[np.ndarray]:
+        """Return, for each of several times, the wording that each slot takes; -1 stands for the document's own ids.
+
+        A slot takes its wordings in an order of its own, so that none recurs before all were taken.
 
         Args:
             share: how often a slot takes a wording instead of its own ids, 0 to 1.
+            use: another order and other choices for each number.
+
+        Returns:
+            int64 [slots], for each time.
         """
         slots = np.arange(len(self.document), dtype=np.uint64)
-        counts = np.diff(self.first)
-        # A slot takes its wordings in an order of its own, so that none recurs before all were taken.
-        start = _mixed(slots, seed, 1) % np.maximum(counts, 1).astype(np.uint64)
-        stride = _coprime(_mixed(slots, seed, 2), counts)
-        turn = (start + stride * np.uint64(epoch)) % np.maximum(counts, 1).astype(np.uint64)
-        taken = _mixed(slots, seed, 3 + epoch) < np.uint64(share * (2.0**64 - 2048))
-        return np.where(taken, self.first[:-1] + turn.astype(np.int64), -1)
+        counts = np.maximum(np.diff(self.first), 1).astype(np.uint64)
+        streams = (times + 2) * use
+        turn = _mixed(slots, seed, streams) % counts
+        stride = _coprime(_mixed(slots, seed, streams + 1), np.diff(self.first))
+        made = []
+        for time in range(times):
+            taken = _mixed(slots, seed, streams + 2 + time) < np.uint64(share * (2.0**64 - 2048))
+            made.append(np.where(taken, self.first[:-1] + turn.astype(np.int64), -1))
+            turn = np.where(taken, (turn + stride) % counts, turn)
+        return made
 
     def growth(self, chosen: np.ndarray, documents: int) -> np.ndarray:
         """Return by how many tokens each document is longer with the chosen wordings, int64 [documents]."""

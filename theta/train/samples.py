@@ -66,7 +66,14 @@ class Samples:
         self.documents = store.split_size
         self._size, self._openings = store.split_size, openings
         passes = epochs * (1 + openings)
-        self._chosen = [self._slots.chosen(each, wording_share, seed) for each in range(passes)]
+        whole_chosen = self._slots.chosen(epochs, wording_share, seed)
+        openings_chosen = self._slots.chosen(epochs * openings, wording_share, seed, use=1)
+        self._chosen = [
+            whole_chosen[each // (1 + openings)]
+            if each % (1 + openings) == 0
+            else openings_chosen[each // (1 + openings) * openings + each % (1 + openings) - 1]
+            for each in range(passes)
+        ]
         self._reply_begins, reply_lengths = store.first_replies()
         self._opening_tokens = np.minimum(reply_lengths, opening_tokens)
         lengths, learned = zip(*(self._measured(each) for each in range(passes)), strict=True)
@@ -91,7 +98,8 @@ class Samples:
                 if follows[part % self._size]
             }
             leading = set(whole[leads[whole % self._size]].tolist())
-            chats = _chats(whole.tolist(), beginnings.tolist(), following, leading, lengths_of_parts, most_tokens)
+            order = whole.tolist(), beginnings.tolist()
+            chats = _chats(*order, following, leading, lengths_of_parts, most_tokens, self._size)
             self.epochs.append(range(len(first) - 1, len(first) - 1 + len(chats)))
             for chat in chats:
                 parts += chat
@@ -106,7 +114,8 @@ class Samples:
 
     def _parts_of_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the parts of an epoch: the documents, and the beginnings of those that have other wordings."""
-        asked_otherwise = np.unique(self._slots.document[self._slots.document < self._size])
+        before_reply = self._slots.end <= self._reply_begins[self._slots.document]
+        asked_otherwise = np.unique(self._slots.document[before_reply & (self._slots.document < self._size)])
         number = epoch * (1 + self._openings)
         beginnings = [(number + 1 + each) * self._size + asked_otherwise for each in range(self._openings)]
         return number * self._size + np.arange(self._size), np.concatenate([np.empty(0, np.int64), *beginnings])
@@ -168,7 +177,8 @@ class Samples:
 def _chat_parts(store: Store, ids: ChatIds) -> tuple[np.ndarray, np.ndarray]:
     """Return which documents of the split can follow another in a chat, and which can be followed, bool [documents]."""
     first, last = store.first_ids[: store.split_size], store.last_ids[: store.split_size]
-    return first == ids.user, np.isin(first, (ids.user, ids.system)) & (last == ids.end)
+    # What follows a system message would be answered by it, and was not.
+    return first == ids.user, (first == ids.user) & (last == ids.end)
 
 
 def _chats(
@@ -178,6 +188,7 @@ def _chats(
     leading: Set[int],
     lengths: np.ndarray,
     most_tokens: int,
+    documents: int,
 ) -> list[list[int]]:
     """Combine parts into chats: whole documents one behind another, and at most one opening at the end of each.
 
@@ -187,12 +198,16 @@ def _chats(
         leading: the parts that can be followed.
         lengths: tokens of each part.
         most_tokens: of a chat of several parts.
+        documents: their number; the remainder of a part is its document.
     """
     chats: list[list[int]] = []
     tokens: list[int] = []
 
     def can_take(chat: int, part: int) -> bool:
-        return part in following and chats[chat][-1] in leading and tokens[chat] + lengths[part] <= most_tokens
+        if part not in following or chats[chat][-1] not in leading or tokens[chat] + lengths[part] > most_tokens:
+            return False
+        # A document does not follow itself: its answer would stand in front of its question.
+        return part % documents not in {member % documents for member in chats[chat]}
 
     for part in whole:
         if chats and can_take(-1, part):
@@ -201,13 +216,14 @@ def _chats(
         else:
             chats.append([part])
             tokens.append(lengths[part])
-    free = iter(range(len(chats)))
+    chat, last = 0, len(chats)
     for part in openings:
-        chat = next((chat for chat in free if can_take(chat, part)), None) if part in following else None
-        if chat is None:
-            chats.append([part])
-        else:
+        if chat < last and can_take(chat, part):
             chats[chat].append(part)
+        else:
+            chats.append([part])
+            tokens.append(lengths[part])
+        chat += part in following
     return chats
 
 

@@ -141,4 +141,6 @@ def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
     if len(filled) < 2:
         return next(iter(filled or turns), None)
     mended.append("messages of one side joined")
+    if any(turn.wordings for turn in filled):
+        mended.append("wordings of joined messages left out")
     return Turn(filled[0].role, "\n".join(turn.content for turn in filled), all(turn.learned for turn in filled))

@@ -32,6 +32,7 @@ from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable, wordi
 from theta.corpus.shapes.fields import (
     DOMAINS,
     HISTORIES,
+    INSTRUCTIONS,
     LABELS,
     MESSAGE_LISTS,
     QUESTIONS,
@@ -175,17 +176,34 @@ def _kept(turns: Callable[[], list[Turn]], value: Any, place: Place, shown: str)
         yield place.reject(fault, value)
         return
     place.note("shape", shown)
-    found[0] = _asked_otherwise(found[0], place.wordings)
+    if place.wordings:
+        found = _asked_otherwise(found, place)
     for number, made in enumerate(found, start=1):
         source = place.source if len(found) == 1 else place.at(number).source
         yield Conversation(made, place.domain, source)
 
 
-def _asked_otherwise(chat: tuple[Message, ...], wordings: Sequence[str]) -> tuple[Message, ...]:
-    """The chat, with more wordings of its first question."""
-    at = next(at for at, message in enumerate(chat) if message.role == "user")
-    others = [text for text in (*chat[at].wordings, *wordings) if text != chat[at].content]
-    return (*chat[:at], replace(chat[at], wordings=tuple(dict.fromkeys(others))), *chat[at + 1 :])
+def _with_wordings(fields: Mapping[str, Any], place: Place) -> Place:
+    """The place with the wordings that the item names, and the question that they belong to."""
+    if not (wordings := wordings_of(fields, place)):
+        return place
+    name = first((*INSTRUCTIONS, *QUESTIONS), fields)
+    asked = fields[name] if name else ""
+    return replace(place, wordings=wordings, asked=text_of(asked, place) if isinstance(asked, str) else "")
+
+
+def _asked_otherwise(found: list[tuple[Message, ...]], place: Place) -> list[tuple[Message, ...]]:
+    """The chats, with the wordings of the item at its question; what follows the question there follows them, too."""
+    for number, chat in enumerate(found):
+        for at, message in enumerate(chat):
+            if message.role == "user" and message.content.startswith(place.asked):
+                rest = message.content[len(place.asked) :] if place.asked else ""
+                texts = [*message.wordings, *(f"{wording}{rest}" for wording in place.wordings)]
+                others = dict.fromkeys(text for text in texts if text != message.content)
+                asked = replace(message, wordings=tuple(others))
+                return [*found[:number], (*chat[:at], asked, *chat[at + 1 :]), *found[number + 1 :]]
+    place.note("mended", "wordings without their question left out")
+    return found
 
 
 def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
@@ -196,7 +214,7 @@ def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
         if rows := containers.rows_of(value) if _may_be_table(value) else None:
             return _of_entries(rows, place, depth)
         fields = canonical_fields(value, place.rules)
-        place = replace(_with_domain(fields, place), wordings=wordings_of(fields, place))
+        place = _with_wordings(fields, _with_domain(fields, place))
         if not marks.ALL.isdisjoint(fields) and _is_learnable(fields):
             if mark := marks.marked_bad(fields, place):
                 raise UnusableError("marked_bad", mark)

@@ -32,12 +32,14 @@ class Place:
     takes_texts: bool = True
     """Whether a plain text is one to learn here; within an object it is mostly a part of something else."""
     wordings: tuple[str, ...] = ()
-    """Other ways to ask the first question of this value."""
+    """Other ways to ask the question of this value."""
+    asked: str = ""
+    """That question, where one key holds it; its context or options may follow it in the message."""
 
     def at(self, name: str | int) -> "Place":
         """Return the place of an entry of this value."""
         shown = "".join(character if character.isprintable() else "?" for character in str(name)[:60])
-        return replace(self, source=f"{self.source}.{shown}", wordings=())
+        return replace(self, source=f"{self.source}.{shown}", wordings=(), asked="")
 
     def note(self, kind: str, name: str) -> None:
         """Count a note about this value."""
