@@ -35,7 +35,7 @@ class Kind:
     updates: int = 1000
 
 
-NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=4, updates=4000)
+NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=5, updates=4000)
 FINE_TUNED = Kind("a small model that Theta has fine-tuned", 60e6, 3e-4, 0.3, 0.15, 0.0, least_updates=150)
 PRETRAINED = (
     Kind("a small base", 60e6, 1e-3, 0.05, 0.05, 0.0, least_updates=150),
@@ -46,7 +46,7 @@ PRETRAINED = (
 )
 """From the smallest to the largest."""
 
-EPOCHS = ((100, 32), (300, 24), (2_000, 12), (10_000, 6), (math.inf, 3))
+EPOCHS = ((100, 32), (300, 24), (2_000, 10), (10_000, 6), (math.inf, 3))
 """Epochs of a train split of at most so many documents."""
 
 MOST_EPOCHS = 200
