@@ -97,8 +97,9 @@ def _prepare(
     rehearsal = tokens / "rehearsal.arrow" if settings.rehearsal_share else None
     more = (held_back, test) if learn_held_out else ()
     samples = samples_of(Store(own, rehearsal, more), settings, vocabulary, max_length)
-    if learn_held_out:
+    if learn_held_out:  # nothing is left to measure by
         validation = None
+        settings = settings.model_copy(update={"keep": "last", "early_stopping_patience": 0})
     inputs = [own, *more, *([rehearsal] if rehearsal else []), held_back, place.base_weights]
     values = {**settings.model_dump(), "max_length": max_length, "learn_held_out": learn_held_out}
     key = resume_folder.key_of(values, inputs)

@@ -99,6 +99,7 @@ def test_nothing_need_be_held_back(
     write_text(Path("metrics/curves/plots/metrics/validation/loss.tsv"), "step\tloss\n")
     evaluate()
     figures = json.loads(Path("metrics/evaluate.json").read_text())
+    assert figures.pop("answers")["trained"]["questions"] == 5
     assert figures == {"test": None, "base": None, "difference": None, "domains": {}, "replies": {"replies": 0}}
     assert all(Path(name).is_file() for name in OUTS)
     assert "nothing was held back for a test (data.test_fraction is 0)" in capsys.readouterr().out

@@ -36,7 +36,12 @@ def test_the_page_is_the_same_twice_and_asks_nothing_of_another_host(render: Ren
 def test_charts_are_those_of_the_images(render: Render) -> None:
     drawings = re.findall(r"<svg.*?</svg>", render(), re.DOTALL)
     titles = [ElementTree.fromstring(each).findtext("{http://www.w3.org/2000/svg}title") for each in drawings]
-    assert titles == ["Loss while training", "Length of documents", "Held-out loss by domain, nats per token"]
+    assert titles == [
+        "Loss while training",
+        "Length of documents",
+        "Answers given",
+        "Held-out loss by domain, nats per token",
+    ]
 
 
 def test_answers_come_first_where_they_were_measured(render: Render, answers: dict[str, Any]) -> None:
