@@ -170,7 +170,10 @@ def test_the_stage_writes_the_chosen_formats_and_removes_the_others(
     exports = Path("models/exports")
     export()
     assert list(written(exports)) == ["README.md"]
-    write_json(Path("params.yaml"), {**PARAMS, "export": {**PARAMS["export"], "formats": ["gguf"]}})
+    write_json(
+        Path("params.yaml"),
+        {**PARAMS, "export": {"dtype": "float32", "model_name": "tiny", "license": None, "formats": ["gguf"]}},
+    )
     export()
     assert sorted(written(exports)) == [
         "README.md", "gguf/Modelfile", "gguf/model-f16.gguf", "gguf/model-q8_0.gguf"
