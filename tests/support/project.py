@@ -77,7 +77,9 @@ def run(root: Path, *command: str, check: bool = True) -> subprocess.CompletedPr
     environment = {**os.environ, "PATH": path, "PYTHONPATH": str(code)}
     environment.pop("DVC_ROOT", None)
     words = [sys.executable, "-m", *command] if command[0] in ("dvc", "theta") else list(command)
-    return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, check=check)
+    done = subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, check=False)
+    assert not check or done.returncode == 0, done.stderr
+    return done
 
 
 def tree(root: Path) -> dict[str, bytes]:

@@ -1,5 +1,6 @@
 """`theta publish`: send a model to a hub, a folder or a DVC remote; without --send, only show what would be sent."""
 
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -60,7 +61,7 @@ def _to_remote(model: Path, remote: str, *, send: bool) -> None:
     from theta.project.tools import dvc, find_root
 
     root = find_root(model)
-    known = dict(line.split("\t")[:2] for line in _remotes(dvc(root, "remote", "list")))
+    known = _remotes(dvc(root, "config", "--list"))
     if remote not in known:
         raise ProjectError(
             f"DVC has no remote {remote!r} ({', '.join(known) or 'none at all'}); add it with "
@@ -79,5 +80,6 @@ def _to_remote(model: Path, remote: str, *, send: bool) -> None:
         typer.echo("Nothing was sent; add --send to send it.")
 
 
-def _remotes(listed: str) -> list[str]:
-    return ["\t".join(line.split(None, 1)) for line in listed.splitlines() if line.strip()]
+def _remotes(listed: str) -> dict[str, str]:
+    """Return the address of each remote, from the configuration: `dvc remote list` breaks long addresses into lines."""
+    return dict(re.findall(r"(?m)^(?:.*\t)?remote\.(.+)\.url=(.*)$", listed))
