@@ -91,6 +91,8 @@ def run(copy: Copy, *arguments: str) -> None:
         _passed_on(child.pid) as received,
     ):
         code = child.wait()
+        if received:
+            _wait_for_group(child.pid)
     if received:
         raise KeyboardInterrupt
     if code:
