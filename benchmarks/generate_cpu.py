@@ -31,7 +31,7 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -41,12 +41,13 @@ sys.path.insert(0, str(ROOT))
 
 import numpy as np  # noqa: E402
 
+from benchmarks.train_cpu import neighbour  # noqa: E402
+
 Times = tuple[float, float]
 """The time and the processor time of this process."""
 Stream = Callable[[list[int], int], Iterator[Times]]
 """Writes a reply of the given number of tokens to a prompt; yields the times at each token."""
 
-NEIGHBOUR = "while True: pass"
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "q8_0": 34 / 32}
 
 
@@ -114,17 +115,6 @@ KEYS = ("tokens_per_second", "tokens_per_cpu_second", "first", "load", "memory")
 def column(results: list[dict[str, Any]], key: str) -> float:
     """Return the median of a figure over all replies of all rounds."""
     return statistics.median(value for result in results for value in result[key])
-
-
-@contextmanager
-def neighbour() -> Iterator[None]:
-    """A process that keeps one core busy."""
-    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
-    try:
-        yield
-    finally:
-        process.kill()
-        process.wait()
 
 
 def run_case(case: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:

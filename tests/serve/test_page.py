@@ -1,35 +1,28 @@
 """The page in a real browser: Debian's Chromium, driven by Playwright."""
 
 import json
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from playwright.sync_api import Browser, Page, expect, sync_playwright
+from playwright.sync_api import Browser, Page, expect
 
+from tests.support.browser import IN_A_BROWSER, chromium
 from tests.support.corpora import read_as
 from tests.support.serving import Served, serving
 from theta.conversation.messages import Conversation
 
-CHROMIUM = shutil.which("chromium")
 PHONE = {"width": 390, "height": 844}
 QUESTION = "What is DNS?"
 
-pytestmark = [
-    pytest.mark.browser,
-    pytest.mark.slow,
-    pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium; apt-get install chromium"),
-]
+pytestmark = IN_A_BROWSER
 
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox"])
-        yield chromium
-        chromium.close()
+    with chromium() as browser:
+        yield browser
 
 
 @pytest.fixture
