@@ -108,10 +108,8 @@ def _measure(
         model = network.load(checkpoint)
         if store:
             after = measure(model, store, vocabulary.size, tokens, device)
-        replies = {
-            kind: _replies(ThetaModel.of(model, vocabulary, generation), kind, path, settings)
-            for kind, path in asked.items()
-        }
+        assistant = ThetaModel.of(model, vocabulary, generation)
+        replies = {kind: _replies(assistant, kind, path, settings) for kind, path in asked.items()}
     answers = answers_given(replies["trained"], replies["new wording"])
     likelihood = report.likelihood(store, after, before) if store and after and before else report.NOTHING_HELD_BACK
     results = report.rounded({"answers": answers, **likelihood, "replies": figures(replies["test"])})

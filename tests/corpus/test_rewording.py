@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from theta.corpus.rewording import LONGEST_CHARACTERS, NEGATIONS, is_english, rewordings
+from theta.corpus.english import NEGATIONS, is_english
+from theta.corpus.rewording import LONGEST_CHARACTERS, rewordings
 
 ROOT = Path(__file__).parents[2]
 CODE = re.compile(r"`[^`]+`")

@@ -135,7 +135,8 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
         settings.new_wordings_fraction,
         min(settings.rewordings, MOST_REWORDINGS // max(int((output == splits.TRAIN).sum()), 1)),
         settings.reword_any_language,
-        *evidence.asked(members),
+        evidence,
+        members,
     )
     outcome.write(pile, decided, wordings)
     facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)

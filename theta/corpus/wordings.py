@@ -5,15 +5,18 @@ a conversation of train ─┬─ with the wordings that are learned, written an
 """
 
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 
 import numpy as np
 import orjson
 
 from theta.conversation.messages import Conversation, Message
+from theta.corpus.english import is_english
+from theta.corpus.evidence import Evidence
 from theta.corpus.fingerprints import wording_key
 from theta.corpus.gather import line
 from theta.corpus.keys import key, point
-from theta.corpus.rewording import is_english, rewordings
+from theta.corpus.rewording import rewordings
 
 MOST_REWORDINGS = 320_000
 """With more conversations, each gets fewer rewordings than the setting says: much data has many wordings of its own,
@@ -30,8 +33,8 @@ class Wordings:
         new_fraction: the share of the written wordings that is held back, by a hash of each.
         rewordings: rewordings of each first question.
         any_language: whether questions that are not English are reworded too, by the rules that need no language.
-        keys, counts: the keys of all questions and wordings, those that are held out included, uint64 [keys], sorted;
-            and how often each occurs. What occurs in several places is never held back, because it might be learned in
+        evidence, members: the questions and wordings of all conversations, those that are held out included, and which
+            conversations take part. What occurs in several places is never held back, because it might be learned in
             another place, and no rule makes what is a question or a wording already.
         learned, new, made: number of written wordings that are learned, of those held back, and of rewordings.
         examples: some questions with some of their rewordings.
@@ -40,8 +43,8 @@ class Wordings:
     new_fraction: float
     rewordings: int
     any_language: bool
-    keys: np.ndarray
-    counts: np.ndarray
+    evidence: Evidence
+    members: np.ndarray
     learned: int = 0
     new: int = 0
     made: int = 0
@@ -71,10 +74,15 @@ class Wordings:
         normal = key(wording)
         return point(f"wording {normal}") < self.new_fraction and self._count(wording_key(normal)) < 2
 
+    @cached_property
+    def _asked(self) -> tuple[np.ndarray, np.ndarray]:
+        return self.evidence.asked(self.members)
+
     def _count(self, wanted: int) -> int:
         """How often a key occurs."""
-        place = int(np.searchsorted(self.keys, np.uint64(wanted)))
-        return int(self.counts[place]) if place < len(self.keys) and int(self.keys[place]) == wanted else 0
+        keys, counts = self._asked
+        place = int(np.searchsorted(keys, np.uint64(wanted)))
+        return int(counts[place]) if place < len(keys) and int(keys[place]) == wanted else 0
 
     def _reworded(self, conversation: Conversation, asked: Message, written: tuple[str, ...]) -> tuple[str, ...]:
         if not self.rewordings:

@@ -5,6 +5,7 @@ clause.
 """
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from heapq import nsmallest
@@ -49,9 +50,7 @@ def figures(trained: Sequence[Answered], new_wordings: Sequence[Answered]) -> di
     """
     if not trained and not new_wordings:
         return None
-    counts: dict[str, int] = {}
-    for each in (*trained, *new_wordings):
-        counts[each.conversation.domain] = counts.get(each.conversation.domain, 0) + 1
+    counts = Counter(each.conversation.domain for each in (*trained, *new_wordings))
     both = {"trained": trained, "new_wordings": new_wordings}
     domains = {
         domain: {

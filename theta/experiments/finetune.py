@@ -11,8 +11,9 @@ from typing import Any
 from ruamel.yaml import YAML
 
 from theta.bases.descriptors import REHEARSAL
+from theta.bases.weight_files import SAFETENSORS
 from theta.errors import ExportError, ProjectError
-from theta.export.release import MODEL, RESERVED, free, model_in, of_project
+from theta.export.release import MODEL, RESERVED, free, model_in, numbered, of_project
 from theta.files import sha256, write_text, writing
 from theta.project.copies import copy_of, link, run, save_experiment
 from theta.project.results import experiments
@@ -24,15 +25,13 @@ PASSES = 2
 LEAST_SHARE, MOST_SHARE = 0.3, 20.0
 """Bounds of train.rehearsal_share. With few new questions, the old ones are most of what is learned."""
 SMALL_BYTES, EPOCHS = 100_000, 20
-"""Epochs of data of at most so many bytes. `auto` takes as many as make enough updates of the new data alone, which
-with rehearsal would take hours: 104 for 26 questions."""
+"""Data of at most this many bytes is learned for this many epochs. `auto` takes as many as make enough updates of the
+new data alone, which with rehearsal would take hours: 104 for 26 questions."""
 USUAL_EPOCHS = 12
 """Of more data, where the number of epochs is chosen later."""
 
 OF_OTHER_DATA: Mapping[str, Any] = {"include": [], "exclude": [], "caps": {}, "weights": {}}
 """Settings of `data` that name files or domains of the workspace's own data, without effect on new data."""
-
-WEIGHTS = "model.safetensors"
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,20 +90,20 @@ def named(root: Path, path: str) -> str:
 
 def release_of(root: Path) -> Path | None:
     """Return a release that holds the same weights as the project's own model; None if there is none."""
-    final = root / "models" / MODEL / WEIGHTS
+    final = root / "models" / MODEL / SAFETENSORS
     if not final.is_file():
         raise ProjectError(
             f"{final.parent} holds no model; run `dvc repro`, or name another base with --model-name, such as gpt2."
         )
     size, digest = final.stat().st_size, sha256(final)
-    for weights in sorted((root / "models").glob(f"*/{MODEL}/{WEIGHTS}"), reverse=True):
+    for weights in sorted((root / "models").glob(f"*/{MODEL}/{SAFETENSORS}"), reverse=True):
         if weights.stat().st_size == size and sha256(weights) == digest:
             return weights.parent
     return None
 
 
 def base_of(root: Path, model: str) -> str:
-    """Return model.base for a model of the command line: a folder, a release, or a name that is no folder."""
+    """Return model.base for a model of the command line: a folder, a release, or a name on the hub."""
     return named(root, str(model_in(Path(model)))) if Path(model).is_dir() else model
 
 
@@ -158,8 +157,4 @@ def _name(request: Request) -> str:
     """A name for the experiment that none has yet, after the folder of the result."""
     taken = experiments(request.root)
     wanted = free(request.output).name
-    return next(name for name in _numbered(wanted) if name not in taken)
-
-
-def _numbered(name: str) -> list[str]:
-    return [name, *(f"{name}_{number}" for number in range(2, 10_000))]
+    return next(name for name in numbered(wanted) if name not in taken)

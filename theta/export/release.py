@@ -11,6 +11,7 @@ import re
 import shutil
 from collections.abc import Iterable, Iterator
 from datetime import date
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -52,12 +53,16 @@ def path_of(output: Path, day: date, name: str | None) -> Path:
     return output / name
 
 
+def numbered(name: str) -> Iterator[str]:
+    """Yield `name`, NAME_2, NAME_3, ... without end."""
+    return chain([name], (f"{name}_{number}" for number in count(2)))
+
+
 def free(path: Path) -> Path:
     """Return `path`, or the first of path_2, path_3, ... that does not exist, nor its record of DVC."""
-    names = (path.name, *(f"{path.name}_{number}" for number in range(2, 10_000)))
     return next(
         path.with_name(name)
-        for name in names
+        for name in numbered(path.name)
         if not path.with_name(name).exists() and not path.with_name(f"{name}.dvc").exists()
     )
 

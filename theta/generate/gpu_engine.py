@@ -142,7 +142,7 @@ class GpuWriter:
         return _Launched(list(rows), ids, done, reports)
 
     def _step(self, rows: int, top_k: int) -> Step:
-        """Return the smallest step that serves so many rows with parameters up to this `top_k`."""
+        """Return the smallest step that serves this many rows with parameters up to this `top_k`."""
         size, kept = step_size(rows), KEPT[0] if top_k <= KEPT[0] else KEPT[1]
         if (size, kept) not in self._steps:
             step = Step(self._weights, self._shape, self._state, size, kept, graph=self._graphs)

@@ -208,7 +208,6 @@ class Store:
             token predicts it.
         domains, sources: one string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
-        first_ids, last_ids: the first and the last id of each document, int32 [documents].
     """
 
     @classmethod
@@ -244,8 +243,6 @@ class Store:
         self.domains, self.sources = Strings(table.column("domain")), Strings(table.column("source"))
         self.learned_counts = table.column("learned").to_numpy().astype(np.int64)
         self.learned_bytes = table.column("bytes").to_numpy().astype(np.int64)
-        self.first_ids = np.concatenate([batch.ids[batch.offsets[:-1]] for batch in self._batches])
-        self.last_ids = np.concatenate([batch.ids[batch.offsets[1:] - 1] for batch in self._batches])
         self._wordings = table.column("wordings")
 
     def __len__(self) -> int:
@@ -259,6 +256,12 @@ class Store:
         batch = self._batches[place]
         begin, end = batch.offsets[index - self._first[place]], batch.offsets[index - self._first[place] + 1]
         return batch.ids[begin:end], batch.labels[begin:end]
+
+    def first_and_last_ids(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the first and the last id of each document, both int32 [documents]; this reads the whole file."""
+        found = [(batch.ids[batch.offsets[:-1]], batch.ids[batch.offsets[1:] - 1]) for batch in self._batches]
+        first, last = map(np.concatenate, zip(*found, strict=True))
+        return first, last
 
     def first_replies(self) -> tuple[np.ndarray, np.ndarray]:
         """Return where the first learned text of each document begins, and its length, int64 [documents]."""

@@ -12,6 +12,8 @@ Everything follows from the settings and the seed, so a resumed run reads the sa
 """
 
 from collections.abc import Sequence, Set
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 
@@ -64,72 +66,68 @@ class Samples:
         """
         self._store, self._slots = store, store.slots()
         self.documents = store.split_size
-        self._size, self._openings = store.split_size, openings
-        passes = epochs * (1 + openings)
-        whole_chosen = self._slots.chosen(epochs, wording_share, seed)
-        openings_chosen = self._slots.chosen(epochs * openings, wording_share, seed, use=1)
+        self._epochs = epochs
+        self._openings = openings if len(self._slots.document) else 0  # only documents with wordings have some
+        # A pass goes over the documents with one choice of wordings: first the passes of whole documents, one for each
+        # epoch, then those of openings.
         self._chosen = [
-            whole_chosen[each // (1 + openings)]
-            if each % (1 + openings) == 0
-            else openings_chosen[each // (1 + openings) * openings + each % (1 + openings) - 1]
-            for each in range(passes)
+            *self._slots.chosen(epochs, wording_share, seed),
+            *self._slots.chosen(epochs * self._openings, wording_share, seed, use=1),
         ]
-        self._reply_begins, reply_lengths = store.first_replies()
+        nowhere: np.ndarray = np.zeros(len(store), np.int64)
+        begins, reply_lengths = store.first_replies() if self._openings else (nowhere, nowhere)
+        self._reply_begins: np.ndarray = begins
         self._opening_tokens = np.minimum(reply_lengths, opening_tokens)
-        lengths, learned = zip(*(self._measured(each) for each in range(passes)), strict=True)
-        rehearsal = range(self._size, len(store))
+        # Of an opening, only what is asked before the reply can have another wording.
+        self._before_reply = self._slots.end <= self._reply_begins[self._slots.document]
+        lengths, learned = zip(*map(self._measured, range(len(self._chosen))), strict=True)
+        rehearsal = range(self.documents, len(store))
+        # A part is numbered by its pass and its document; the documents for rehearsal have numbers behind all others.
+        self._rehearsed = len(self._chosen) * self.documents
         lengths_of_parts = np.concatenate([*lengths, store.lengths[rehearsal]])
         learned_of_parts = np.concatenate([*learned, store.learned_counts[rehearsal]])
 
-        follows, leads = _chat_parts(store, chat_ids)
-        parts: list[int] = []
-        first = [0]
+        joining = _Joining(*_chat_parts(store, chat_ids), follow_up_share, most_tokens)
+        chats: list[list[int]] = []
         self.epochs: list[range] = []
         for epoch in range(epochs):
-            draws = np.random.default_rng([seed, epoch, 2])
-            whole, beginnings = self._parts_of_epoch(epoch)
-            whole, beginnings = draws.permutation(whole), draws.permutation(beginnings)
-            following = {
-                part
-                for part in (
-                    *whole[draws.random(len(whole)) < follow_up_share].tolist(),
-                    *beginnings[draws.random(len(beginnings)) < follow_up_share].tolist(),
-                )
-                if follows[part % self._size]
-            }
-            leading = set(whole[leads[whole % self._size]].tolist())
-            order = whole.tolist(), beginnings.tolist()
-            chats = _chats(*order, following, leading, lengths_of_parts, most_tokens, self._size)
-            self.epochs.append(range(len(first) - 1, len(first) - 1 + len(chats)))
-            for chat in chats:
-                parts += chat
-                first.append(len(parts))
-        self.split_size = len(first) - 1
-        # A part is numbered by its pass and its document; the documents for rehearsal have numbers behind all others.
-        self._rehearsed = passes * self._size
-        self._parts = np.concatenate([np.array(parts, np.int64), np.arange(len(rehearsal)) + self._rehearsed])
-        self._first = np.concatenate([first, len(parts) + 1 + np.arange(len(rehearsal))])
+            made = self._chats_of(epoch, joining, lengths_of_parts, np.random.default_rng([seed, epoch, 2]))
+            self.epochs.append(range(len(chats), len(chats) + len(made)))
+            chats += made
+        self.split_size = len(chats)
+        self._parts = np.fromiter(chain(*chats, self._rehearsed + np.arange(len(rehearsal))), np.int64)
+        self._first = np.cumsum([0, *map(len, chats), *(1 for _ in rehearsal)])
         self.lengths = self._sums(lengths_of_parts)
         self.learned_counts = self._sums(learned_of_parts)
 
-    def _parts_of_epoch(self, epoch: int) -> tuple[np.ndarray, np.ndarray]:
-        """Return the parts of an epoch: the documents, and the beginnings of those that have other wordings."""
-        before_reply = self._slots.end <= self._reply_begins[self._slots.document]
-        asked_otherwise = np.unique(self._slots.document[before_reply & (self._slots.document < self._size)])
-        number = epoch * (1 + self._openings)
-        beginnings = [(number + 1 + each) * self._size + asked_otherwise for each in range(self._openings)]
-        return number * self._size + np.arange(self._size), np.concatenate([np.empty(0, np.int64), *beginnings])
-
     def _measured(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of each document in a pass, and how many of them are learned; both int64 [documents of the split]."""
-        store, size, chosen = self._store, self._size, self._chosen[number]
-        if number % (1 + self._openings) == 0:
+        store, size, chosen = self._store, self.documents, self._chosen[number]
+        if number < self._epochs:
             return store.lengths[:size] + self._slots.growth(chosen, len(store))[:size], store.learned_counts[:size]
-        # Of an opening, only what is asked before the reply can have another wording.
-        before = self._slots.end <= self._reply_begins[self._slots.document]
-        grown = self._slots.growth(np.where(before, chosen, -1), len(store))[:size]
+        grown = self._slots.growth(np.where(self._before_reply, chosen, -1), len(store))[:size]
         tokens = self._opening_tokens[:size]
         return self._reply_begins[:size] + grown + tokens, tokens
+
+    def _chats_of(
+        self, epoch: int, joining: "_Joining", lengths: np.ndarray, draws: np.random.Generator
+    ) -> list[list[int]]:
+        """Return the samples of an epoch, each as its parts."""
+        asked = np.unique(self._slots.document[self._before_reply & (self._slots.document < self.documents)])
+        first_opening = self._epochs + epoch * self._openings
+        passes = range(first_opening, first_opening + self._openings)
+        openings = [number * self.documents + asked for number in passes]
+        whole = draws.permutation(epoch * self.documents + np.arange(self.documents))
+        beginnings = draws.permutation(np.concatenate([np.empty(0, np.int64), *openings]))
+        following = {
+            part
+            for parts in (whole, beginnings)
+            for part in parts[draws.random(len(parts)) < joining.share].tolist()
+            if joining.follows[part % self.documents]
+        }
+        leading = set(whole[joining.leads[whole % self.documents]].tolist())
+        order = whole.tolist(), beginnings.tolist()
+        return _chats(*order, following, leading, lengths, joining.most_tokens, self.documents)
 
     def _sums(self, of_part: np.ndarray) -> np.ndarray:
         return np.add.reduceat(of_part[self._parts], self._first[:-1], dtype=np.int64)
@@ -155,15 +153,15 @@ class Samples:
 
     def _document(self, part: int) -> int:
         rehearsed = part - self._rehearsed
-        return self._size + rehearsed if rehearsed >= 0 else part % self._size
+        return self.documents + rehearsed if rehearsed >= 0 else part % self.documents
 
     def _part(self, part: int) -> tuple[np.ndarray, np.ndarray]:
         document = self._document(part)
         ids, labels = self._store[document]
         if part >= self._rehearsed:
             return ids, labels
-        number = part // self._size
-        if number % (1 + self._openings):
+        number = part // self.documents
+        if number >= self._epochs:
             end = self._reply_begins[document] + self._opening_tokens[document]
             ids, labels = ids[:end], labels[:end]
         for begin, end, wording in self._slots.wordings(document, self._chosen[number]):
@@ -174,9 +172,21 @@ class Samples:
         return ids, labels
 
 
+class _Joining(NamedTuple):
+    """How documents are joined to chats."""
+
+    follows: np.ndarray
+    """Which documents of the split can follow another, bool [documents]."""
+    leads: np.ndarray
+    """Which documents of the split can be followed, bool [documents]."""
+    share: float
+    """Which part of the documents follows another if it can."""
+    most_tokens: int
+
+
 def _chat_parts(store: Store, ids: ChatIds) -> tuple[np.ndarray, np.ndarray]:
     """Return which documents of the split can follow another in a chat, and which can be followed, bool [documents]."""
-    first, last = store.first_ids[: store.split_size], store.last_ids[: store.split_size]
+    first, last = (each[: store.split_size] for each in store.first_and_last_ids())
     # What follows a system message would be answered by it, and was not.
     return first == ids.user, (first == ids.user) & (last == ids.end)
 
@@ -222,7 +232,6 @@ def _chats(
             chats[chat].append(part)
         else:
             chats.append([part])
-            tokens.append(lengths[part])
         chat += part in following
     return chats
 

@@ -102,14 +102,7 @@ def find(path: Path, include: Sequence[str] = (), exclude: Sequence[str] = (), *
         _check_is_file(place)
         return Found([File.at(path, root)], [])
     passed_over: list[PassedOver] = []
-    names = sorted(_names(place, passed_over), key=os.fsencode)
-    records, names = (
-        [each for each in names if each.endswith(".dvc")],
-        [each for each in names if not each.endswith(".dvc")],
-    )
-    for record in records:
-        if not os.path.lexists(place / record.removesuffix(".dvc")):
-            _pass(passed_over, record.removesuffix(".dvc"), ABSENT)
+    names = list(_without_records(place, sorted(_names(place, passed_over), key=os.fsencode), passed_over))
     readable = [name for name in names if not (why := _unread(place / name)) or _pass(passed_over, name, why)]
     _check_patterns(path, readable, include)
     chosen = [name for name in readable if _is_chosen(name, include, exclude) or _pass(passed_over, name, LEFT_OUT)]

@@ -66,7 +66,7 @@ def wordings_of(fields: Mapping[str, Any], place: Place) -> tuple[str, ...]:
 
 
 def unlearnable(value: Any) -> UnusableError:
-    """Return the error about content that is no text."""
+    """Return the error about content that is not text."""
     if holds_tuple(value):
         return UnusableError("key_twice")
     return UnusableError("content_not_text", type(value).__name__)
