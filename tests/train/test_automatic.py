@@ -42,6 +42,7 @@ def test_the_shipped_settings_are_automatic() -> None:
         "epochs",
         "tokens_per_step",
         "learning_rate",
+        "optimizer",
         "warmup_fraction",
         "dropout",
         "rehearsal_share",

@@ -190,7 +190,7 @@ def bring(*replies: str) -> None:
 def test_the_conversations_of_the_base_are_rehearsed(pretrained: Path) -> None:
     assert Path("Datasets/tokens/rehearsal.arrow").is_file()
     figures, lengths = (Path(f"metrics/{name}").read_bytes() for name in ("tokenize.json", "plots/lengths.csv"))
-    change(model__rehearsal="auto", train__rehearsal_share=0.5, train__wording_share=0.0, train__openings=0)
+    change(model__rehearsal="auto", train__rehearsal_share=0.5, train__wording_share=0.0, train__wordings_per_opening=0)
     bring("Yes, it is.", "No, it is not.", "We shall see.")
     rehearsal = Store(Path("Datasets/tokens/rehearsal.arrow"))
     assert list(rehearsal.sources) == [f"models/base/rehearsal.jsonl#{number}" for number in (1, 2, 3)]

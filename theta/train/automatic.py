@@ -30,6 +30,7 @@ class Kind:
     rehearsal_share: float = 0.15
     base_share: float = 0.0
     dropout: float | Literal["base"] = "base"
+    optimizer: Literal["adamw", "muon"] = "adamw"
     epochs_factor: int = 1
     least_updates: int = 500
     updates: int = 1000
@@ -114,6 +115,7 @@ def choices(kind: Kind, amount: Amount, *, epochs: int | None = None, has_adapte
         "epochs": epochs,
         "tokens_per_step": _tokens_per_step(kind, amount, epochs),
         "learning_rate": _learning_rate(kind, has_adapters=has_adapters),
+        "optimizer": "adamw" if has_adapters else kind.optimizer,
         "warmup_fraction": WARMUP_FRACTION,
         "dropout": kind.dropout,
         "rehearsal_share": kind.rehearsal_share,

@@ -11,6 +11,7 @@ from theta.settings import Settings
 Auto = Literal["auto"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 TokensPerStep = Annotated[int, Field(ge=16)]
+OptimizerKind = Literal["adamw", "muon"]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 WarmupFraction = Annotated[float, Field(ge=0, le=0.5)]
 Dropout = Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
@@ -28,6 +29,9 @@ class TrainSection(Settings):
     """The most tokens of one optimizer update; the result depends on it."""
     learning_rate: LearningRate | Auto
     """Peak of the schedule, reached when warm-up ends."""
+    optimizer: OptimizerKind | Auto
+    """AdamW for all weights; or Muon for the matrices of the blocks, which learns more from each step, and AdamW for
+    the rest. Muon takes 4 bytes of memory for each weight that it trains; memory is planned as if AdamW trained it."""
     warmup_fraction: WarmupFraction | Auto
     """Fraction of all steps over which the learning rate rises linearly from zero."""
     final_learning_rate_fraction: float = Field(ge=0, le=1)
@@ -59,10 +63,10 @@ class TrainSection(Settings):
     steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
     wording_share: float = Field(ge=0, le=1)
     """How often a question that has other wordings is asked in one of them instead of as it stands in the data."""
-    openings: int = Field(ge=0, le=20)
-    """How often each epoch also shows the beginning of a conversation whose question has other wordings: the question
-    in another wording and the first words of the reply, which decide what is answered. It costs a third of a whole
-    conversation."""
+    wordings_per_opening: int = Field(ge=0)
+    """Each epoch also shows *openings* of a conversation: its question in another wording and the first words of the
+    reply, which decide what is answered. It shows one for so many of the wordings; 0 shows none. An opening costs about
+    a quarter of a whole conversation."""
     follow_up_share: float = Field(ge=0, le=1)
     """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch
     combines others. With 0, the model only knows chats as they are in the data."""
@@ -92,6 +96,7 @@ class TrainSettings(TrainSection):
     epochs: Epochs
     tokens_per_step: TokensPerStep
     learning_rate: LearningRate
+    optimizer: OptimizerKind
     warmup_fraction: WarmupFraction
     dropout: Dropout
     rehearsal_share: RehearsalShare
@@ -106,7 +111,8 @@ def check_options(settings: TrainSection, layers: int) -> None:
         layers: of the base.
 
     Raises:
-        SettingsError: more layers are frozen than the base has, or adapters are requested and peft is not installed.
+        SettingsError: more layers are frozen than the base has; or adapters are requested, and peft is not installed or
+            the optimizer cannot train them.
     """
     # Adapters need a block that is not frozen.
     most = layers - 1 if settings.lora_rank else layers
@@ -115,6 +121,11 @@ def check_options(settings: TrainSection, layers: int) -> None:
         raise SettingsError(
             f"train.frozen_layers is {settings.frozen_layers}, allowed is 0 to {most}: the base has {layers} "
             f"layers{besides}; lower it, or choose a larger base."
+        )
+    if settings.lora_rank and settings.optimizer == "muon":
+        raise SettingsError(
+            "train.optimizer is muon, which learns whole matrices, and train.lora_rank is "
+            f"{settings.lora_rank}; set the optimizer to adamw or auto, or lora_rank to 0."
         )
     if settings.lora_rank and find_spec("peft") is None:
         raise SettingsError(
