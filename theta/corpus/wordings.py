@@ -31,7 +31,7 @@ class Wordings:
 
     Attributes:
         new_fraction: the share of the written wordings that is held back, by a hash of each.
-        rewordings: rewordings of each first question; more, if it has more written wordings.
+        rewordings: rewordings of each first question.
         any_language: whether questions that are not English are reworded too, by the rules that need no language.
         evidence, members: the questions and wordings of all conversations, those that are held out included, and which
             conversations take part. What occurs in several places is never held back, because it might be learned in
@@ -91,10 +91,9 @@ class Wordings:
         if not english and not self.any_language:
             return ()
         own = {wording_key(key(wording)) for wording in (asked.content, *written)}
-        amount = max(self.rewordings, len(written))  # or much-written questions would hardly occur in other spellings
         made = {
             wording: wording_key(key(wording))
-            for wording in rewordings(asked.content, written, amount, english=english)
+            for wording in rewordings(asked.content, written, self.rewordings, english=english)
         }
         kept = tuple(wording for wording, made_key in made.items() if made_key in own or not self._count(made_key))
         if kept and len(self.examples) < EXAMPLES:
