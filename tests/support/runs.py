@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GPT2LMHeadModel
 
 from theta.files import digest
 from theta.machine.settings import MachineSettings
 from theta.memory.plans import FLOAT32
 from theta.model import network
-from theta.optim import optimizer as optimizers
-from theta.optim.optimizer import Optimizer
 from theta.tokens.store import Document, Store, write
 from theta.train.compute import Compute
 from theta.train.run import Record, Run
@@ -30,7 +27,6 @@ SETTINGS = TrainSettings(
     epochs=3,
     tokens_per_step=128,
     learning_rate=1e-2,
-    optimizer="adamw",
     warmup_fraction=0.1,
     final_learning_rate_fraction=0.1,
     weight_decay=0.1,
@@ -111,12 +107,6 @@ def new_run(folder: Path, **changes: Any) -> Run:
     store = Store(folder / "train.arrow", folder / "rehearsal.arrow")
     samples = Samples(store, epochs=settings.epochs, seed=settings.seed, wording_share=settings.wording_share)
     return Run(model, samples, validation, settings, compute, folder / "resume", machine.steps_per_checkpoint, None)
-
-
-def new_optimizer(model: GPT2LMHeadModel, **changes: Any) -> Optimizer:
-    """Return torch's AdamW for float32 weights, without decay unless `changes` say so."""
-    options = {"kind": "adamw", "learning_rate": 1.0, "weight_decay": 0.0, "betas": (0.9, 0.99), "seed": 0}
-    return optimizers.new(model, **{**options, "moment_bits": None, "products": torch.float32, **changes})
 
 
 def weights(run: Run) -> dict[str, Any]:

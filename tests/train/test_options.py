@@ -15,7 +15,6 @@ from stages.fetch import fetch
 from tests.support.runs import (
     VOCABULARY_SIZE,
     assert_equal_to_the_bit,
-    new_optimizer,
     new_run,
     settings_with,
     terminate_at,
@@ -28,6 +27,7 @@ from theta.model import network
 from theta.model.attention import Packing
 from theta.model.forward import Passes, draws, hidden_states
 from theta.model.trainable import freeze, to_plain_gpt2
+from theta.optim.adamw import adamw, apply, begin
 from theta.optim.ema import EMA
 from theta.settings import read
 from theta.tokens.store import IGNORED
@@ -47,7 +47,6 @@ OPTIONS = [
     pytest.param({"ema_decay": 0.9, "keep": "last"}, id="ema-last"),
     pytest.param({"ema_decay": 0.9, "keep": "best"}, id="ema-best"),
     pytest.param({"frozen_layers": 1, "dropout": "base"}, id="frozen"),
-    pytest.param({"optimizer": "muon", "layer_learning_rate_decay": 0.5, "frozen_layers": 1}, id="muon"),
     pytest.param({"lora_rank": 2, "ema_decay": 0.9, "frozen_layers": 1, "keep": "best"}, id="lora"),
 ]
 
@@ -133,12 +132,14 @@ def test_the_ema_is_in_float32_and_replaces_the_weights_for_a_while() -> None:
 def test_each_layer_learns_at_its_fraction_of_the_rate(tmp_path: Path) -> None:
     """The first step of AdamW is as long as the learning rate, whatever the gradient."""
     model = new_run(tmp_path).model
-    optimizer = new_optimizer(model, layer_decay=0.5)
+    optimizer = adamw(
+        model, learning_rate=1.0, weight_decay=0.0, betas=(0.9, 0.99), moment_bits=None, seed=0, layer_decay=0.5
+    )
     before = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     for parameter in model.parameters():
         parameter.grad = torch.ones_like(parameter)
-    optimizer.begin(0.01)
-    optimizer.apply(torch.ones(()))
+    begin(optimizer, 0.01)
+    apply(optimizer, torch.ones(()))
     for name, parameter in model.named_parameters():
         share = 0.25 if ".wte" in name or ".wpe" in name else 0.5 if ".h.0." in name else 1.0
         torch.testing.assert_close(before[name] - parameter, torch.full_like(parameter, 0.01 * share))

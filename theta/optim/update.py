@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Sequence
 import torch
 from torch import Tensor, nn
 
-from theta.optim.optimizer import Optimizer
+from theta.optim.adamw import Optimizer, apply, apply_to
 
 AddUp = Callable[[Iterable[Tensor]], None]
 """Replaces each tensor with its sum over the processes that train together."""
@@ -89,7 +89,7 @@ class UpdateAfterBackward:
         """Update the weights by the gradients, which are `scale` times too large, and return their true norm."""
         self._add_up(self._gradients.tensors())
         norm = self._gradients.norm() / scale
-        self._optimizer.apply(self._clip.factor(norm) / scale)
+        apply(self._optimizer, self._clip.factor(norm) / scale)
         return norm
 
     def forget(self) -> None:
@@ -121,7 +121,7 @@ class UpdateInBackward:
         assert parameter.grad is not None
         self._add_up([parameter.grad])
         norm = torch.linalg.vector_norm(parameter.grad, dtype=torch.float32)
-        self._optimizer.apply_to(parameter, self._clip.factor(norm))
+        apply_to(self._optimizer, parameter, self._clip.factor(norm))
         parameter.grad = None
         self._squares += norm.square()
 

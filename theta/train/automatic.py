@@ -30,7 +30,6 @@ class Kind:
     rehearsal_share: float = 0.15
     base_share: float = 0.0
     dropout: float | Literal["base"] = "base"
-    optimizer: Literal["adamw", "muon"] = "adamw"
     epochs_factor: int = 1
     least_updates: int = 500
     updates: int = 1000
@@ -39,7 +38,7 @@ class Kind:
 NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=5, updates=4000)
 FINE_TUNED = Kind("a small model that Theta has fine-tuned", 60e6, 3e-4, 0.3, 0.15, 0.0, least_updates=150)
 PRETRAINED = (
-    Kind("a small base", 60e6, 1e-3, 0.05, 0.05, 0.0, least_updates=150),
+    Kind("a small base", 60e6, 1e-3, 0.05, 0.05, 0.0, least_updates=150, updates=500),
     Kind("a base of gpt2's size", 200e6, 6e-5),
     Kind("a base of gpt2-medium's size", 500e6, 3e-5),
     Kind("a base of gpt2-large's size", 1e9, 2.5e-5),
@@ -115,7 +114,6 @@ def choices(kind: Kind, amount: Amount, *, epochs: int | None = None, has_adapte
         "epochs": epochs,
         "tokens_per_step": _tokens_per_step(kind, amount, epochs),
         "learning_rate": _learning_rate(kind, has_adapters=has_adapters),
-        "optimizer": "adamw" if has_adapters else kind.optimizer,
         "warmup_fraction": WARMUP_FRACTION,
         "dropout": kind.dropout,
         "rehearsal_share": kind.rehearsal_share,

@@ -18,7 +18,7 @@ from theta.machine.devices import memory_remedy, own_stream
 from theta.machine.process import give_back_memory, stop_reason
 from theta.model import network
 from theta.model.trainable import freeze, to_plain_gpt2
-from theta.optim import optimizer as optimizers
+from theta.optim.adamw import adamw
 from theta.optim.ema import EMA
 from theta.optim.update import Gradients, UpdateAfterBackward, UpdateInBackward
 from theta.tokens.store import Store
@@ -138,14 +138,12 @@ def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
         vocabulary_size=compute.vocabulary_size,
         seed=settings.seed,
     )
-    optimizer = optimizers.new(
+    optimizer = adamw(
         run.model,
-        kind=settings.optimizer,
         learning_rate=settings.learning_rate,
         weight_decay=settings.weight_decay,
         betas=(settings.beta1, settings.beta2),
         moment_bits=plan.moment_bits if plan.weights == "bfloat16" else None,
-        products=torch.bfloat16 if compute.dtype == torch.bfloat16 else torch.float32,
         seed=settings.seed,
         layer_decay=settings.layer_learning_rate_decay,
     )

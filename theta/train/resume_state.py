@@ -19,10 +19,9 @@ from theta.errors import TrainingError, reason
 from theta.files import remove, replacing_file
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
     from transformers import GPT2LMHeadModel
-
-    from theta.optim.optimizer import Optimizer
 
 PART_BYTES = 64 * 2**20
 """Bytes of a file that one thread hashes at a time."""
@@ -56,7 +55,7 @@ class Progress:
 def save_state(
     folder: Path,
     model: "GPT2LMHeadModel",
-    optimizer: "Optimizer",
+    optimizer: "torch.optim.Optimizer",
     progress: Progress,
     ema: Mapping[str, "Tensor"],
 ) -> None:
@@ -76,7 +75,9 @@ def save_state(
     _write(folder, "state", ".pt", lambda temporary: torch.save(state, temporary))
 
 
-def load_state(folder: Path, model: "GPT2LMHeadModel", optimizer: "Optimizer", ema: Mapping[str, "Tensor"]) -> Progress:
+def load_state(
+    folder: Path, model: "GPT2LMHeadModel", optimizer: "torch.optim.Optimizer", ema: Mapping[str, "Tensor"]
+) -> Progress:
     """Load the state, if there is one, into model, optimizer and EMA; otherwise return fresh progress.
 
     Raises:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from transformers import GPT2LMHeadModel
 
+from theta.optim.adamw import Optimizer
 from theta.optim.ema import EMA
-from theta.optim.optimizer import Optimizer
 from theta.optim.update import Gradients, Update
 from theta.tokens.store import Store
 from theta.train.compute import Compute

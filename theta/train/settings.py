@@ -11,7 +11,6 @@ from theta.settings import Settings
 Auto = Literal["auto"]
 Epochs = Annotated[int, Field(ge=1, le=10_000)]
 TokensPerStep = Annotated[int, Field(ge=16)]
-OptimizerKind = Literal["adamw", "muon"]
 LearningRate = Annotated[float, Field(gt=0, le=1)]
 WarmupFraction = Annotated[float, Field(ge=0, le=0.5)]
 Dropout = Annotated[float, Field(ge=0, lt=1)] | Literal["base"]
@@ -29,9 +28,6 @@ class TrainSection(Settings):
     """The most tokens of one optimizer update; the result depends on it."""
     learning_rate: LearningRate | Auto
     """Peak of the schedule, reached when warm-up ends."""
-    optimizer: OptimizerKind | Auto
-    """AdamW for all weights; or Muon for the matrices of the blocks, which learns more from each step, and AdamW for
-    the rest. Muon takes 4 bytes of memory for each weight that it trains; memory is planned as if AdamW trained it."""
     warmup_fraction: WarmupFraction | Auto
     """Fraction of all steps over which the learning rate rises linearly from zero."""
     final_learning_rate_fraction: float = Field(ge=0, le=1)
@@ -96,7 +92,6 @@ class TrainSettings(TrainSection):
     epochs: Epochs
     tokens_per_step: TokensPerStep
     learning_rate: LearningRate
-    optimizer: OptimizerKind
     warmup_fraction: WarmupFraction
     dropout: Dropout
     rehearsal_share: RehearsalShare
@@ -111,8 +106,7 @@ def check_options(settings: TrainSection, layers: int) -> None:
         layers: of the base.
 
     Raises:
-        SettingsError: more layers are frozen than the base has; or adapters are requested, and peft is not installed or
-            the optimizer cannot train them.
+        SettingsError: more layers are frozen than the base has, or adapters are requested and peft is not installed.
     """
     # Adapters need a block that is not frozen.
     most = layers - 1 if settings.lora_rank else layers
@@ -121,11 +115,6 @@ def check_options(settings: TrainSection, layers: int) -> None:
         raise SettingsError(
             f"train.frozen_layers is {settings.frozen_layers}, allowed is 0 to {most}: the base has {layers} "
             f"layers{besides}; lower it, or choose a larger base."
-        )
-    if settings.lora_rank and settings.optimizer == "muon":
-        raise SettingsError(
-            "train.optimizer is muon, which learns whole matrices, and train.lora_rank is "
-            f"{settings.lora_rank}; set the optimizer to adamw or auto, or lora_rank to 0."
         )
     if settings.lora_rank and find_spec("peft") is None:
         raise SettingsError(

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from theta.machine.devices import ran_out_of_memory, to_device
 from theta.model.rows import Examples
+from theta.optim.adamw import begin
 from theta.optim.schedule import learning_rate_factor
 from theta.train.compute import Compute, smaller
 from theta.train.row_work import RowWork
@@ -29,7 +30,7 @@ def begin_step(run: Run, state: State, steps: Sequence[Sequence[int]]) -> None:
         warmup_steps=round(run.settings.warmup_fraction * len(steps)),
         final_fraction=run.settings.final_learning_rate_fraction,
     )
-    state.optimizer.begin(learning_rate)
+    begin(state.optimizer, learning_rate)
     loss, norm = _update(run, state, steps)
     progress.step += 1
     state.ema.update(progress.step)
