@@ -60,25 +60,26 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
     return states
 
 
-def _embedded(embedding: nn.Module, ids: Tensor) -> Tensor:
+def _embedded(embedding: nn.Embedding, ids: Tensor) -> Tensor:
     """Return the embeddings of tokens, [1, tokens, width].
 
     On a CPU their gradient is added at once to `grad` of the embedding, which the output matrix has filled by then.
     Autograd would fill a matrix of the vocabulary's size with zeros and add it all, for a few hundred rows.
     """
-    learned = isinstance(embedding, nn.Embedding) and embedding.weight.requires_grad and torch.is_grad_enabled()
-    if not (ids.is_cpu and learned):
-        embedded: Tensor = embedding(ids)
+    embedded: Tensor
+    if not (ids.is_cpu and torch.is_grad_enabled() and isinstance(embedding, nn.Embedding)):
+        embedded = embedding(ids)
         return embedded
     weight = embedding.weight
-    embedded = weight.detach()[ids].requires_grad_()
+    embedded = weight.detach()[ids].requires_grad_(weight.requires_grad)
 
     def add(gradient: Tensor) -> None:
         if weight.grad is None:
             weight.grad = torch.zeros_like(weight)
         weight.grad.index_add_(0, ids[0], gradient[0])
 
-    embedded.register_hook(add)
+    if weight.requires_grad:
+        embedded.register_hook(add)
     return embedded
 
 
