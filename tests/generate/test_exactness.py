@@ -10,7 +10,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from theta.bases.weight_files import plain_name
-from theta.generate import cpu_engine, weights
+from theta.generate import cpu_engine, cpu_sampling, weights
 from theta.generate.engine import Engine, Request, Row, SharedEngine, Writer
 from theta.generate.sampling import nucleus, penalised
 from theta.generate.settings import GenerationSettings
@@ -74,7 +74,7 @@ def test_the_processed_distribution_equals_the_reference_in_thousands_of_states(
         settings = random_settings(rng)
         logits = (rng.standard_normal(V) * 4).astype(np.float32)
         reply = rng.integers(0, 6, int(rng.integers(0, 40))).tolist()  # few different ids, so that n-grams recur
-        expected, ids = cpu_engine.distribution(logits - cpu_engine.log_sum_exp(logits), reply, settings)
+        expected, ids = cpu_sampling.distribution(logits - cpu_sampling.log_sum_exp(logits), reply, settings)
         expected = expected / expected.sum()
         said = torch.tensor([reply], dtype=torch.long)
         found, places = nucleus(penalised(torch.from_numpy(logits)[None], said, settings), settings)
@@ -99,7 +99,7 @@ def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> Non
     settings = GenerationSettings(max_length=1, top_k=8, top_p=1.0, temperature=1.5, repetition_penalty=1.0)
     with torch.inference_mode():
         logits = model(torch.tensor([[1, 2, 3]])).logits[0, -1].index_fill(0, torch.tensor(NEVER), -torch.inf).numpy()
-    probabilities, ids = cpu_engine.distribution(logits - cpu_engine.log_sum_exp(logits), [], settings)
+    probabilities, ids = cpu_sampling.distribution(logits - cpu_sampling.log_sum_exp(logits), [], settings)
     requests = [Request([1, 2, 3], settings, seed) for seed in range(draws)]
     drawn = np.array([reply[0] for reply in written(writer, requests, rows=writer.most_rows)])
     assert set(drawn) <= set(ids.tolist())
@@ -120,7 +120,7 @@ def test_greedy_replies_equal_the_reference_over_a_thousand_tokens(model: GPT2LM
     for step in range(1000):
         scores = logits[step].numpy()
         row = Row(0, [1], settings, np.zeros(1000, np.float32), reply=reply[:step])
-        assert cpu_engine.choose(scores, row).id == reply[step], step
+        assert cpu_sampling.choose(scores, row).id == reply[step], step
 
 
 @pytest.mark.parametrize("make", [numpy_writer, torch_writer])

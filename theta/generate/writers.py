@@ -57,6 +57,8 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
             tensors = weights.read(folder)
             _refuse_missing(folder, tensors, shape)
             arranged = weights.arrange(tensors, shape, place, _dtype(dtype, place))
+            if place.type == "cpu" and not soon:
+                arranged = weights.pack(arranged)
         except (OSError, ValueError, SafetensorError) as fault:
             raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
         return _of_weights(arranged, shape, never(len(arranged.tokens)))
@@ -111,7 +113,7 @@ def of_model(model: "GPT2LMHeadModel", never: Never) -> Writer:
 
 
 def _of_weights(weights: "Weights", shape: Shape, never: list[int]) -> Writer:
-    if weights.head.device.type == "cuda":
+    if weights.tokens.device.type == "cuda":
         if (why := gpu_engine_lacks(weights, shape)) is None:
             from theta.generate.gpu_engine import GpuWriter
 
@@ -128,7 +130,7 @@ def gpu_engine_lacks(weights: "Weights", shape: Shape) -> str | None:
 
     from theta.machine.devices import triton_lacks
 
-    device = weights.head.device
+    device = weights.tokens.device
     if torch.cuda.get_device_capability(device) < AMPERE:
         return f"the {torch.cuda.get_device_name(device)} is older than Nvidia's Ampere generation"
     if lacking := triton_lacks():
