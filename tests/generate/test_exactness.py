@@ -26,7 +26,8 @@ DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
 def model() -> GPT2LMHeadModel:
     torch.manual_seed(6)
     sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": POSITIONS, "vocab_size": V}
-    return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3, bos_token_id=None, eos_token_id=None)).eval()
+    model = GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3, bos_token_id=None, eos_token_id=None)).eval()
+    return model.bfloat16().float()  # so that the weights can be packed
 
 
 def parts(model: GPT2LMHeadModel) -> tuple[dict[str, torch.Tensor], Shape]:
@@ -41,6 +42,18 @@ def numpy_writer(model: GPT2LMHeadModel) -> Writer:
 def torch_writer(model: GPT2LMHeadModel, device: str = "cpu") -> Writer:
     tensors, shape = parts(model)
     return TorchWriter(weights.arrange(tensors, shape, torch.device(device), torch.float32), shape, NEVER)
+
+
+def packed_writer(model: GPT2LMHeadModel) -> Writer:
+    """Return the writer in torch with weights in 16 bits, whose values are in float32 nevertheless."""
+    tensors, shape = parts(model)
+    packed = weights.pack(weights.arrange(tensors, shape, torch.device("cpu"), torch.float32))
+    if packed.head.packed is None:
+        pytest.skip("needs FBGEMM")
+    return TorchWriter(packed, shape, NEVER)
+
+
+WRITERS = [numpy_writer, torch_writer, packed_writer]
 
 
 def gpu_writer(model: GPT2LMHeadModel) -> Writer:
@@ -68,19 +81,22 @@ def random_settings(rng: np.random.Generator) -> GenerationSettings:
     )
 
 
-def test_the_processed_distribution_equals_the_reference_in_thousands_of_states() -> None:
+@pytest.mark.parametrize(("vocabulary", "states"), [(V, 3000), (6500, 1000)])
+def test_the_processed_distribution_equals_the_reference_in_thousands_of_states(vocabulary: int, states: int) -> None:
+    """The larger vocabulary has enough chunks for the search in `cpu_sampling.highest`, the smaller one has not."""
     rng = np.random.default_rng(0)
-    for state in range(3000):
+    for state in range(states):
         settings = random_settings(rng)
-        logits = (rng.standard_normal(V) * 4).astype(np.float32)
-        reply = rng.integers(0, 6, int(rng.integers(0, 40))).tolist()  # few different ids, so that n-grams recur
+        logits = (rng.standard_normal(vocabulary) * 4).astype(np.float32)
+        likely = np.argsort(-logits)[:6]  # few different ids, so that n-grams recur
+        reply = likely[rng.integers(0, 6, int(rng.integers(0, 40)))].tolist()
         expected, ids = cpu_sampling.distribution(logits - cpu_sampling.log_sum_exp(logits), reply, settings)
         expected = expected / expected.sum()
         said = torch.tensor([reply], dtype=torch.long)
         found, places = nucleus(penalised(torch.from_numpy(logits)[None], said, settings), settings)
-        whole = torch.zeros(V).scatter(0, places[0], found[0] / found.sum()).numpy()
+        whole = torch.zeros(vocabulary).scatter(0, places[0], found[0] / found.sum()).numpy()
         # An id at the edge of top_p may fall on either side by rounding: then everything else is scaled alike.
-        wanted = np.zeros(V, np.float32)
+        wanted = np.zeros(vocabulary, np.float32)
         wanted[ids] = expected
         kept, also = set(np.flatnonzero(whole)), set(np.flatnonzero(wanted))
         if kept == also:
@@ -89,9 +105,21 @@ def test_the_processed_distribution_equals_the_reference_in_thousands_of_states(
             assert len(kept ^ also) == 1, state
 
 
-@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+@pytest.mark.parametrize("make", WRITERS)
 def test_what_is_sampled_follows_the_distribution(model: GPT2LMHeadModel, make: Any) -> None:
     chi_square(make(model), model)
+
+
+@pytest.mark.parametrize("vocabulary", [V, cpu_sampling.CHUNK * 100 - 1, cpu_sampling.CHUNK * 100, 6437])
+@pytest.mark.parametrize("values", [1, 5, 300, 100_000])
+def test_the_highest_scores_are_those_of_a_stable_sort(vocabulary: int, values: int) -> None:
+    """With few different values most scores are tied, and some are ruled out."""
+    rng = np.random.default_rng(values)
+    for count in (1, 2, 50, 100):
+        scores = rng.integers(0, values, vocabulary).astype(np.float32)
+        scores[rng.integers(0, vocabulary, int(rng.integers(1, vocabulary)))] = -np.inf
+        expected = np.argsort(-scores, kind="stable")[:count]
+        assert cpu_sampling.highest(scores, count).tolist() == expected.tolist()
 
 
 def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> None:
@@ -110,7 +138,7 @@ def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> Non
     assert statistic < 41, "of at most 7 degrees of freedom"
 
 
-@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+@pytest.mark.parametrize("make", WRITERS)
 def test_greedy_replies_equal_the_reference_over_a_thousand_tokens(model: GPT2LMHeadModel, make: Any) -> None:
     settings = GenerationSettings(max_length=1000, top_k=1, no_repeat_ngram_size=5)
     (reply,) = written(make(model), [Request([1, 2, 3], settings)], end=-1)
@@ -123,7 +151,7 @@ def test_greedy_replies_equal_the_reference_over_a_thousand_tokens(model: GPT2LM
         assert cpu_sampling.choose(scores, row).id == reply[step], step
 
 
-@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+@pytest.mark.parametrize("make", WRITERS)
 def test_a_reply_ends_with_the_positions(model: GPT2LMHeadModel, make: Any) -> None:
     border(make(model))
 
@@ -146,7 +174,33 @@ REQUESTS = [
 
 
 def test_numpy_and_torch_write_the_same_replies(model: GPT2LMHeadModel) -> None:
-    assert written(numpy_writer(model), REQUESTS) == written(torch_writer(model), REQUESTS)
+    expected = written(numpy_writer(model), REQUESTS)
+    assert written(torch_writer(model), REQUESTS) == expected
+    assert written(packed_writer(model), REQUESTS) == expected
+
+
+def test_packed_products_are_those_in_float32_whatever_the_number_of_rows_and_threads() -> None:
+    weight = torch.randn(700, 96, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    x, bias = torch.randn(24, 96), torch.randn(700)
+    packed = weights._packed(weights.Matrix(weight, bias))
+    threads = torch.get_num_threads()
+    product = packed(x)
+    exact = x.double() @ weight.double().T + bias.double()
+    assert torch.allclose(product.double(), exact, rtol=0, atol=1e-4)  # sums of 96 terms of about 1
+    try:
+        torch.set_num_threads(1)
+        assert all(torch.equal(packed(x[row : row + 1])[0], product[row]) for row in range(24))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("weight", [1 + 2.0**-11, 1e5, float("nan")])
+def test_weights_that_16_bits_do_not_hold_are_not_packed(model: GPT2LMHeadModel, weight: float) -> None:
+    tensors, shape = parts(model)
+    changed = tensors["h.1.mlp.c_proj.weight"].clone()
+    changed[3, 4] = weight
+    arranged = weights.arrange(tensors | {"h.1.mlp.c_proj.weight": changed}, shape, torch.device("cpu"), torch.float32)
+    assert weights.pack(arranged) is arranged
 
 
 class TestGpu:

@@ -110,7 +110,8 @@ class TorchWriter:
     def _mix_many(self, places: Sequence[int]) -> network.Mix:
         shape, rows, columns = self._shape, len(places), max(places) + 1
         slots, positions = torch.arange(rows, device=self._device), torch.tensor(places, device=self._device)
-        seen = (torch.arange(columns, device=self._device) <= positions[:, None])[:, None, None]
+        later = torch.arange(columns, device=self._device) > positions[:, None]
+        mask = torch.zeros_like(later, dtype=self._cache.dtype).masked_fill_(later, -torch.inf)[:, None, None]
         # of each layer [rows, heads, columns, head]
         keys, values = (part.unbind(1) for part in self._cache[:rows, :, :, :, :columns].unbind(2))
 
@@ -118,7 +119,7 @@ class TorchWriter:
             qkv = qkv.view(rows, 3, shape.heads, shape.head)
             self._cache[slots, layer, :, :, positions] = qkv[:, 1:]
             q, scale = qkv[:, 0, :, None], shape.scales[layer]
-            return scaled_dot_product_attention(q, keys[layer], values[layer], attn_mask=seen, scale=scale).flatten(1)
+            return scaled_dot_product_attention(q, keys[layer], values[layer], attn_mask=mask, scale=scale).flatten(1)
 
         return mix
 
