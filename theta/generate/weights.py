@@ -101,13 +101,15 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def arrange(tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, dtype: torch.dtype) -> Weights:
-    """Return the weights on a device in a number format.
+def arrange(
+    tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, dtype: torch.dtype, *, as_stored: bool = False
+) -> Weights:
+    """Return the weights on a device in a number format; those that are so already are not copied.
 
-    Those that are so already are not copied. Only the matrices of the layers, which the files hold as [in, out], are:
-    a row of the result is then one contiguous piece of memory. In float32 a CPU reads them as fast as they are.
+    Args:
+        as_stored: whether the matrices of the layers stay in memory as the files hold them, [in, out], and are views.
+            Otherwise they are copied, so that a row of the result is one contiguous piece.
     """
-    as_stored = device.type == "cpu" and dtype == torch.float32
 
     def put(name: str, *, dtype: torch.dtype = dtype) -> Tensor:
         return tensors[name].detach().to(device, dtype).contiguous()
