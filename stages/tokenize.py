@@ -45,3 +45,9 @@ def tokenize(
         typer.echo(f"The slower tokenizer was used: {why}.")
     if data.needed:
         typer.echo(f"Warning: {losses(data, max_length, positions)}; see {(tokens / CUT).as_posix()}.")
+    if data.wordings_left_out:
+        typer.echo(
+            f"Warning: {data.wordings_left_out:,} of {data.wordings + data.wordings_left_out:,} wordings are left out, "
+            f"because their documents would be longer than tokenizer.max_length {max_length}; see "
+            f"{(tokens / CUT).as_posix()}."
+        )

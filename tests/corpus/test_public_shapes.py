@@ -201,7 +201,7 @@ def test_logs_and_profiles_need_to_know_who_is_who(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("value", "mark"),
     [
-        ({"messages": [u(Q), a("bad", annotation={"rating": -1}), u(Q2), a(A2)]}, "annotation: dict"),
+        ({"messages": [u(Q), a("bad", annotation={"rating": -1}), u(Q2), a(A2)]}, "annotation.rating: -1"),
         ({"messages": [u(Q), a("bad", upvotes=-3), u(Q2), a(A2)]}, "upvotes: -3"),
         ({"conversations": [h(Q), g("bad", feedback="thumbs down"), h(Q2), g(A2)]}, "feedback: thumbs down"),
     ],

@@ -7,7 +7,9 @@ import pytest
 
 from tests.support.corpora import Built, built, read_as
 from theta.conversation.messages import Conversation
+from theta.corpus.items import Item, Notes, Number, Rules
 from theta.corpus.keys import key
+from theta.corpus.shapes.shape import shape
 
 A = "It turns names into addresses."
 
@@ -56,7 +58,29 @@ def asked(conversation: Conversation) -> list[list[str]]:
             },
             [["Q?", "one", "two"], ["More?", "and more"]],
         ),
-        ({"question": "Q?", "wordings": 5, "answer": A}, [["Q?"]]),
+        ({"question": "Q?", "wordings": '["one", "two"]', "answer": A}, [["Q?", "one", "two"]]),
+        ({"question": "Q?", "wordings": "['one', \"it's two\"]", "answer": A}, [["Q?", "one", "it's two"]]),
+        ({"question": "Q?", "wordings": [["one"], {"text": "two"}], "answer": A}, [["Q?", "one", "two"]]),
+        # As people type: the tokens are others.
+        (
+            {"question": "Is it?", "wordings": ["is it", "IS IT?", "is  it"], "answer": A},
+            [["Is it?", "is it", "IS IT?"]],
+        ),
+        (
+            {
+                "exchanges": [
+                    {"question": "Q?", "wordings": ["one"], "answer": A},
+                    {"question": ["More?", "and more"], "answer": A},
+                    {"instruction": "Translate.", "input": "cat", "output": "chat", "wordings": ["Put in French."]},
+                ]
+            },
+            [["Q?", "one"], ["More?", "and more"], ["Translate.\n\ncat", "Put in French.\n\ncat"]],
+        ),
+        ({"turns": [{"user": "Q?", "assistant": A, "paraphrases": "one\ntwo"}]}, [["Q?", "one", "two"]]),
+        (
+            {"question": "More?", "answer": A, "history": [{"question": "Q?", "answer": A, "wordings": ["one"]}]},
+            [["Q?", "one"], ["More?"]],
+        ),
         # What is joined to the question is joined to its wordings, too.
         (
             {"instruction": "Translate.", "input": "cat", "output": "chat", "wordings": ["Put in French."]},
@@ -77,6 +101,48 @@ def test_wordings_are_read_beside_any_shape(value: Any, expected: list[list[str]
     (found,) = read_as(value)
     assert isinstance(found, Conversation)
     assert asked(found) == expected
+
+
+OTHERS = "wordings without their question left out"
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        ({"question": "Q?", "answer": A, "wordings": 5}, {"wording left out (a number)": 1}),
+        ({"question": "Q?", "answer": A, "wordings": Number("5")}, {"wording left out (a number)": 1}),
+        ({"question": "Q?", "answer": A, "wordings": {"a": 1}}, {"wording left out (an object without a text)": 1}),
+        (
+            {"question": "Q?", "answer": A, "wordings": ["one", 1.5, None, " ", True, {"a": "b"}]},
+            {
+                "wording left out (a number)": 1,
+                "wording left out (empty)": 2,
+                "wording left out (true or false)": 1,
+                "wording left out (an object without a text)": 1,
+            },
+        ),
+        ({"question": "Q?", "answer": A, "wordings": ["Q?", "one", " one", "one"]}, {"repeated wording left out": 3}),
+        ({"patterns": ["a", "b", "a"], "responses": [A]}, {"repeated wording left out": 1}),
+        ({"question": "Q?", "answer": A, "wordings": None}, {}),
+        ({"question": "Q?", "answer": A, "wordings": ""}, {}),
+        ({"question": "Q?", "answer": A, "wordings": []}, {}),
+        ({"text": "A text to learn.", "wordings": ["one"]}, {OTHERS: 1}),
+        ({"wordings": ["one"], "items": [{"question": "Q?", "answer": A}]}, {OTHERS: 1}),
+        (
+            {"messages": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": A, "wordings": ["one"]}]},
+            {OTHERS: 1},
+        ),
+    ],
+)
+def test_wordings_that_are_left_out_are_counted(value: Any, expected: dict[str, int]) -> None:
+    notes = Notes()
+    assert all(isinstance(each, Conversation) for each in shape(Item(value, "x#1", "x"), Rules(), notes))
+    assert {name: count for name, count, _ in notes.of("mended")} == expected
+
+
+def test_wordings_beside_an_intent_are_dealt_with_its_patterns() -> None:
+    found = read_as({"patterns": ["a", "b"], "wordings": ["c"], "responses": ["One.", "Two."]})
+    assert [asked(each) for each in found if isinstance(each, Conversation)] == [[["a", "c"]], [["b"]]]
 
 
 def test_several_replies_share_the_wordings() -> None:

@@ -240,7 +240,13 @@ def test_wordings_never_make_a_document_too_long(vocabulary: Vocabulary) -> None
         asked("Two?", longer),
         Message("assistant", "2"),
     )
-    [document], _ = encode(vocabulary, Conversation(turns, "test", "x#1"), max_length=26)
+    made = ConversationEncoder(vocabulary).encode([Conversation(turns, "test", "x#1")], 26)
+    [document] = list(made.documents)
+    assert (made.counts.wordings, made.counts.wordings_left_out) == (2, 1)
+    [loss] = made.losses
+    assert (loss.source, loss.exchange, loss.reason) == ("x#1", 2, "wordings_too_long")
+    assert loss.kept_tokens == len(document.ids) <= 26 < loss.tokens
+    assert not made.counts.needed, "nothing of the conversation itself is lost"
     room = 26 - len(document.ids)
     growth = [len(ids) - (end - begin) for begin, end, ids in document.wordings]
     assert len(document.wordings) == 2, "the second long one would not fit beside the first"

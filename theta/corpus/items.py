@@ -56,7 +56,8 @@ class Note(NamedTuple):
     """Something to tell the user about the data, counted over all items."""
 
     kind: str
-    """`shape`, `mended`, `unused_key`, `speaker`, `chosen`, `not_learned`, `template`, `personal` or `redacted`."""
+    """`shape`, `mended`, `unused_key`, `unused_mark`, `speaker`, `chosen`, `not_learned`, `template`, `personal` or
+    `redacted`."""
     name: str
     """What was met, such as the name of the mending, of the key or of the speaker."""
 

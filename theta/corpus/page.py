@@ -62,6 +62,7 @@ def _reasons(facts: Facts) -> Iterator[str]:
     yield from _noted(facts, "chosen", "Replies that were chosen among several", "how")
     yield from _noted(facts, "not_learned", "Replies that are marked and not learned", "mark")
     yield from _noted(facts, "unused_key", "Keys whose text is not used", "key")
+    yield from _noted(facts, "unused_mark", "Marks that are not used", "mark")
 
 
 def _content(facts: Facts) -> Iterator[str]:

@@ -146,6 +146,7 @@ def figures(facts: Facts) -> dict[str, Any]:
         "rejected_by_reason": dict(sorted(facts.reasons.items())),
         "mended": _counts(facts.notes, "mended"),
         "unused_keys": _counts(facts.notes, "unused_key"),
+        "unused_marks": _counts(facts.notes, "unused_mark"),
         "replies_chosen": _counts(facts.notes, "chosen"),
         "replies_not_learned": _counts(facts.notes, "not_learned"),
         "unfilled_templates": _counts(facts.notes, "template"),
@@ -195,6 +196,12 @@ def warnings(facts: Facts) -> Iterator[str]:
         yield f"the text of '{key}' is not used ({_number(count, 'item')}, first {source}); data.fields can name it"
     if len(unused) > KEYS_SHOWN:
         yield f"the text of {_number(len(unused) - KEYS_SHOWN, 'more key')} is not used; report.md names them"
+    marks = list(facts.notes.of("unused_mark"))
+    for name, count, source in marks[:KEYS_SHOWN]:
+        held = f"{_number(count, 'item')}, first {source}"
+        yield f"the mark '{name}' is not used ({held}); take out of the data what is not to be learned"
+    if len(marks) > KEYS_SHOWN:
+        yield f"{_number(len(marks) - KEYS_SHOWN, 'more mark')} are not used; report.md names them"
     templates = list(facts.notes.of("template"))
     if templates:
         name, _, source = templates[0]

@@ -39,9 +39,10 @@ class Loss(NamedTuple):
     exchange: int
     """Which exchange of the conversation, counting from 1."""
     reason: str
-    """`reply_cut`, `question_too_long`, `system_too_long`, or `nothing_learned`: a part without a learned reply."""
+    """`reply_cut`, `question_too_long`, `system_too_long`, `nothing_learned`: a part without a learned reply, or
+    `wordings_too_long`: the document has no room for some wordings of the question, and they are left out."""
     tokens: int
-    """Length of the exchange with its system message."""
+    """Length of the exchange with its system message, or of a document with its longest wordings."""
     kept_tokens: int
     """How many of them became part of a document."""
 
@@ -55,6 +56,8 @@ class Counts:
         split: conversations that became several documents.
         replies_cut: replies whose end was cut off.
         exchanges_dropped: exchanges whose question left no room for the reply.
+        wordings: other ways to ask, in all documents.
+        wordings_left_out: those that would make their document too long.
         learned_tokens: tokens that the model is trained to produce.
         lengths: number of documents of each length in tokens.
         needed: of the conversations that lost a reply or a part of one, the number that needs each `max_length`.
@@ -65,6 +68,8 @@ class Counts:
     split: int = 0
     replies_cut: int = 0
     exchanges_dropped: int = 0
+    wordings: int = 0
+    wordings_left_out: int = 0
     learned_tokens: int = 0
     lengths: Counter[int] = field(default_factory=Counter)
     needed: Counter[int] = field(default_factory=Counter)
@@ -124,7 +129,15 @@ class ConversationEncoder:
                 losses += lost
             counts.split += len(parts) > 1
             documents += parts
-            asked += (_wordings(part, borders, wordings[first:last], max_length) for part in parts)
+            if any(wordings[first:last]):
+                for part in parts:
+                    found, left_out = _wordings(part, borders, wordings[first:last], max_length)
+                    asked.append(found)
+                    counts.wordings += len(found)
+                    counts.wordings_left_out += sum(number for _, number, _ in left_out)
+                    losses += _too_long(conversation, part, left_out)
+            else:
+                asked += ([] for _ in parts)
             owners += [conversation] * len(parts)
             first = last
         reasons = Counter(loss.reason for loss in losses)
@@ -227,9 +240,13 @@ class _Batch(NamedTuple):
     """Where each message begins, and where the last one ends."""
 
 
+_LeftOut = tuple[int, int, int]
+"""The position of a message, how many of its wordings are left out, and the document's length with the longest one."""
+
+
 def _wordings(
     pieces: Pieces, borders: Sequence[int], messages: Sequence[Sequence[np.ndarray]], max_length: int
-) -> list[Wording]:
+) -> tuple[list[Wording], list[_LeftOut]]:
     """Return the wordings of a document's messages that leave it within `max_length`, whichever of them are taken.
 
     Args:
@@ -237,17 +254,27 @@ def _wordings(
         borders: where each message of its conversation begins in the batch, and where the last one ends.
         messages: the wordings of each message, with its special tokens.
     """
-    if not any(messages):
-        return []
     room = max_length - sum(end - begin for begin, end in pieces)
     found: list[Wording] = []
-    for begin, end, wordings in zip(borders, borders[1:], messages, strict=False):
-        place = _place(pieces, begin, end)
-        fitting = [ids for ids in wordings if len(ids) - (end - begin) <= room] if place is not None else []
-        if place is not None and fitting:
-            room -= max(0, *(len(ids) - (end - begin) for ids in fitting))
-            found += (Wording(place, place + end - begin, ids) for ids in fitting)
-    return found
+    left_out: list[_LeftOut] = []
+    for at, (begin, end, wordings) in enumerate(zip(borders, borders[1:], messages, strict=False)):
+        place = _place(pieces, begin, end) if wordings else None
+        if place is None:
+            continue
+        growth = [len(ids) - (end - begin) for ids in wordings]
+        fitting = [ids for ids, grown in zip(wordings, growth, strict=True) if grown <= room]
+        if len(fitting) < len(wordings):
+            left_out.append((at, len(wordings) - len(fitting), max_length - room + max(growth)))
+        room -= max([0, *(grown for grown in growth if grown <= room)])
+        found += (Wording(place, place + end - begin, ids) for ids in fitting)
+    return found, left_out
+
+
+def _too_long(conversation: Conversation, pieces: Pieces, left_out: Sequence[_LeftOut]) -> Iterator[Loss]:
+    tokens = sum(end - begin for begin, end in pieces)
+    has_system = conversation.messages[0].role == "system"
+    for at, _, needed in left_out:
+        yield Loss(conversation.source, (at - has_system) // 2 + 1, "wordings_too_long", needed, tokens)
 
 
 def _place(pieces: Pieces, begin: int, end: int) -> int | None:

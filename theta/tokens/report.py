@@ -30,6 +30,8 @@ def report(counts: Counts, max_length: int) -> dict[str, Any]:
         "conversations_cut": counts.needed.total(),
         "replies_cut": counts.replies_cut,
         "exchanges_dropped": counts.exchanges_dropped,
+        "wordings": counts.wordings,
+        "wordings_left_out": counts.wordings_left_out,
     }
 
 

@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 
 from theta.conversation.messages import Message
 from theta.corpus.shapes.cleaning import without_end_mark
+from theta.corpus.shapes.content import distinct
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
 
@@ -24,7 +25,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
     mended: list[str] = []
     turns = [_without_thinking(_without_end_mark(turn, mended), mended) for turn in turns]
     for system, rest in _segments(turns, mended):
-        found += [(*system, *map(_message, run)) for run in _exchanges(rest, faults, mended)]
+        found += [(*system, *(_message(turn, place) for turn in run)) for run in _exchanges(rest, faults, mended)]
     learned = [each for each in found if any(m.role == "assistant" and m.learned for m in each)]
     if found and not learned:
         raise UnusableError("marked_not_to_learn")
@@ -52,10 +53,10 @@ def _without_thinking(turn: Turn, mended: list[str]) -> Turn:
     return turn._replace(content=turn.content[thought.end() :].strip())
 
 
-def _message(turn: Turn) -> Message:
+def _message(turn: Turn, place: Place) -> Message:
     if turn.role != "user":
         return Message("assistant", turn.content, turn.learned)
-    return Message("user", turn.content, turn.learned, tuple(text for text in turn.wordings if text != turn.content))
+    return Message("user", turn.content, turn.learned, distinct(turn.wordings, turn.content, place))
 
 
 def _nothing(turns: Sequence[Turn]) -> str:
@@ -134,9 +135,16 @@ def _parted(turns: Sequence[Turn]) -> list[list[Turn]]:
 
 
 def _joined(part: Sequence[Turn], role: str, mended: list[str]) -> Turn | None:
-    """The messages of one side as one; None if there are none."""
+    """The messages of one side as one; None if there are none.
+
+    Where only some of them are to be learned, those alone stay: one message is learned as a whole or not at all.
+    """
     turns = [turn for turn in part if turn.role == role]
     filled = [turn for turn in turns if turn.content]
+    learned = [turn for turn in filled if turn.learned]
+    if role == "assistant" and learned and len(learned) < len(filled):
+        mended.append("message not to learn left out beside one to learn")
+        filled = learned
     filled = [turn for at, turn in enumerate(filled) if not at or turn.content != filled[at - 1].content]
     if len(filled) < 2:
         return next(iter(filled or turns), None)

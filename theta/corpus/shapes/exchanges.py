@@ -1,12 +1,13 @@
 """An object with a question and its reply -> turns, whatever both are called and whatever stands beside them."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import marks, messages, transcripts
-from theta.corpus.shapes.content import text_of
+from theta.corpus.shapes import intents, marks, messages, transcripts
+from theta.corpus.shapes.content import WITHOUT_QUESTION, asked_otherwise, asked_text, text_of, wordings_of
 from theta.corpus.shapes.fields import (
     ASSISTANTS,
     CONTEXTS,
@@ -139,9 +140,41 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
         return [turn for entry in entries for turn in _pair(entry, place)]
     if entries and all(isinstance(entry, dict) for entry in entries):
         fields = [canonical_fields(entry, place.rules) for entry in entries]
-        if all(map(is_exchange, fields)) and not messages.is_message(entries[0], place.rules):
-            return [turn for each in fields for turn in _marked(each, turns_of(each, place, set()) or [], place)]
+        told = [_told(each, place) for each in fields] if not messages.is_message(entries[0], place.rules) else []
+        if told and all(turns is not None for turns in told):
+            return [
+                turn for each, turns in zip(fields, told, strict=True) for turn in _marked(each, turns or [], place)
+            ]
     return messages.turns_of(entries, place)
+
+
+def _told(fields: Mapping[str, Any], place: Place) -> list[Turn] | None:
+    """The turns of one exchange of several, with its wordings at its question; None if it is no exchange."""
+    inner = replace(place, wordings=wordings_of(fields, place))
+    if (several := intents.exchanges_of(fields, inner, set())) is not None:
+        return _first_reply(several, place)
+    if not is_exchange(fields):
+        return None
+    turns = turns_of(fields, place, set()) or []
+    at = max((at for at, turn in enumerate(turns) if turn.role == "user"), default=None)
+    if not inner.wordings or at is None:
+        return turns
+    asked = asked_text(fields, place)
+    if not turns[at].content.startswith(asked):
+        place.note("mended", WITHOUT_QUESTION)
+        return turns
+    wordings = asked_otherwise(turns[at], asked, inner.wordings, place)
+    return [*turns[:at], turns[at]._replace(wordings=wordings), *turns[at + 1 :]]
+
+
+def _first_reply(several: Iterator[list[Turn]], place: Place) -> list[Turn]:
+    """The first of several replies, with the ways to ask of all of them: an exchange of a chat has one reply."""
+    exchanges = list(several)
+    if len(exchanges) > 1:
+        place.note("chosen", "one of several answers")
+    phrases = [text for question, _ in exchanges for text in (question.content, *question.wordings)]
+    question, *wordings = dict.fromkeys(phrases)
+    return [Turn("user", question, wordings=tuple(wordings)), exchanges[0][1]]
 
 
 def is_pair(entry: Sequence[Any]) -> bool:
@@ -161,7 +194,7 @@ def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:
 
 def _marked(fields: Mapping[str, Any], turns: list[Turn], place: Place) -> list[Turn]:
     """The turns of one exchange of several, masked if it is marked."""
-    if marks.ALL.isdisjoint(fields):
+    if not marks.may_hold(fields):
         return turns
     mark = marks.not_to_learn(fields) or marks.marked_bad(fields, place)
     if not mark:

@@ -3,10 +3,10 @@
 {"patterns": ["When are you open?", "opening hours"], "responses": ["From nine to five."]}
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from theta.corpus.shapes.content import text_of
+from theta.corpus.shapes.content import distinct, text_of
 from theta.corpus.shapes.fields import PATTERNS, REPLIES, SEVERAL_REPLIES, UnusableError, canonical, canonical_fields
 from theta.corpus.shapes.turns import Place, Turn
 
@@ -27,7 +27,8 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
         return None
     if asked in ("questions", "utterances", "examples") and _has_own_replies(fields[asked]):
         return None
-    phrases, replies = _phrases(fields[asked], place), _texts(fields[replied], place)
+    phrases = [*_phrases(fields[asked], place), *place.wordings]
+    replies = _texts(fields[replied], place)
     if len(phrases) != len(replies) and _are_objects(fields[asked]) and _are_objects(fields[replied]):
         return None  # nobody knows which answers belong to which question
     used.update((asked, replied))
@@ -36,11 +37,11 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
         raise UnusableError("empty_reply")
     return (
         [Turn("user", asked[0], wordings=tuple(asked[1:])), Turn("assistant", reply)]
-        for reply, asked in zip(replies, _dealt(list(dict.fromkeys(phrases)), len(replies)), strict=True)
+        for reply, asked in zip(replies, _dealt(distinct(phrases, "", place), len(replies)), strict=True)
     )
 
 
-def _dealt(phrases: list[str], hands: int) -> Iterator[list[str]]:
+def _dealt(phrases: Sequence[str], hands: int) -> Iterator[Sequence[str]]:
     """Deal out the phrases in turn; if there are too few, some are dealt again."""
     return (phrases[hand::hands] or [phrases[hand % len(phrases)]] for hand in range(hands))
 

@@ -1,10 +1,17 @@
-"""Marks that say what not to learn: labels, ratings, weights and masks."""
+"""Marks that say what not to learn: labels, ratings, weights and masks.
 
-from collections.abc import Mapping
-from typing import Any
+They stand beside the text, or one or two levels down in an object about it: {"meta": {"label": false}}. Their names
+vary more than other names do, so true and false are also understood under names such as `was_helpful` or
+`bad_answer`, and what looks like a mark but is not understood is named.
+"""
+
+import re
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
+from typing import Any, Literal
 
 from theta.corpus.items import Number
-from theta.corpus.shapes.fields import UnusableError
+from theta.corpus.shapes.fields import CHOSEN, KNOWN, UnusableError, canonical
 from theta.corpus.shapes.turns import Place, Turn
 
 _GOOD = (
@@ -40,29 +47,155 @@ _BAD_WORDS = {
 _RATINGS = ("stars", "upvotes", "rating", "quality", "userrating", "humanrating", "helpfulness", "helpful", "votes")
 
 ALL = frozenset((*_GOOD, *_BAD, *_WEIGHTS, *_MASKED))
-"""Names that may hold a mark; an object without them has none."""
+"""Names that hold a mark, whatever its type."""
+
+_ABOUT = frozenset((
+    "meta", "metadata", "info", "extra", "extras", "details", "attributes", "properties", "custom", "annotation",
+    "annotations", "review", "reviews", "evaluation", "assessment", "judgement", "judgment", "moderation", "grading",
+    "feedback", "userfeedback", "humanfeedback", "rating", "ratings", "label", "labels", "quality", "marks", "flags",
+    "scores", "training", "verdict", "userrating", "humanrating",
+))  # fmt: skip
+"""Names of objects, or lists of objects, that say something about what stands beside them."""
+_LEVELS = 2
+_LONGEST_NAME = 30
+
+_Kind = Literal["good", "bad", "weight", "masked", ""]
+_STEMS: dict[str, _Kind] = {
+    **dict.fromkeys(("good", "ok", "okay", "helpful", "useful", "usable", "correct", "accepted", "approved", "valid",
+                     "acceptable", "satisfactory", "safe", "passed", "liked", "upvoted", "included", "kept", "use",
+                     "keep", "include", "useful", "right", "thumb", "thumbs"), "good"),
+    **dict.fromkeys(("bad", "wrong", "incorrect", "invalid", "rejected", "reject", "deleted", "removed", "flagged",
+                     "toxic", "unsafe", "harmful", "spam", "unhelpful", "excluded", "exclude", "skipped", "skip",
+                     "discarded", "discard", "disliked", "downvoted", "hidden", "ignored", "ignore", "poor",
+                     "failed", "unusable", "lowquality"), "bad"),
+    **dict.fromkeys(("fortraining", "intraining", "fortrain", "totrain", "tolearn"), "weight"),
+    **dict.fromkeys(("notuse", "notlearn", "nottrain", "notinclude", "notkeep"), "masked"),
+}  # fmt: skip
+_BEFORE = re.compile(
+    r"(?:is|was|are|has|been|marked|as|do|to|should|used?|include|human|user|annotator|reviewer|review|expert|final|"
+    r"overall|quality|answer|response|reply|output|completion|item|sample|example|conversation)*?"
+)
+_AFTER = re.compile(r"(?:answer|response|reply|output|completion|item|sample|example|conversation|quality|flag|mark)?")
+_JUDGED = re.compile(
+    r"(?:human|user|review|reviewer|annotator|expert|final|overall|answer|response|reply|quality|rating|feedback)*"
+    r"(?:label|status|verdict|rating|feedback|vote|quality|review|decision|judgement|judgment|thumb|thumbs|result)"
+)
+"""Names of marks that are words, such as "review_status": "rejected"."""
+_LOOKS_SO = re.compile(
+    r"good|bad|helpful|correct|reject|approv|accept|valid|usable|quality|rating|feedback|label|toxic|unsafe|harm|spam"
+    r"|thumb|vote|exclu|skip|ignore|flag|delet|wrong|mask|weight|train"
+)
+_RATES = re.compile(r"score|rating|quality|stars")
+
+
+def may_hold(fields: Mapping[str, Any]) -> bool:
+    """Whether an object, by its canonical names, has marks; a quick look that may say so too often."""
+    return any(_is_name(name) or (name in _ABOUT and isinstance(fields[name], dict | list)) for name in fields)
+
+
+@lru_cache(maxsize=4096)
+def _is_name(name: str) -> bool:
+    if name in ALL or name == "rejected":
+        return True
+    if name in KNOWN or len(name) > _LONGEST_NAME or not name.isalpha():  # a question or an id as a key
+        return False
+    return bool(_kind(name) or _JUDGED.fullmatch(name) or _LOOKS_SO.search(name) or _RATES.search(name))
+
+
+@lru_cache(maxsize=4096)
+def _kind(name: str) -> _Kind:
+    """What true means under a name that only resembles those of marks."""
+    if name in KNOWN or len(name) > _LONGEST_NAME:
+        return ""
+    for stem, kind in _STEMS.items():
+        before, found, after = name.partition(stem)
+        if found and _BEFORE.fullmatch(before) and _AFTER.fullmatch(after):
+            return kind
+    return ""
 
 
 def marked_bad(fields: Mapping[str, Any], place: Place) -> str:
     """Return the mark that calls an item or a reply bad, such as "label: false"; empty if there is none."""
-    for name in _GOOD:
-        if name in fields and _is_bad(name, fields[name], place):
-            return f"{name}: {_shown(fields[name])}"
-    for name in _BAD:
-        if name in fields and _truth(fields[name]) is True:
-            return f"{name}: {_shown(fields[name])}"
+    for path, level in _levels(fields):
+        for name in _GOOD:
+            if name in level and _is_bad(name, level[name]):
+                return f"{path}{name}: {_shown(level[name])}"
+        for name in _BAD:
+            if name in level and _truth(level[name]) is True:
+                return f"{path}{name}: {_shown(level[name])}"
+        for name, value in level.items():
+            if _is_bad_by_another_name(name, value, level):
+                return f"{path}{name}: {_shown(value)}"
+    _note_unused(fields, place)
     return ""
 
 
 def not_to_learn(fields: Mapping[str, Any]) -> str:
     """Return the mark that takes an item or a reply out of training, such as "weight: 0"; empty if there is none."""
-    for name in _WEIGHTS:
-        if name in fields and _is_zero(fields[name]):
-            return f"{name}: {_shown(fields[name])}"
-    for name in _MASKED:
-        if name in fields and _truth(fields[name]) is True:
-            return f"{name}: {_shown(fields[name])}"
+    for path, level in _levels(fields):
+        for name in _WEIGHTS:
+            if name in level and _is_zero(level[name]):
+                return f"{path}{name}: {_shown(level[name])}"
+        for name in _MASKED:
+            if name in level and _truth(level[name]) is True:
+                return f"{path}{name}: {_shown(level[name])}"
+        for name, value in level.items():
+            if isinstance(value, bool) and _kind(name) == ("masked" if value else "weight"):
+                return f"{path}{name}: {_shown(value)}"
     return ""
+
+
+def note_ignored(fields: Mapping[str, Any], place: Place) -> None:
+    """Note a mark of an object to which it cannot apply, such as one that holds several conversations."""
+    holds_something = any(isinstance(value, list | dict) and name not in _ABOUT for name, value in fields.items())
+    if holds_something and (mark := marked_bad(fields, place) or not_to_learn(fields)):
+        place.note("unused_mark", mark)
+
+
+def _levels(fields: Mapping[str, Any], path: str = "", depth: int = 0) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Yield an object, and the objects in it that are about it, each with the path to it.
+
+    Of a list, only a single object counts: several may be by several people, who do not agree.
+    """
+    yield path, fields
+    if depth == _LEVELS:
+        return
+    for name, value in fields.items():
+        if name in _ABOUT or depth:
+            inner = value[0] if isinstance(value, list) and len(value) == 1 else value
+            if isinstance(inner, dict):
+                named = {canonical(str(key)): entry for key, entry in inner.items()}
+                yield from _levels(named, f"{path}{name}.", depth + 1)
+
+
+def _is_bad_by_another_name(name: str, value: Any, level: Mapping[str, Any]) -> bool:
+    if name == "rejected":  # in a preference pair it holds the other reply
+        return value is True and not any(other in level for other in CHOSEN)
+    if isinstance(value, bool):
+        return name not in ALL and _kind(name) == ("bad" if value else "good")
+    return isinstance(value, str) and name not in KNOWN and bool(_JUDGED.fullmatch(name)) and _is_bad_word(value)
+
+
+def _note_unused(fields: Mapping[str, Any], place: Place) -> None:
+    """Note what looks like a mark and is not understood: numbers of an unknown scale, and names of unknown meaning."""
+    for path, level in _levels(fields):
+        for name, value in level.items():
+            if _is_unclear(name, value, is_within=bool(path)):
+                place.note("unused_mark", f"{path}{name}")
+
+
+def _is_unclear(name: str, value: Any, *, is_within: bool) -> bool:
+    if name in _ABOUT and isinstance(value, list) and len(value) > 1 and isinstance(value[0], dict):
+        inner = [{canonical(str(key)) for key in entry} for entry in value if isinstance(entry, dict)]
+        return any(not names.isdisjoint(ALL) for names in inner)
+    if isinstance(value, bool):
+        return name not in ALL and not _kind(name) and name not in KNOWN and bool(_LOOKS_SO.search(name))
+    amount = _amount(value)
+    if amount is None:
+        return False
+    if name in _WEIGHTS:
+        return amount not in (0, 1)
+    return amount > 0 and (name in _RATINGS or (_RATES.search(name) is not None and (is_within or name != "score")))
 
 
 def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
@@ -71,12 +204,7 @@ def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
     Raises:
         UnusableError: the list has neither an entry for each message nor one for each reply.
     """
-    if _LIST_NAMES.isdisjoint(fields):
-        return turns
-    for name in _LISTS:
-        marks = fields.get(name)
-        if not isinstance(marks, list) or not marks or isinstance(marks[0], list | dict):
-            continue
+    for name, marks in _lists(fields):
         masked = [(_truth(mark) is True) if name == "mask" else _is_zero(mark) for mark in marks]
         replies = [place for place, turn in enumerate(turns) if turn.role == "assistant"]
         places = range(len(turns)) if len(masked) == len(turns) else replies
@@ -93,23 +221,35 @@ def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
     return turns
 
 
-def _is_bad(name: str, value: Any, place: Place) -> bool:
-    if isinstance(value, dict):  # {"rating": "thumbsDown"}, {"label": "bad"}
+def _lists(fields: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
+    """Yield the lists of marks beside the messages or in an object about them, where `labels` may also be words."""
+    if _LIST_NAMES.isdisjoint(fields) and _ABOUT.isdisjoint(fields):
+        return
+    for path, level in _levels(fields):
+        for name in _LISTS:
+            marks = level.get(name)
+            if not isinstance(marks, list) or not marks or isinstance(marks[0], list | dict):
+                continue
+            if not path or isinstance(marks[0], bool | int | float | Number):
+                yield name, marks
+
+
+def _is_bad(name: str, value: Any) -> bool:
+    if isinstance(value, dict):  # {"label": {"value": "bad"}}
         inner = {str(key).lower(): entry for key, entry in value.items()}
-        return any(
-            _is_bad(key, inner[key], place) for key in ("rating", "label", "value", "score", "type") if key in inner
-        )
+        return any(_is_bad(key, inner[key]) for key in ("value", "score", "type") if key in inner)
     if isinstance(value, bool):
         return not value
     amount = _amount(value)
     if amount is not None:
-        if name in _RATINGS and amount > 0:
-            place.note("unused_key", name)  # of how many steps is not said
         return amount < 0 or (amount == 0 and name not in ("votes", "upvotes", "preference", "status"))
-    words = str(value).strip().strip(":").lower() if isinstance(value, str) else ""
-    if words[:1] == "👎":  # whatever the colour of the hand
-        return True
-    return words in ("false", "no") or words.replace("_", "").replace("-", "").replace(" ", "") in _BAD_WORDS
+    return isinstance(value, str) and (value.strip().lower() in ("false", "no") or _is_bad_word(value))
+
+
+def _is_bad_word(value: str) -> bool:
+    words = value.strip().strip(":").lower()
+    # A thumb that points down means the same in each colour of the hand.
+    return words[:1] == "👎" or words.replace("_", "").replace("-", "").replace(" ", "") in _BAD_WORDS
 
 
 def _is_zero(value: Any) -> bool:

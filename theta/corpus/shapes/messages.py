@@ -8,7 +8,7 @@ from typing import Any
 
 from theta.corpus.items import Number, Rules
 from theta.corpus.shapes import marks
-from theta.corpus.shapes.content import holds_tuple, text_of, wordings_of
+from theta.corpus.shapes.content import WITHOUT_QUESTION, holds_tuple, text_of, wordings_of
 from theta.corpus.shapes.fields import (
     ASSISTANTS,
     CHOSEN,
@@ -307,11 +307,18 @@ def _turn(fields: Mapping[str, Any], role: TurnRole, who: str, place: Place) -> 
         fields.get(name) for name in ("file", "files", "attachments", "mediatype", "photos", "gifs", "share")
     ):
         return Turn(role, "", fault="needs_image")
-    return Turn(role, content, not _is_masked(fields, role, place), wordings=wordings_of(fields, place))
+    wordings = wordings_of(fields, place)
+    if wordings and role != "user":
+        place.note("mended", WITHOUT_QUESTION)
+    return Turn(role, content, not _is_masked(fields, role, place), wordings=wordings)
 
 
 def _is_masked(fields: Mapping[str, Any], role: TurnRole, place: Place) -> bool:
-    if role != "assistant" or marks.ALL.isdisjoint(fields):
+    if not marks.may_hold(fields):
+        return False
+    if role != "assistant":
+        if role == "user" and (mark := marks.marked_bad(fields, place)):
+            place.note("unused_mark", f"{mark} (of a question)")
         return False
     mark = marks.not_to_learn(fields) or marks.marked_bad(fields, place)
     if mark:

@@ -1,13 +1,11 @@
 """What a reply consists of: a text, a message, several messages, or the best of several answers."""
 
-import json
 import math
 from collections.abc import Sequence
 from typing import Any
 
-from theta.corpus.items import Number
 from theta.corpus.shapes import messages, transcripts
-from theta.corpus.shapes.content import text_of
+from theta.corpus.shapes.content import listed, text_of
 from theta.corpus.shapes.fields import CHOSEN, REPLIES, SEVERAL_REPLIES, canonical_fields, first
 from theta.corpus.shapes.turns import Place, Turn
 
@@ -132,11 +130,6 @@ def answer_text(value: Any, place: Place) -> str:
 
 
 def parsed(text: str) -> list[Any] | None:
-    """Return the list that a text holds as JSON, as tables keep it; None if it holds none."""
-    if text[:1] == "[" and text[-1:] == "]":
-        try:
-            value = json.loads(text, parse_float=Number, parse_int=Number, parse_constant=lambda _: None)
-        except (ValueError, RecursionError):
-            return None
-        return value if isinstance(value, list) and any(isinstance(entry, dict | list) for entry in value) else None
-    return None
+    """Return the list of objects or lists that a text holds, as tables keep it; None if it holds none."""
+    value = listed(text)
+    return value if value is not None and any(isinstance(entry, dict | list) for entry in value) else None

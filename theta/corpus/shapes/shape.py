@@ -28,11 +28,18 @@ from theta.corpus.shapes import (
 )
 from theta.corpus.shapes.arrange import arranged
 from theta.corpus.shapes.cleaning import without_end_mark
-from theta.corpus.shapes.content import holds_tuple, text_of, unlearnable, wordings_of
+from theta.corpus.shapes.content import (
+    WITHOUT_QUESTION,
+    asked_otherwise,
+    asked_text,
+    holds_tuple,
+    text_of,
+    unlearnable,
+    wordings_of,
+)
 from theta.corpus.shapes.fields import (
     DOMAINS,
     HISTORIES,
-    INSTRUCTIONS,
     LABELS,
     MESSAGE_LISTS,
     QUESTIONS,
@@ -165,7 +172,10 @@ def _of_several(several: Iterator[list[Turn]], value: Any, place: Place, shown: 
         if any(turn.learned for turn in turns if turn.role == "assistant") or not any(
             t.role == "assistant" for t in turns
         ):
-            yield from _kept(lambda turns=turns: turns, value, place.at(number), shown)  # type: ignore[misc]
+            at = place.at(number)
+            if number == 1:
+                at = replace(at, wordings=place.wordings, asked=place.asked)
+            yield from _kept(lambda turns=turns: turns, value, at, shown)  # type: ignore[misc]
 
 
 def _kept(turns: Callable[[], list[Turn]], value: Any, place: Place, shown: str) -> Results:
@@ -187,9 +197,7 @@ def _with_wordings(fields: Mapping[str, Any], place: Place) -> Place:
     """The place with the wordings that the item names, and the question that they belong to."""
     if not (wordings := wordings_of(fields, place)):
         return place
-    name = first((*INSTRUCTIONS, *QUESTIONS), fields)
-    asked = fields[name] if name else ""
-    return replace(place, wordings=wordings, asked=text_of(asked, place) if isinstance(asked, str) else "")
+    return replace(place, wordings=wordings, asked=asked_text(fields, place))
 
 
 def _asked_otherwise(found: list[tuple[Message, ...]], place: Place) -> list[tuple[Message, ...]]:
@@ -197,12 +205,10 @@ def _asked_otherwise(found: list[tuple[Message, ...]], place: Place) -> list[tup
     for number, chat in enumerate(found):
         for at, message in enumerate(chat):
             if message.role == "user" and message.content.startswith(place.asked):
-                rest = message.content[len(place.asked) :] if place.asked else ""
-                texts = [*message.wordings, *(f"{wording}{rest}" for wording in place.wordings)]
-                others = dict.fromkeys(text for text in texts if text != message.content)
-                asked = replace(message, wordings=tuple(others))
+                wordings = asked_otherwise(message, place.asked, place.wordings, place)
+                asked = replace(message, wordings=wordings)
                 return [*found[:number], (*chat[:at], asked, *chat[at + 1 :]), *found[number + 1 :]]
-    place.note("mended", "wordings without their question left out")
+    place.note("mended", WITHOUT_QUESTION)
     return found
 
 
@@ -215,11 +221,15 @@ def _of_object(value: dict[str, Any], place: Place, depth: int) -> Results:
             return _of_entries(rows, place, depth)
         fields = canonical_fields(value, place.rules)
         place = _with_wordings(fields, _with_domain(fields, place))
-        if not marks.ALL.isdisjoint(fields) and _is_learnable(fields):
+        if not marks.may_hold(fields):
+            return _of_fields(value, fields, place, depth)
+        if _is_learnable(fields):
             if mark := marks.marked_bad(fields, place):
                 raise UnusableError("marked_bad", mark)
             if mark := marks.not_to_learn(fields):
                 raise UnusableError("marked_not_to_learn", mark)
+        elif not is_message(value, place.rules):
+            marks.note_ignored(fields, place)
         return _of_fields(value, fields, place, depth)
     except UnusableError as fault:
         return iter((place.reject(fault, value),))
@@ -256,7 +266,7 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
         return _turns(told, value, fields, used, place, "questions in turn")
     if (several := intents.exchanges_of(fields, place, used)) is not None:
         note_unused(value, used, "", place)
-        return _of_several(several, value, place, "intent")
+        return _of_several(several, value, replace(place, wordings=()), "intent")
     if exchanges.needs_media(fields) and _is_learnable(fields):
         raise UnusableError("needs_image")
     system = exchanges.system_turns(fields, place, used)
@@ -318,6 +328,8 @@ def _of_container(value: dict[str, Any], entries: Sequence[containers.Entry], pl
         else:
             without.append((entry, rejects))
     if anything:
+        if place.wordings:
+            place.note("mended", WITHOUT_QUESTION)
         shared = (
             containers.INHERITED if containers.has_context_list(canonical_fields(value, place.rules)) else frozenset()
         )
@@ -464,6 +476,8 @@ def _of_plain_text(
             place.note("speaker", fields[key])
             raise messages.unknown_speakers(Counter([fields[key]]))
     note_unused(value, used, content, place)
+    if place.wordings:
+        place.note("mended", WITHOUT_QUESTION)
     place.note("shape", "text")
     return iter((Conversation((Message("text", content),), place.domain, place.source),))
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from theta.corpus.items import Rules
+from theta.corpus.shapes import languages
 from theta.corpus.shapes.cleaning import clean
 from theta.corpus.shapes.fields import TurnRole, role_of
 from theta.corpus.shapes.messages import unknown_speakers
@@ -85,8 +86,11 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     Raises:
         UnusableError: it is an exported chat of people, and data.speakers does not say who is who.
     """
+    if _ROUND.match(text.lstrip()):
+        text = _ROUND.sub("", text).strip()
     found = _by_tokens(text, place.rules) if "<" in text or "[INST]" in text else None
-    found = found or _by_labels(text, place.rules) or _logged(text, _WHATSAPP, place) or _logged(text, _IRC, place)
+    found = found or _by_labels(text, place.rules) or languages.turns_in_pair(text)
+    found = found or _logged(text, _WHATSAPP, place) or _logged(text, _IRC, place)
     if not found:
         return None
     turns = [
@@ -100,6 +104,13 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     if turns and turns[-1].role == "user" and not turns[-1].content:
         turns.pop()
     return turns
+
+
+_ROUND = re.compile(
+    r"(?mi)^[ \t]*(?:#{1,4}[ \t]*)?(?:\[?(?:round|turn|exchange|dialogue|runde|tour|ronda|turno|раунд)[ \t]?\d{1,4}\]?"
+    r"|第[ \t]?\d{1,4}[ \t]?轮)[ \t]*[:：]?[ \t]*$"
+)
+"""A heading over an exchange, such as "[Round 1]"."""
 
 
 _BEGINS = re.compile(
@@ -116,6 +127,8 @@ def may_be(text: str) -> bool:
     """Whether a cleaned text could be a transcript; if not, only names of data.speakers make it one."""
     head = text[:_LABEL_CHARACTERS]
     if (":" in head or ">" in head or head[:1] in _FIRST) and _BEGINS.match(text):
+        return True
+    if languages.may_begin(text) or _ROUND.match(text):
         return True
     if "##" in text or "USER" in text or "HUMAN" in text:
         return True
