@@ -19,7 +19,7 @@ from theta.experiments.finetune import (
     release_of,
 )
 from theta.files import write_json
-from theta.tokens.store import Store
+from theta.tokens.store import Store, write
 
 STARTER = {
     "kind": "local", "fine_tuned": True, "layers": 12, "width": 256, "vocabulary_size": 50_262, "positions": 1024,
@@ -72,6 +72,11 @@ def test_auto_epochs_are_those_of_the_table_if_the_rehearsal_makes_enough_update
     assert keeping(encoded)["epochs"] == 32
     make_store(encoded / "Datasets/tokens/train.arrow", 301, seed=0)
     assert keeping(encoded)["epochs"] == 10
+
+
+def test_without_rehearsal_the_new_data_makes_all_updates(encoded: Path) -> None:
+    write(encoded / "Datasets/tokens/rehearsal.arrow", [])
+    assert keeping(encoded)["epochs"] == 76_800 // tokens(encoded, "train")
 
 
 def test_only_a_release_brings_a_rehearsal(root: Path) -> None:

@@ -140,8 +140,9 @@ def keeping(project: Path) -> dict[str, Any]:
     questions. The base's own weights are not mixed in, as that would cost new answers.
     """
     base = read_json(project / "models/base/weights.json")
-    new, old = (Store(project / f"Datasets/tokens/{name}.arrow").lengths for name in ("train", "rehearsal"))
-    repeated = PASSES * int(old.sum())
+    new = Store(project / "Datasets/tokens/train.arrow").lengths
+    old = Store.if_any(project / "Datasets/tokens/rehearsal.arrow")  # none with --rehearsal-share 0
+    repeated = PASSES * int(old.lengths.sum()) if old else 0
     epochs = read(project / "params.yaml")["train"]["epochs"]
     if not isinstance(epochs, int):
         needed = automatic.kind_of(base, parameters(base)).least_updates * automatic.LEAST_TOKENS_PER_STEP
