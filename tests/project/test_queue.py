@@ -80,11 +80,9 @@ def test_a_sweep_ends_with_the_best_and_starts_nothing_twice(project: Path) -> N
     assert [each.run.is_full for each in lists[-1]] == [True]
     assert {name: content for name, content in tree(project).items() if name != "started"} == before
     assert len(experiments(project)) == 4
-    again = list(sweeps.sweep(project, combinations, jobs=1, early=True, criterion=None))
-    assert [state for state in again if isinstance(state, list)] == lists
-    assert len(experiments(project)) == 4
     assert git(project, "stash", "list") == ""
     shown = run(project, "theta", "sweep", "train.seconds=0.3,0.1,0.2").stdout.splitlines()
+    assert len(experiments(project)) == 4
     rows = [line.split("\t")[:4] for line in shown[-6:-2]]
     assert rows == [
         ["train.seconds", "train.epochs", "train.validation_loss", "plot"],
