@@ -30,6 +30,7 @@ class Matrix(NamedTuple):
     """A matrix [out, in] with its bias [out], or without one."""
 
     weight: Tensor
+    """Empty if it is packed."""
     bias: Tensor | None
     packed: Any = None
     """Both as FBGEMM wants them, if it computes the product; see `pack`."""
@@ -159,9 +160,9 @@ SMALLEST_STEP = 2.0**-24
 
 
 def _matrices(weights: Weights) -> Iterator[Matrix]:
-    yield weights.head
     for block in weights.blocks:
         yield from (getattr(block, part) for part in MATRICES)
+    yield weights.head
 
 
 def _fits(matrix: Matrix) -> bool:
@@ -178,4 +179,4 @@ def _packed_block(block: Block) -> Block:
 def _packed(matrix: Matrix) -> Matrix:
     bias = None if matrix.bias is None else matrix.bias.float()
     weight = matrix.weight.float().contiguous()
-    return matrix._replace(packed=torch.ops.quantized.linear_prepack_fp16(weight, bias))
+    return Matrix(torch.empty(0), None, torch.ops.quantized.linear_prepack_fp16(weight, bias))

@@ -57,13 +57,16 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
             tensors = weights.read(folder)
             _refuse_missing(folder, tensors, shape)
             arranged = _arranged(tensors, shape, place, _dtype(dtype, place))
-            if place.type == "cpu" and not soon:
+            few = sum(tensor.numel() for tensor in tensors.values()) < FEW_WEIGHTS
+            if place.type == "cpu" and (dtype == "bfloat16" or (few and not soon)):
                 arranged = weights.pack(arranged)
         except (OSError, ValueError, SafetensorError) as fault:
             raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
         return _of_weights(arranged, shape, never(len(arranged.tokens)))
 
 
+FEW_WEIGHTS = 50e6
+"""They are packed in less than a second, so that it is done unasked."""
 SMALL_BYTES = 100e6
 GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/dxg")
 """What Nvidia's driver puts on Linux, and on Windows' Linux."""
