@@ -2,10 +2,11 @@
 
     python benchmarks/answers.py [--model models/theta_final] [--replies]
 
-benchmarks/answers/ holds questions that people wrote for this measurement; none of them is in the data:
+benchmarks/answers/ holds questions that people wrote for this measurement:
 
-    new_wordings.jsonl   questions of Datasets/conversations in other words
-    small_talk.txt       greetings, thanks, farewells and "who are you" in many spellings
+    new_wordings.jsonl   questions of Datasets/conversations in other words; none of them is in the data
+    small_talk.txt       greetings, thanks, farewells and "who are you" in many spellings, the usual of which are in the
+                         data too
     chat.jsonl           a chat of 20 turns on trained topics
 
 A reply is right if its chrF (Popovic 2015) against the trained answer is above 60; such replies differ in a word or a

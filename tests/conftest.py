@@ -18,6 +18,14 @@ from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 
 POSITIONS = 128
 
+LONGEST = ("train", "experiments", "project", "readers")
+"""Folders of the tests that take minutes together, because they start processes."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Put the longest files first, so that of several processes none is left alone with one at the end."""
+    items.sort(key=lambda item: item.path.parent.name not in LONGEST)
+
 
 @pytest.fixture(scope="session")
 def vocabulary() -> Vocabulary:

@@ -1,50 +1,88 @@
 """What `theta finetune` makes of its options, without a run."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from tests.support.runs import make_store
 from theta.errors import ExportError, ProjectError
-from theta.experiments.finetune import Request, _keeping, base_of, change, finetune, named, release_of
+from theta.experiments.finetune import (
+    LEAST_SHARE,
+    MOST_SHARE,
+    Request,
+    base_of,
+    brings_rehearsal,
+    change,
+    finetune,
+    keeping,
+    named,
+    release_of,
+)
+from theta.files import write_json
+from theta.tokens.store import Store, write
+
+STARTER = {
+    "kind": "local", "fine_tuned": True, "layers": 12, "width": 256, "vocabulary_size": 50_262, "positions": 1024,
+}  # fmt: skip
 
 
 @pytest.fixture
 def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A project with a release of 100 bytes to rehearse, 10 bytes of new data, and an own model."""
+    """A project with a release and an own model."""
     (tmp_path / "models/r/theta_final").mkdir(parents=True)
-    (tmp_path / "models/r/rehearsal.jsonl").write_text("x" * 100)
+    (tmp_path / "models/r/rehearsal.jsonl").write_text("")
     (tmp_path / "models/r/theta_final/model.safetensors").write_text("weights")
-    (tmp_path / "new.json").write_text("x" * 10)
+    (tmp_path / "new.json").write_text("[]")
     (tmp_path / "params.yaml").write_text("train: {epochs: 4} # of the workspace\ndata: {path: old}\n")
     monkeypatch.chdir(tmp_path)
     return tmp_path.resolve()
 
 
-def share(root: Path, base: str = "models/r/theta_final", data: str = "new.json", **train: Any) -> float | None:
-    return _keeping(Request(root, base, data, root / "out", train)).get("rehearsal_share")
+@pytest.fixture
+def encoded(tmp_path: Path) -> Path:
+    """A project whose data is encoded: 20 new documents, and 60 to rehearse, of a small model that Theta trained."""
+    write_json(tmp_path / "models/base/weights.json", STARTER)
+    (tmp_path / "params.yaml").write_text("train: {epochs: auto}")
+    (tmp_path / "Datasets/tokens").mkdir(parents=True)
+    make_store(tmp_path / "Datasets/tokens/train.arrow", 20, seed=0)
+    make_store(tmp_path / "Datasets/tokens/rehearsal.arrow", 60, seed=1)
+    return tmp_path
 
 
-def test_a_run_repeats_the_rehearsal_twice(root: Path) -> None:
-    assert share(root) == 2 * 100 / (4 * 10)
-    assert share(root, epochs=10) == 2.0
-    assert share(root, epochs=1) == 20.0  # no more than that
-    assert share(root, epochs=1000) == 0.3  # and no less
-    assert share(root, data=str(root / "models/r")) == pytest.approx(2 * 100 / (4 * 107), abs=0.01)
+def tokens(project: Path, name: str) -> int:
+    return int(Store(project / f"Datasets/tokens/{name}.arrow").lengths.sum())
 
 
-def test_few_new_conversations_get_a_number_of_epochs(root: Path) -> None:
-    (root / "params.yaml").write_text("train: {epochs: auto}")
-    request = Request(root, "models/r/theta_final", "new.json", root / "out", {})
-    assert _keeping(request) == {"epochs": 20, "rehearsal_share": 1.0, "base_share": 0.0}
-    (root / "new.json").write_text("x" * 100_001)
-    assert _keeping(request) == {"rehearsal_share": 0.3, "base_share": 0.0}
+def test_the_rehearsal_is_repeated(encoded: Path) -> None:
+    old, new = tokens(encoded, "rehearsal"), tokens(encoded, "train")
+    (encoded / "params.yaml").write_text("train: {epochs: 2}")
+    assert keeping(encoded) == {"epochs": 2, "rehearsal_share": round(old / (2 * new), 2), "base_share": 0.0}
+    (encoded / "params.yaml").write_text("train: {epochs: 1000}")
+    assert keeping(encoded)["rehearsal_share"] == LEAST_SHARE
+    make_store(encoded / "Datasets/tokens/train.arrow", 1, seed=0)
+    (encoded / "params.yaml").write_text("train: {epochs: 1}")
+    assert keeping(encoded)["rehearsal_share"] == MOST_SHARE
 
 
-def test_nothing_is_chosen_for_a_base_without_a_rehearsal(root: Path) -> None:
-    assert share(root, base="gpt2") is None
-    assert share(root, base="models/r/other") is None
-    assert share(root, data="hf://datasets/a/b") is None
+def test_auto_epochs_are_those_of_the_table_if_the_rehearsal_makes_enough_updates(encoded: Path) -> None:
+    """150 updates of 512 tokens are 76,800 tokens, to which the rehearsal adds its own."""
+    old, new = tokens(encoded, "rehearsal"), tokens(encoded, "train")
+    assert keeping(encoded)["epochs"] == (76_800 - old) // new > 32
+    make_store(encoded / "Datasets/tokens/rehearsal.arrow", 4_000, seed=1)
+    assert keeping(encoded)["epochs"] == 32
+    make_store(encoded / "Datasets/tokens/train.arrow", 301, seed=0)
+    assert keeping(encoded)["epochs"] == 10
+
+
+def test_without_rehearsal_the_new_data_makes_all_updates(encoded: Path) -> None:
+    write(encoded / "Datasets/tokens/rehearsal.arrow", [])
+    assert keeping(encoded)["epochs"] == 76_800 // tokens(encoded, "train")
+
+
+def test_only_a_release_brings_a_rehearsal(root: Path) -> None:
+    assert brings_rehearsal(root / "models/r/theta_final")
+    assert not brings_rehearsal(root / "models/r")
+    assert not brings_rehearsal(root / "gpt2")
 
 
 def test_paths_are_named_so_that_the_project_may_move(root: Path, tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 """Every engine against the plain reference: the processed distribution, the sampled one, and whole replies."""
 
+import copy
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,7 +11,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from theta.bases.weight_files import plain_name
-from theta.generate import cpu_engine, weights
+from theta.generate import cpu_engine, cpu_sampling, weights
 from theta.generate.engine import Engine, Request, Row, SharedEngine, Writer
 from theta.generate.sampling import nucleus, penalised
 from theta.generate.settings import GenerationSettings
@@ -23,10 +24,16 @@ DEVICE = "cuda" if torch.cuda.is_available() and not INTERPRETED else "cpu"
 
 
 @pytest.fixture(scope="module")
-def model() -> GPT2LMHeadModel:
+def unrounded_model() -> GPT2LMHeadModel:
     torch.manual_seed(6)
     sizes = {"n_layer": 2, "n_head": 2, "n_embd": 32, "n_positions": POSITIONS, "vocab_size": V}
     return GPT2LMHeadModel(GPT2Config(**sizes, initializer_range=0.3, bos_token_id=None, eos_token_id=None)).eval()
+
+
+@pytest.fixture(scope="module")
+def model(unrounded_model: GPT2LMHeadModel) -> GPT2LMHeadModel:
+    """Return a model whose weights can be packed."""
+    return copy.deepcopy(unrounded_model).bfloat16().float()
 
 
 def parts(model: GPT2LMHeadModel) -> tuple[dict[str, torch.Tensor], Shape]:
@@ -41,6 +48,18 @@ def numpy_writer(model: GPT2LMHeadModel) -> Writer:
 def torch_writer(model: GPT2LMHeadModel, device: str = "cpu") -> Writer:
     tensors, shape = parts(model)
     return TorchWriter(weights.arrange(tensors, shape, torch.device(device), torch.float32), shape, NEVER)
+
+
+def packed_writer(model: GPT2LMHeadModel) -> Writer:
+    """Return the writer in torch with weights in 16 bits, whose values are in float32 nevertheless."""
+    tensors, shape = parts(model)
+    packed = weights.pack(weights.arrange(tensors, shape, torch.device("cpu"), torch.float32))
+    if packed.head.packed is None:
+        pytest.skip("needs FBGEMM")
+    return TorchWriter(packed, shape, NEVER)
+
+
+WRITERS = [numpy_writer, torch_writer, packed_writer]
 
 
 def gpu_writer(model: GPT2LMHeadModel) -> Writer:
@@ -68,19 +87,22 @@ def random_settings(rng: np.random.Generator) -> GenerationSettings:
     )
 
 
-def test_the_processed_distribution_equals_the_reference_in_thousands_of_states() -> None:
+@pytest.mark.parametrize(("vocabulary", "states"), [(V, 3000), (6500, 1000)])
+def test_the_processed_distribution_equals_the_reference_in_thousands_of_states(vocabulary: int, states: int) -> None:
+    """The larger vocabulary has enough chunks for the search in `cpu_sampling.highest`, the smaller one has not."""
     rng = np.random.default_rng(0)
-    for state in range(3000):
+    for state in range(states):
         settings = random_settings(rng)
-        logits = (rng.standard_normal(V) * 4).astype(np.float32)
-        reply = rng.integers(0, 6, int(rng.integers(0, 40))).tolist()  # few different ids, so that n-grams recur
-        expected, ids = cpu_engine.distribution(logits - cpu_engine.log_sum_exp(logits), reply, settings)
+        logits = (rng.standard_normal(vocabulary) * 4).astype(np.float32)
+        likely = np.argsort(-logits)[:6]  # few different ids, so that n-grams recur
+        reply = likely[rng.integers(0, 6, int(rng.integers(0, 40)))].tolist()
+        expected, ids = cpu_sampling.distribution(logits - cpu_sampling.log_sum_exp(logits), reply, settings)
         expected = expected / expected.sum()
         said = torch.tensor([reply], dtype=torch.long)
         found, places = nucleus(penalised(torch.from_numpy(logits)[None], said, settings), settings)
-        whole = torch.zeros(V).scatter(0, places[0], found[0] / found.sum()).numpy()
+        whole = torch.zeros(vocabulary).scatter(0, places[0], found[0] / found.sum()).numpy()
         # An id at the edge of top_p may fall on either side by rounding: then everything else is scaled alike.
-        wanted = np.zeros(V, np.float32)
+        wanted = np.zeros(vocabulary, np.float32)
         wanted[ids] = expected
         kept, also = set(np.flatnonzero(whole)), set(np.flatnonzero(wanted))
         if kept == also:
@@ -89,9 +111,21 @@ def test_the_processed_distribution_equals_the_reference_in_thousands_of_states(
             assert len(kept ^ also) == 1, state
 
 
-@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+@pytest.mark.parametrize("make", WRITERS)
 def test_what_is_sampled_follows_the_distribution(model: GPT2LMHeadModel, make: Any) -> None:
     chi_square(make(model), model)
+
+
+@pytest.mark.parametrize("vocabulary", [V, cpu_sampling.CHUNK * 100 - 1, cpu_sampling.CHUNK * 100, 6437])
+@pytest.mark.parametrize("values", [1, 5, 300, 100_000])
+def test_the_highest_scores_are_those_of_a_stable_sort(vocabulary: int, values: int) -> None:
+    """With few different values most scores are tied, and some are ruled out."""
+    rng = np.random.default_rng(values)
+    for count in (1, 2, 50, 100):
+        scores = rng.integers(0, values, vocabulary).astype(np.float32)
+        scores[rng.integers(0, vocabulary, int(rng.integers(1, vocabulary)))] = -np.inf
+        expected = np.argsort(-scores, kind="stable")[:count]
+        assert cpu_sampling.highest(scores, count).tolist() == expected.tolist()
 
 
 def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> None:
@@ -99,7 +133,7 @@ def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> Non
     settings = GenerationSettings(max_length=1, top_k=8, top_p=1.0, temperature=1.5, repetition_penalty=1.0)
     with torch.inference_mode():
         logits = model(torch.tensor([[1, 2, 3]])).logits[0, -1].index_fill(0, torch.tensor(NEVER), -torch.inf).numpy()
-    probabilities, ids = cpu_engine.distribution(logits - cpu_engine.log_sum_exp(logits), [], settings)
+    probabilities, ids = cpu_sampling.distribution(logits - cpu_sampling.log_sum_exp(logits), [], settings)
     requests = [Request([1, 2, 3], settings, seed) for seed in range(draws)]
     drawn = np.array([reply[0] for reply in written(writer, requests, rows=writer.most_rows)])
     assert set(drawn) <= set(ids.tolist())
@@ -110,20 +144,43 @@ def chi_square(writer: Writer, model: GPT2LMHeadModel, draws: int = 4000) -> Non
     assert statistic < 41, "of at most 7 degrees of freedom"
 
 
-@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+@pytest.mark.parametrize("make", WRITERS)
 def test_greedy_replies_equal_the_reference_over_a_thousand_tokens(model: GPT2LMHeadModel, make: Any) -> None:
-    settings = GenerationSettings(max_length=1000, top_k=1, no_repeat_ngram_size=5)
-    (reply,) = written(make(model), [Request([1, 2, 3], settings)], end=-1)
+    (reply,) = written(make(model), [Request([1, 2, 3], LONG_GREEDY)], end=-1)
     assert len(reply) == 1000
-    with torch.inference_mode():  # all positions at once, by transformers
+    for step, (logits, row) in enumerate(reference_states(model, reply)):
+        assert cpu_sampling.choose(logits, row).id == reply[step], step
+
+
+LONG_GREEDY = GenerationSettings(max_length=1000, top_k=1, no_repeat_ngram_size=5)
+
+
+def reference_states(model: GPT2LMHeadModel, reply: list[int]) -> Iterator[tuple[np.ndarray, Row]]:
+    """Yield the logits of transformers before each token of a reply to 1, 2, 3, and the row until then."""
+    with torch.inference_mode():  # all positions at once
         logits = model(torch.tensor([[1, 2, 3, *reply]])).logits[0, 2:-1].index_fill(1, torch.tensor(NEVER), -torch.inf)
-    for step in range(1000):
-        scores = logits[step].numpy()
-        row = Row(0, [1], settings, np.zeros(1000, np.float32), reply=reply[:step])
-        assert cpu_engine.choose(scores, row).id == reply[step], step
+    for step in range(len(reply)):
+        yield logits[step].numpy(), Row(0, [1], LONG_GREEDY, np.zeros(1000, np.float32), reply=reply[:step])
 
 
-@pytest.mark.parametrize("make", [numpy_writer, torch_writer])
+def test_bfloat16_on_a_cpu_writes_nearly_the_likeliest_tokens_of_float32(unrounded_model: GPT2LMHeadModel) -> None:
+    """Of a thousand tokens at least 98 % are the choice of float32, and none is 0.05 nats less likely than it.
+
+    The weights differ by up to 2 ** -9 of themselves, and those of a trained model are smaller than these.
+    """
+    tensors, shape = parts(unrounded_model)
+    rounded = weights.pack(weights.arrange(tensors, shape, torch.device("cpu"), torch.bfloat16))
+    (reply,) = written(TorchWriter(rounded, shape, NEVER), [Request([1, 2, 3], LONG_GREEDY)], end=-1)
+    lost = []
+    for step, (logits, row) in enumerate(reference_states(unrounded_model, reply)):
+        scores = logits - cpu_sampling.log_sum_exp(logits)
+        scores[list(set(row.reply))] *= LONG_GREEDY.repetition_penalty
+        lost.append(float(scores[cpu_sampling.choose(logits, row).id] - scores[reply[step]]))
+    assert sum(nats == 0 for nats in lost) >= 980
+    assert 0 < max(lost) < 0.05
+
+
+@pytest.mark.parametrize("make", WRITERS)
 def test_a_reply_ends_with_the_positions(model: GPT2LMHeadModel, make: Any) -> None:
     border(make(model))
 
@@ -146,7 +203,33 @@ REQUESTS = [
 
 
 def test_numpy_and_torch_write_the_same_replies(model: GPT2LMHeadModel) -> None:
-    assert written(numpy_writer(model), REQUESTS) == written(torch_writer(model), REQUESTS)
+    expected = written(numpy_writer(model), REQUESTS)
+    assert written(torch_writer(model), REQUESTS) == expected
+    assert written(packed_writer(model), REQUESTS) == expected
+
+
+def test_packed_products_are_those_in_float32_whatever_the_number_of_rows_and_threads() -> None:
+    weight = torch.randn(700, 96, generator=torch.Generator().manual_seed(0)).bfloat16().float()
+    x, bias = torch.randn(24, 96), torch.randn(700)
+    packed = weights._packed(weights.Matrix(weight, bias))
+    threads = torch.get_num_threads()
+    product = packed(x)
+    exact = x.double() @ weight.double().T + bias.double()
+    assert torch.allclose(product.double(), exact, rtol=0, atol=1e-4)  # sums of 96 terms of about 1
+    try:
+        torch.set_num_threads(1)
+        assert all(torch.equal(packed(x[row : row + 1])[0], product[row]) for row in range(24))
+    finally:
+        torch.set_num_threads(threads)
+
+
+@pytest.mark.parametrize("weight", [1 + 2.0**-11, 1e5, float("nan")])
+def test_weights_that_16_bits_do_not_hold_are_not_packed(model: GPT2LMHeadModel, weight: float) -> None:
+    tensors, shape = parts(model)
+    changed = tensors["h.1.mlp.c_proj.weight"].clone()
+    changed[3, 4] = weight
+    arranged = weights.arrange(tensors | {"h.1.mlp.c_proj.weight": changed}, shape, torch.device("cpu"), torch.float32)
+    assert weights.pack(arranged) is arranged
 
 
 class TestGpu:

@@ -4,10 +4,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from threading import Event
 
 import pytest
 import torch
 
+from theta.machine import cpu_sharing
 from theta.machine.cpu_sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeams, teams_needed
 
 pytestmark = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc")
@@ -96,3 +98,19 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.01)
+
+
+def test_half_of_the_threads_compute_while_the_machine_is_busy(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen_busy = Event()
+    monkeypatch.setattr(cpu_sharing, "_seen_busy", seen_busy)
+    before, counts = torch.get_num_threads(), []
+    torch.set_num_threads(4)
+    try:
+        for busy in (False, True, False):
+            (seen_busy.set if busy else seen_busy.clear)()
+            with cpu_sharing.fewer_threads_while_busy():
+                counts.append(torch.get_num_threads())
+            counts.append(torch.get_num_threads())
+    finally:
+        torch.set_num_threads(before)
+    assert counts == [4, 4, 2, 4, 4, 4]

@@ -12,8 +12,9 @@ from transformers import GPT2LMHeadModel
 
 from theta.errors import BaseModelError
 from theta.model import forward, network
+from theta.model.attention import LONGEST_PLAIN, Packing, packed_attention
 from theta.model.loss import LearnedRows, Loss, mean_nats, token_scores
-from theta.model.rows import Row, predicting_states, row_nats
+from theta.model.rows import CPU_MULTIPLE, Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
 
 VOCABULARY_SIZE = 300
@@ -93,15 +94,48 @@ def test_documents_do_not_see_each_other(model: GPT2LMHeadModel, store: Store) -
         torch.testing.assert_close(states[-len(last) :], last, atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    "lengths",
+    [(70, 40, 30, 1, 2, 100, 17), (129, 128, 127, 1), (LONGEST_PLAIN + 1, 5), (32, 96), (LONGEST_PLAIN,)],
+    ids=str,
+)
+def test_grouped_attention_equals_one_document_at_a_time(lengths: tuple[int, ...]) -> None:
+    """In bfloat16, short documents attend in padded groups; in float32, each attends alone."""
+    generator = torch.Generator().manual_seed(0)
+    packing = Packing.of(lengths, torch.device("cpu"))
+    qkv = torch.randn(1, sum(lengths), 3 * 32, generator=generator).bfloat16()
+    gradient = torch.randn(1, sum(lengths), 32, generator=generator).bfloat16()
+
+    def attend(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+        states = qkv.to(dtype).requires_grad_()
+        mixed = packed_attention(states, packing, 2, 0.25)
+        return mixed.float(), torch.autograd.grad(mixed, states, gradient.to(dtype))[0].float()
+
+    for ours, wanted in zip(attend(torch.bfloat16), attend(torch.float32), strict=True):
+        assert (ours - wanted).norm() < 0.01 * wanted.norm()  # bfloat16 has 8 bits
+
+
+def test_padding_changes_no_gradient(model: GPT2LMHeadModel, tmp_path: Path) -> None:
+    """A row on a CPU is padded to a multiple, and so are its learned positions."""
+    store = make_store(tmp_path / "padded.arrow", (17, 10))
+    row = Row.of(store, [0, 1], model.device)
+    assert row.ids.shape[1] == 2 * CPU_MULTIPLE
+    theirs = transformers_nats(model, store, 0) + transformers_nats(model, store, 1)
+    wanted = torch.autograd.grad(theirs, list(model.parameters()))
+    row_nats(model, row, Loss(VOCABULARY_SIZE))[0].backward()
+    for parameter, gradient in zip(model.parameters(), wanted, strict=True):
+        torch.testing.assert_close(parameter.grad, gradient, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("rows", [1, 16, 35])
+@pytest.mark.parametrize("rows", [1, 16, 35, 150])
 def test_nats_equal_cross_entropy(rows: int, smoothing: float) -> None:
     generator = torch.Generator().manual_seed(rows)
     hidden = torch.randn(rows, 16, generator=generator, requires_grad=True)
     weight = torch.randn(128, 16, generator=generator, requires_grad=True)
     targets = torch.randint(100, (rows,), generator=generator)
     ours = (
-        8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, positions_per_chunk=16, label_smoothing=smoothing))[0]
+        8 * mean_nats(hidden, weight, targets, Loss(100, 1 / 8, positions_per_chunk=70, label_smoothing=smoothing))[0]
     )
     gradients = torch.autograd.grad(ours * 0.25, (hidden, weight))
     logits = (hidden @ weight.T)[:, :100]

@@ -55,6 +55,17 @@ def test_answers_count_upwards_and_losses_downwards() -> None:
         rank(runs, "evaluate.chrf")
 
 
+def test_a_plot_shows_every_run_and_says_which_failed() -> None:
+    runs = [
+        Result(Run("a", {"train.learning_rate": "1e-3"}, 3, True), {"x.loss": 2.0}),
+        Result(Run("b", {"train.learning_rate": "1e-2"}, None, True), None),
+    ]
+    drawn = sweeps.chart(runs, "x.loss")
+    assert drawn.description == "learning_rate 1e-3, epochs 3: x.loss 2; learning_rate 1e-2: x.loss not measured."
+    assert [width > 0 for *_, width, _ in drawn.bars] == [True, False]
+    assert sweeps.plot_name(grid(["train.epochs=2", "data.path=a"])) == "sweep-epochs-path.svg"
+
+
 @pytest.mark.slow
 def test_a_sweep_ends_with_the_best_and_starts_nothing_twice(project: Path) -> None:
     before = tree(project)
@@ -69,18 +80,19 @@ def test_a_sweep_ends_with_the_best_and_starts_nothing_twice(project: Path) -> N
     assert [each.run.is_full for each in lists[-1]] == [True]
     assert {name: content for name, content in tree(project).items() if name != "started"} == before
     assert len(experiments(project)) == 4
-    again = list(sweeps.sweep(project, combinations, jobs=1, early=True, criterion=None))
-    assert [state for state in again if isinstance(state, list)] == lists
-    assert len(experiments(project)) == 4
     assert git(project, "stash", "list") == ""
     shown = run(project, "theta", "sweep", "train.seconds=0.3,0.1,0.2").stdout.splitlines()
-    rows = [line.split("\t")[:4] for line in shown[-5:-1]]
+    assert len(experiments(project)) == 4
+    rows = [line.split("\t")[:4] for line in shown[-6:-2]]
     assert rows == [
         ["train.seconds", "train.epochs", "train.validation_loss", "plot"],
         ["0.1", "4", "0.1", "█" * 7],
         ["0.2", "2", "0.2", "█" * 13],
         ["0.3", "2", "0.3", "█" * 20],
     ]
+    assert shown[-2] == "Plot: dvc_plots/sweep-seconds.svg"
+    plot = (project / "dvc_plots/sweep-seconds.svg").read_text()
+    assert "<desc>seconds 0.1, epochs 4: train.validation_loss 0.1; seconds 0.2, epochs 2: " in plot
     assert shown[-1].startswith("Best: seconds-0.1-epochs-4-")
 
 

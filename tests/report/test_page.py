@@ -87,7 +87,7 @@ def test_held_out_loss_is_explained_where_it_is_shown(render: Render) -> None:
     losses = {"base": {"loss_nats_per_token": 4.5}, "test": {"loss_nats_per_token": 5.0}}
     text = re.sub(r"\s+", " ", render({"evaluate.json": losses, "train.json": {"train_loss": 0.0138}}))
     assert "a nat is 1.44 bits" in text
-    assert "This set was learned by heart: the loss of the trained replies fell to 0.0138" in text
+    assert "This set was learned by heart: the loss of the trained replies fell to 0.01" in text
     for loss in ({"train_loss": 4.0}, {"train_loss": None}):
         assert "This set was learned by heart" not in render({"evaluate.json": losses, "train.json": loss})
     lower = {**losses, "test": {"loss_nats_per_token": 4.0}}

@@ -24,7 +24,7 @@ DIRECTION: dict[str, set[str]] = {
     "report": {"evaluate"},
     "export": {"conversation", "tokens", "bases", "model", "generate"},
     "project": {"bases", "machine", "export"},
-    "experiments": {"bases", "export", "project"},
+    "experiments": {"tokens", "bases", "train", "evaluate", "export", "project"},
     "serve": {"conversation", "tokens", "generate"},
     "cli": {
         "conversation",

@@ -1,4 +1,4 @@
-"""What the ranks agree on: one plan for the smallest GPU, and every document once."""
+"""What ranks agree on, in two processes for all tests: one plan for the smallest GPU, and every document once."""
 
 from pathlib import Path
 from typing import Any
@@ -22,22 +22,37 @@ pytestmark = pytest.mark.slow
 TOKENS_PER_STEP = 1024
 
 
-def chosen(rank: int, folder: str, budgets: list[float], formats: list[torch.dtype]) -> None:
+LARGE, SMALL = 24 * GIB, 0.15 * GIB
+CASES: dict[str, tuple[list[float], list[torch.dtype]]] = {
+    "unlike": ([LARGE, SMALL], [torch.bfloat16] * 2),
+    "small": ([SMALL, SMALL], [torch.bfloat16] * 2),
+    "large": ([LARGE, LARGE], [torch.bfloat16] * 2),
+    "formats": ([LARGE, LARGE], [torch.bfloat16, torch.float16]),
+}
+"""Memory and number format of each rank."""
+
+
+def chosen(rank: int, folder: str) -> None:
     """One of two ranks with a GPU of its own: write its choices and the documents that it computes to a file."""
     dist.init_process_group("gloo", init_method=f"file://{folder}/rendezvous", rank=rank, world_size=2)
+    found = {name: of_case(rank, folder, sizes[rank], kinds[rank]) for name, (sizes, kinds) in CASES.items()}
+    torch.save(found, f"{folder}/{rank}.pt")
+    dist.destroy_process_group()
+
+
+def of_case(rank: int, folder: str, budget: float, dtype: torch.dtype) -> Any:
+    """What the rank chooses and computes, or the error in words."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(choose, "budget_bytes", lambda *_: budgets[rank])
-        patch.setattr(choose, "choose_dtype", lambda *_: formats[rank])
+        patch.setattr(choose, "budget_bytes", lambda *_: budget)
+        patch.setattr(choose, "choose_dtype", lambda *_: dtype)
         # A plan for a GPU, though the tensors are on the CPU.
         place = choose.choose_placement
         cuda = torch.device("cuda")
         patch.setattr(choose, "choose_placement", lambda a, b, size, _, *rest: place(a, b, size, cuda, *rest))
         try:
-            result: Any = computed(rank, Path(folder))
+            return computed(rank, Path(folder))
         except SettingsError as fault:
-            result = str(fault)
-    torch.save(result, f"{folder}/{rank}.pt")
-    dist.destroy_process_group()
+            return str(fault)
 
 
 def computed(rank: int, folder: Path) -> tuple[str, int, list[str]]:
@@ -51,28 +66,29 @@ def computed(rank: int, folder: Path) -> tuple[str, int, list[str]]:
     return compute.plan.name, compute.tokens_per_microbatch, documents
 
 
-def both(folder: Path, budgets: list[float], formats: list[torch.dtype]) -> list[Any]:
-    make_store(folder / "train.arrow", 40, 1)
-    spawn(chosen, args=(str(folder), budgets, formats), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in range(2)]
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    made = tmp_path_factory.mktemp("ranks")
+    make_store(made / "train.arrow", 40, 1)
+    spawn(chosen, args=(str(made),), nprocs=2)
+    return made
 
 
-BFLOAT16 = [torch.bfloat16] * 2
+def found_by_both(folder: Path, case: str) -> list[Any]:
+    return [torch.load(folder / f"{rank}.pt")[case] for rank in range(2)]
 
 
-def test_different_gpus_take_the_plan_of_the_smaller_one_and_every_document_once(tmp_path: Path) -> None:
-    large, small = 24 * GIB, 0.15 * GIB
-    one, two = both(tmp_path / "unlike", [large, small], BFLOAT16)
-    alone = both(tmp_path / "alike", [small, small], BFLOAT16)[0]
-    roomy = both(tmp_path / "large", [large, large], BFLOAT16)[0]
+def test_different_gpus_take_the_plan_of_the_smaller_one_and_every_document_once(folder: Path) -> None:
+    one, two = found_by_both(folder, "unlike")
+    alone, roomy = (found_by_both(folder, case)[0] for case in ("small", "large"))
     assert one[:2] == two[:2] == alone[:2]
     assert roomy[:2] != one[:2], "the larger GPU alone would take another plan"
-    store = Store(tmp_path / "unlike" / "train.arrow")
+    store = Store(folder / "train.arrow")
     assert sum(len(row.split(",")) for row in one[2] + two[2]) == store.lengths.sum()
 
 
-def test_gpus_that_compute_in_different_ways_are_refused_in_one_line(tmp_path: Path) -> None:
-    for said in both(tmp_path, [GIB, GIB], [torch.bfloat16, torch.float16]):
+def test_gpus_that_compute_in_different_ways_are_refused_in_one_line(folder: Path) -> None:
+    for said in found_by_both(folder, "formats"):
         assert said == (
             "The GPUs of this machine compute in different ways (cpu in bfloat16, cpu in float16); set "
             "machine.devices to 1, or choose the GPUs with CUDA_VISIBLE_DEVICES."

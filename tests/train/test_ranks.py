@@ -4,12 +4,14 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import socket
 import subprocess
 from pathlib import Path
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from tests.support.train_stage import TO_TWO, begin, end_of, finish, has_state, wait_until
@@ -21,8 +23,10 @@ pytestmark = pytest.mark.slow
 TWO_RANKS = ("--params", "two_ranks.yaml", *TO_TWO)
 
 STEP = re.compile(rb"^step (\d+)/")
+SAME = 1e-4
+"""Weights that differ by less are the same: sums in another order made 2e-6 of it, and training moves them by 1e-2."""
 LAST_STEP_TO_KILL = 8
-"""Of about twenty: the ranks run on while the line of the step is read."""
+"""Of about thirty: the ranks run on while the line of the step is read."""
 
 
 @pytest.fixture(scope="module")
@@ -41,16 +45,24 @@ def losses(folder: Path) -> list[float]:
 
 
 def differences(project: Path) -> float:
-    """The largest difference between the weights of two ranks and those of one."""
+    """The largest difference between the weights of two ranks and those of one.
+
+    The biases of keys are left out: no output depends on them, so their gradients are rounding errors, of which Adam
+    makes whole steps.
+    """
     one, two = (load_file(project / folder / "model.safetensors") for folder in ("models/checkpoint", "two/checkpoint"))
-    return max((one[name] - two[name]).abs().max().item() for name in one)
+    differing = {name: (one[name] - two[name]).abs() for name in one}
+    for name, difference in differing.items():
+        if name.endswith("attn.c_attn.bias"):
+            differing[name] = torch.cat([difference.chunk(3)[0], difference.chunk(3)[2]])
+    return max(difference.max().item() for difference in differing.values())
 
 
 def test_two_ranks_train_like_one(two_ranks: Path) -> None:
     finish(two_ranks, *TWO_RANKS)
     expected = losses(two_ranks / "metrics" / "curves")
     assert losses(two_ranks / "two" / "curves") == pytest.approx(expected, rel=1e-4)
-    assert differences(two_ranks) < 1e-3
+    assert differences(two_ranks) < SAME
     assert read_json(two_ranks / "two" / "checkpoint" / "provenance.json")["compute"]["devices"] == 2
     assert not has_state(two_ranks)
 
@@ -68,8 +80,9 @@ def children_of(process: int) -> list[int]:
     return [int(child) for child in Path(f"/proc/{process}/task/{process}/children").read_text().split()]
 
 
-@pytest.mark.parametrize("others", ["one_rank.yaml", "three_ranks.yaml"])
-def test_a_rank_killed_at_a_random_step_ends_the_stage_and_other_ranks_continue(two_ranks: Path, others: str) -> None:
+def test_a_rank_killed_at_a_random_step_ends_the_stage_and_other_ranks_continue(
+    two_ranks: Path, tmp_path: Path
+) -> None:
     step, rank = random.randint(2, LAST_STEP_TO_KILL), random.randrange(2)
     print(f"rank {rank} is killed after step {step}")  # pytest shows it if the test fails
     stage = begin(two_ranks, *TWO_RANKS)
@@ -79,20 +92,12 @@ def test_a_rank_killed_at_a_random_step_ends_the_stage_and_other_ranks_continue(
     assert code == 1
     assert b"of 2 ended with exit code -9; run the same command again" in errors
     assert has_state(two_ranks)
-    assert b"resuming after step" in finish(two_ranks, "--params", others, *TO_TWO)
-    assert differences(two_ranks) < 1e-3
-
-
-def test_a_signal_stops_all_ranks_after_the_same_step(two_ranks: Path) -> None:
-    stage = begin(two_ranks, *TWO_RANKS)
-    wait_until(lambda: has_state(two_ranks) or stage.poll() is not None)
-    stage.send_signal(signal.SIGINT)
-    code, _, errors = end_of(stage)
-    assert code == 1
-    assert b"SIGINT received); run the same command again" in errors
-    assert b"Traceback" not in errors
-    finish(two_ranks, *TWO_RANKS)
-    assert differences(two_ranks) < 1e-3
+    state = shutil.copytree(two_ranks / ".theta", tmp_path / "state")
+    for others in ("one_rank.yaml", "three_ranks.yaml"):
+        shutil.rmtree(two_ranks / ".theta")
+        shutil.copytree(state, two_ranks / ".theta")
+        assert b"resuming after step" in finish(two_ranks, "--params", others, *TO_TWO)
+        assert differences(two_ranks) < SAME
 
 
 FULL_DISK = (
@@ -112,16 +117,20 @@ def test_an_error_of_one_rank_is_one_line(two_ranks: Path) -> None:
     assert b"Traceback" not in errors
 
 
-def test_ranks_wait_together_for_another_run_to_end(two_ranks: Path) -> None:
-    """The state that they then read is that of the other run, on all ranks."""
+def test_a_signal_stops_all_ranks_after_the_same_step_and_ranks_that_waited_go_on(two_ranks: Path) -> None:
+    """The state that those then read is that of the other run, on all ranks."""
     first = begin(two_ranks, *TWO_RANKS)
     wait_until(lambda: has_state(two_ranks) or first.poll() is not None)
     second = begin(two_ranks, *TWO_RANKS)
     first.send_signal(signal.SIGINT)
-    end_of(first)
-    code, _, errors = end_of(second)
+    code, _, errors = end_of(first)
+    assert code == 1
+    assert b"SIGINT received); run the same command again" in errors
+    assert b"Traceback" not in errors
+    code, output, errors = end_of(second)
     assert code == 0, errors
-    assert differences(two_ranks) < 1e-3
+    assert b"resuming after step" in output
+    assert differences(two_ranks) < SAME
 
 
 def begin_nodes(project: Path) -> list[subprocess.Popen[bytes]]:
@@ -136,20 +145,16 @@ def begin_nodes(project: Path) -> list[subprocess.Popen[bytes]]:
     return [begin(project, "--params", "one_rank.yaml", *TO_TWO, wrapper=torchrun) for _ in range(2)]
 
 
-def test_two_nodes_train_like_one_rank(two_ranks: Path) -> None:
-    for code, _, errors in map(end_of, begin_nodes(two_ranks)):
-        assert code == 0, errors
-    assert losses(two_ranks / "two" / "curves") == pytest.approx(losses(two_ranks / "metrics" / "curves"), rel=1e-4)
-    assert differences(two_ranks) < 1e-3
-    assert read_json(two_ranks / "two" / "checkpoint" / "provenance.json")["compute"]["devices"] == 2
-
-
-def test_a_dead_rank_ends_both_nodes_and_one_rank_can_continue(two_ranks: Path) -> None:
+def test_a_dead_rank_ends_both_nodes_which_then_train_like_one_rank(two_ranks: Path) -> None:
     nodes = begin_nodes(two_ranks)
     wait_until(lambda: has_state(two_ranks) or any(node.poll() is not None for node in nodes))
     [rank] = children_of(nodes[1].pid)
     os.kill(rank, signal.SIGKILL)
     assert [code for code, _, _ in map(end_of, nodes)] == [1, 1]
     assert has_state(two_ranks)
-    assert b"resuming after step" in finish(two_ranks, "--params", "one_rank.yaml", *TO_TWO)
-    assert differences(two_ranks) < 1e-3
+    ended = [end_of(node) for node in begin_nodes(two_ranks)]
+    assert [code for code, _, _ in ended] == [0, 0], ended
+    assert any(b"resuming after step" in output for _, output, _ in ended)
+    assert losses(two_ranks / "two" / "curves") == pytest.approx(losses(two_ranks / "metrics" / "curves"), rel=1e-4)
+    assert differences(two_ranks) < SAME
+    assert read_json(two_ranks / "two" / "checkpoint" / "provenance.json")["compute"]["devices"] == 2

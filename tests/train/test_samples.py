@@ -1,6 +1,7 @@
 """Samples: every document once an epoch, its questions in the data's wordings, some behind others in a chat."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -111,13 +112,14 @@ def test_the_share_of_other_wordings_is_that_of_the_setting(store: Store, vocabu
 
 
 def test_openings_end_after_the_first_words_of_the_reply(store: Store, vocabulary: Vocabulary) -> None:
-    samples = Samples(store, epochs=2, seed=0, wording_share=1.0, openings=2, opening_tokens=3)
+    samples = Samples(store, epochs=2, seed=0, wording_share=1.0, wordings_per_opening=1, opening_tokens=3)
     check(samples)
     for epoch in range(2):
         found = texts(samples, vocabulary, epoch)
-        assert len(found) == 6 + 2 * 3  # the documents, and two openings of each that has wordings
+        # The documents, three openings of the one with three wordings, and one of each with one.
+        assert len(found) == 6 + 3 + 1 + 1
         assert sum(text.endswith("<|assistant|>DNS turns") for text in found) == 4
-        assert sum(text.endswith("<|assistant|>One.<|end|>") for text in found) == 2  # a whole reply of three tokens
+        assert sum(text.endswith("<|assistant|>One.<|end|>") for text in found) == 1  # a whole reply of three tokens
 
 
 def test_chats_join_what_can_be_joined(store: Store, vocabulary: Vocabulary) -> None:
@@ -161,19 +163,20 @@ def test_a_later_epoch_does_not_depend_on_the_number_of_epochs(store: Store, voc
     assert texts(short, vocabulary, 1) == texts(long, vocabulary, 1)
 
 
-@pytest.mark.parametrize(("count", "openings"), [(3, 0), (3, 2), (6, 2), (7, 1)])
+@pytest.mark.parametrize(("count", "wordings_per_opening"), [(3, 0), (3, 2), (6, 3), (7, 7)])
 def test_whole_documents_and_openings_each_use_all_wordings(
-    tmp_path: Path, vocabulary: Vocabulary, count: int, openings: int
+    tmp_path: Path, vocabulary: Vocabulary, count: int, wordings_per_opening: int
 ) -> None:
     wordings = tuple(f"way {number} to ask" for number in range(count))
     one = save_tokens(tmp_path / "one.arrow", (asked("What is DNS?", wordings),), vocabulary)
     for share in (1.0, 0.6):
-        samples = Samples(one, epochs=6 * count, seed=0, wording_share=share, openings=openings, opening_tokens=3)
+        options: dict[str, Any] = {"wordings_per_opening": wordings_per_opening, "opening_tokens": 3}
+        samples = Samples(one, epochs=6 * count, seed=0, wording_share=share, **options)
         whole, cut = list[str](), list[str]()
         for epoch in range(6 * count):
             for text in texts(samples, vocabulary, epoch):
                 (whole if text.endswith("<|end|>") else cut).append(text.partition("<|end|>")[0][8:])
-        for found in (whole, cut) if openings else (whole,):
+        for found in (whole, cut) if wordings_per_opening else (whole,):
             taken = [text for text in found if text != "What is DNS?"]
             assert set(taken) == set(wordings)
             if found is whole:
@@ -182,7 +185,13 @@ def test_whole_documents_and_openings_each_use_all_wordings(
 
 def test_nothing_follows_a_system_message_or_itself(store: Store, vocabulary: Vocabulary) -> None:
     samples = Samples(
-        store, epochs=80, seed=0, openings=2, follow_up_share=1.0, most_tokens=90, chat_ids=vocabulary.chat_ids
+        store,
+        epochs=80,
+        seed=0,
+        wordings_per_opening=2,
+        follow_up_share=1.0,
+        most_tokens=90,
+        chat_ids=vocabulary.chat_ids,
     )
     for epoch in range(80):
         for text in texts(samples, vocabulary, epoch):

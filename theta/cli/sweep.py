@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from theta.experiments.sweep import Result
 
 BAR = 20
+PLOTS = Path("dvc_plots")
+"""Where DVC writes its plots, too; git ignores it."""
 
 
 def sweep(
@@ -26,7 +28,7 @@ def sweep(
 
     After Ctrl-C or a kill, the same command goes on: what has run counts. `dvc exp apply NAME` takes a result over.
     """
-    from theta.experiments.sweep import criterion_of, grid, rounds, sweep
+    from theta.experiments.sweep import chart, criterion_of, grid, plot_name, rounds, sweep
     from theta.project.tools import find_root
 
     root, combinations = find_root(Path()), grid(settings)
@@ -44,7 +46,11 @@ def sweep(
     except KeyboardInterrupt:
         typer.echo("Stopped; the same command goes on.", err=True)
         raise
-    _table(results, criterion_of(results, by))
+    criterion = criterion_of(results, by)
+    _table(results, criterion)
+    plot = root / PLOTS / plot_name(combinations)
+    chart(results, criterion).save(plot)
+    typer.echo(f"Plot: {plot.relative_to(Path.cwd()) if plot.is_relative_to(Path.cwd()) else plot}")
     best = results[0]
     if best.metrics is not None:
         typer.echo(f"Best: {best.run.name}. To take it over: dvc exp apply {best.run.name}")

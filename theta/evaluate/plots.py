@@ -18,7 +18,7 @@ from theta import files
 from theta.errors import DataError
 
 WIDTH = 400
-LABEL_LETTERS = 40
+LABEL_LETTERS = 60
 NO_TEST = "Nothing was held back for a test."
 _LEFT, _RIGHT, _TOP, _BOTTOM = 40, 12, 46, 34
 """Margins around the plane of a chart with axes."""
@@ -96,7 +96,7 @@ def answer_bars(answers: Mapping[str, Any]) -> Chart:
     domains = answers.get("domains") or {}
     rows = {"all": answers, **domains} if len(domains) != 1 else domains
     shares = {name: [_percent(row.get(how)) for how in ("trained", "new_wordings")] for name, row in rows.items()}
-    return _bars("Answers given", ["as trained", "in new wordings"], shares, "{:.1f} %", most=100)
+    return bars("Answers given", ["as trained", "in new wordings"], shares, "{:.1f} %", most=100)
 
 
 def domain_bars(domains: Mapping[str, Mapping[str, Any]]) -> Chart:
@@ -104,7 +104,39 @@ def domain_bars(domains: Mapping[str, Mapping[str, Any]]) -> Chart:
     if not domains:
         return Chart("Held-out loss by domain", NO_TEST, 40, texts=[(0, 34, "start", NO_TEST)])
     losses = {name: [row["loss_nats_per_token"], row["base_loss_nats_per_token"]] for name, row in domains.items()}
-    return _bars("Held-out loss by domain, nats per token", ["fine-tuned", "base"], losses, "{:.2f}")
+    return bars("Held-out loss by domain, nats per token", ["fine-tuned", "base"], losses, "{:.2f}")
+
+
+def bars(
+    title: str, legend: Sequence[str], rows: Mapping[str, Sequence[float | None]], form: str, most: float = 0
+) -> Chart:
+    """Draw bars side by side for each row, below its name; a missing value is written as such.
+
+    Args:
+        title: of the chart.
+        legend: the name of each series.
+        rows: the value of each series, by the name of the row.
+        form: the format of a value, such as `{:.2f}`.
+        most: the value of a bar over the whole width, if no value is larger.
+    """
+    longest = max([most, *(value for values in rows.values() for value in values if value is not None)]) or 1.0
+    said = "; ".join(
+        f"{name}: " + ", ".join(f"{what} {_value(form, value)}" for what, value in zip(legend, values, strict=True))
+        for name, values in rows.items()
+    )
+    chart = Chart(title, said + ".", 0, legend)
+    y, room = 52.0, WIDTH - 56.0
+    for name, values in rows.items():
+        chart.texts.append((0, y + 10, "start", _short(name)))
+        y += 15
+        for series, value in enumerate(values):
+            width = room * (value or 0.0) / longest
+            chart.bars.append((series, 0, y, width, 11))
+            chart.texts.append((width + 5, y + 9.5, "start", _value(form, value)))
+            y += 13
+        y += 7
+    chart.height = y
+    return chart
 
 
 def length_histogram(lengths: Sequence[Point]) -> Chart:
@@ -184,30 +216,6 @@ def _plane(chart: Chart, points: Sequence[Point], x_label: str, y_label: str) ->
         chart.texts.append((x, bottom + 15, "middle", _number(tick)))
     chart.texts += [(right, bottom + 30, "end", x_label), (right, 34, "end", y_label)]
     return at
-
-
-def _bars(
-    title: str, legend: Sequence[str], rows: Mapping[str, Sequence[float | None]], form: str, most: float = 0
-) -> Chart:
-    """Draw bars side by side for each row, below its name; a missing value is written as such."""
-    longest = max([most, *(value for values in rows.values() for value in values if value is not None)]) or 1.0
-    said = "; ".join(
-        f"{name}: " + ", ".join(f"{what} {_value(form, value)}" for what, value in zip(legend, values, strict=True))
-        for name, values in rows.items()
-    )
-    chart = Chart(title, said + ".", 0, legend)
-    y, room = 52.0, WIDTH - 56.0
-    for name, values in rows.items():
-        chart.texts.append((0, y + 10, "start", _short(name)))
-        y += 15
-        for series, value in enumerate(values):
-            width = room * (value or 0.0) / longest
-            chart.bars.append((series, 0, y, width, 11))
-            chart.texts.append((width + 5, y + 9.5, "start", _value(form, value)))
-            y += 13
-        y += 7
-    chart.height = y
-    return chart
 
 
 def _value(form: str, value: float | None) -> str:

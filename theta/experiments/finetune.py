@@ -10,25 +10,23 @@ from typing import Any
 
 from ruamel.yaml import YAML
 
-from theta.bases.descriptors import REHEARSAL
+from theta.bases.descriptors import REHEARSAL, parameters
 from theta.bases.weight_files import SAFETENSORS
 from theta.errors import ExportError, ProjectError
 from theta.export.release import MODEL, RESERVED, free, model_in, numbered, of_project
-from theta.files import sha256, write_text, writing
+from theta.files import read_json, sha256, write_text, writing
 from theta.project.copies import copy_of, link, run, save_experiment
 from theta.project.results import experiments
 from theta.project.tools import git
 from theta.settings import read
+from theta.tokens.store import Store
+from theta.train import automatic
 
-PASSES = 2
-"""How often a run repeats everything that its base brings along for rehearsal."""
+PASSES = 1
+"""How often a run repeats, at the least, everything that its base brings along for rehearsal. train.rehearsal_share
+counts the openings and the longer wordings of the new data as well, so it is about twice."""
 LEAST_SHARE, MOST_SHARE = 0.3, 20.0
 """Bounds of train.rehearsal_share. With few new questions, the old ones are most of what is learned."""
-SMALL_BYTES, EPOCHS = 100_000, 20
-"""Data of at most this many bytes is learned for this many epochs. `auto` takes as many as make enough updates of the
-new data alone, which with rehearsal would take hours: 104 for 26 questions."""
-USUAL_EPOCHS = 12
-"""Of more data, where the number of epochs is chosen later."""
 
 OF_OTHER_DATA: Mapping[str, Any] = {"include": [], "exclude": [], "caps": {}, "weights": {}}
 """Settings of `data` that name files or domains of the workspace's own data, without effect on new data."""
@@ -74,7 +72,11 @@ def finetune(request: Request) -> str:
     with copy_of(root) as copy:
         if request.data != "." and not Path(request.data).is_absolute() and (root / request.data).exists():
             link(root / request.data, copy.folder / request.data)
-        change(copy.folder / "params.yaml", _settings(request))
+        params = copy.folder / "params.yaml"
+        change(params, _settings(request))
+        if brings_rehearsal(root / request.base):
+            run(copy, "repro", "tokenize")  # from then on, the amounts of old and new data are known
+            change(params, {"train": {**keeping(copy.folder), **request.train}})
         run(copy, "repro")
         save_experiment(copy, name)
         of_project(copy.folder, request.output, f"{git(root, 'rev-parse', 'HEAD')}+{name}")
@@ -124,33 +126,39 @@ def change(params: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
         yaml.dump(content, params)
 
 
+def brings_rehearsal(base: Path) -> bool:
+    """Return whether a base is the model of a release, which keeps beside it what it was taught."""
+    return base.name == MODEL and (base.parent / REHEARSAL).is_file()
+
+
+def keeping(project: Path) -> dict[str, Any]:
+    """Return the settings of `train` that keep what the base knows, for a project whose data is encoded.
+
+    The share is such that a run repeats the rehearsal `PASSES` times: 95 % of the old answers are then kept
+    (docs/decisions.md). Where the epochs are `auto`, they are those of its table, or more if the base's least number of
+    updates needs them; `auto` itself does not count the updates that rehearsal makes, and takes many more for few new
+    questions. The base's own weights are not mixed in, as that would cost new answers.
+    """
+    base = read_json(project / "models/base/weights.json")
+    new = Store(project / "Datasets/tokens/train.arrow").lengths
+    old = Store.if_any(project / "Datasets/tokens/rehearsal.arrow")  # none with --rehearsal-share 0
+    repeated = PASSES * int(old.lengths.sum()) if old else 0
+    epochs = read(project / "params.yaml")["train"]["epochs"]
+    if not isinstance(epochs, int):
+        needed = automatic.kind_of(base, parameters(base)).least_updates * automatic.LEAST_TOKENS_PER_STEP
+        usual = next(epochs for documents, epochs in automatic.EPOCHS if len(new) <= documents)
+        epochs = min(max(usual, (needed - repeated) // int(new.sum())), automatic.MOST_EPOCHS)
+    share = repeated / (epochs * int(new.sum()))
+    return {"epochs": epochs, "rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
+
+
 def _settings(request: Request) -> dict[str, dict[str, Any]]:
-    keeping = _keeping(request)
-    rehearsal = {"rehearsal": "auto"} if keeping else {}  # that of the release, not a file of the workspace
+    rehearsal = {"rehearsal": "auto"} if brings_rehearsal(request.root / request.base) else {}
     return {
         "model": {"base": request.base, "revision": None, **rehearsal},
         "data": {"path": request.data, **OF_OTHER_DATA},
-        "train": {**keeping, **request.train},
+        "train": dict(request.train),
     }
-
-
-def _keeping(request: Request) -> dict[str, Any]:
-    """Return the settings of `train` that keep what the base knows, if it brings along what to rehearse.
-
-    The share is such that a run repeats the rehearsal `PASSES` times, by the sizes of both in bytes: 95 % of the old
-    answers are then kept (docs/decisions.md). The base's own weights are not mixed in, as that would cost new answers.
-    """
-    base = request.root / request.base
-    rehearsal = base.parent / REHEARSAL
-    if base.name != MODEL or not rehearsal.is_file() or request.data.startswith("hf://"):
-        return {}
-    data = request.root / request.data
-    size = sum(file.stat().st_size for file in ([data] if data.is_file() else data.rglob("*")) if file.is_file())
-    given = request.train.get("epochs") or read(request.root / "params.yaml").get("train", {}).get("epochs")
-    chosen = {} if isinstance(given, int) or size > SMALL_BYTES else {"epochs": EPOCHS}
-    epochs = chosen.get("epochs") or (given if isinstance(given, int) else USUAL_EPOCHS)
-    share = PASSES * rehearsal.stat().st_size / max(1, epochs * size)
-    return {**chosen, "rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
 
 
 def _name(request: Request) -> str:

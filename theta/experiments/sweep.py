@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from theta.errors import SettingsError
+from theta.evaluate.plots import Chart, bars
 from theta.files import digest
 from theta.project import queue
 from theta.project.results import experiments, find
@@ -148,6 +149,26 @@ def figure(result: Result, name: str) -> float | None:
     return value if isinstance(value, int | float) else None
 
 
+def chart(results: Sequence[Result], criterion: str) -> Chart:
+    """Draw the figure that ranks the results as a bar for each, in their order."""
+    rows = {_label(each.run): [figure(each, criterion)] for each in results}
+    return bars("Runs of the sweep", [criterion], rows, "{:.4g}")
+
+
+def plot_name(combinations: Sequence[Settings]) -> str:
+    """Return a name for the plot of a sweep, after its settings: sweep-learning_rate-epochs.svg."""
+    return f"{_as_name('-'.join(['sweep', *map(_short, combinations[0])]))}.svg"
+
+
+def _label(run: Run) -> str:
+    settings = {**run.combination, **({} if run.epochs is None else {EPOCHS: run.epochs})}
+    return ", ".join(f"{_short(key)} {value}" for key, value in settings.items())
+
+
+def _short(key: str) -> str:
+    return key.partition(".")[2]
+
+
 def _epochs(settings: Settings, usual: Any) -> int | None:
     value = settings.get(EPOCHS, str(usual))
     return int(value) if value.isdecimal() else None
@@ -156,7 +177,7 @@ def _epochs(settings: Settings, usual: Any) -> int | None:
 def _run(root: Path, settings: Settings, epochs: int | None, divisor: int) -> Run:
     part = None if epochs is None else math.ceil(epochs / divisor)
     changed = {**settings, EPOCHS: str(part)} if part is not None else dict(settings)
-    words = "-".join(f"{key.partition('.')[2]}-{value}" for key, value in changed.items())
+    words = "-".join(f"{_short(key)}-{value}" for key, value in changed.items())
     # The same name only for the same settings, commit and changes: then an earlier result counts.
     state = digest([changed, git(root, "rev-parse", "HEAD"), git(root, "diff", "HEAD", "--", ".")])[:6]
     return Run(f"{_as_name(words)}-{state}", settings, part, part == epochs)

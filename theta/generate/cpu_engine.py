@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from theta.bases.weight_files import EMBEDDING, LENGTH_BYTES, OUTPUT_MATRIX, plain_name
+from theta.generate.cpu_sampling import choose
 from theta.generate.engine import Row, Written
-from theta.generate.settings import GenerationSettings
 from theta.generate.shape import Shape
 
 Array = NDArray[np.float32]
@@ -138,59 +138,3 @@ def attention(q: Array, k: Array, v: Array) -> Array:
     weights = np.exp(scores - scores.max(-1, keepdims=True))
     result: Array = (weights / weights.sum(-1, keepdims=True)) @ v
     return result
-
-
-def choose(logits: Array, row: Row) -> Written:
-    """Return the next token of a row from its logits [V], with -inf for ids that never come."""
-    scores = logits - log_sum_exp(logits)
-    probabilities, ids = distribution(scores, row.reply, row.settings)
-    reached = probabilities.cumsum(dtype=np.float32)
-    id_ = int(ids[int((reached <= row.noise[len(row.reply)] * reached[-1]).sum())])
-    if row.alternatives is None:
-        return Written(id_)
-    best = np.argsort(-scores, kind="stable")[: row.alternatives].tolist()
-    return Written(id_, float(scores[id_]), tuple((other, float(scores[other])) for other in best))
-
-
-def log_sum_exp(logits: Array) -> np.float32:
-    """Return the logarithm of the sum of the exponentials."""
-    highest = logits.max()
-    return np.float32(highest + np.log(np.exp(logits - highest).sum()))
-
-
-def distribution(scores: Array, reply: Sequence[int], settings: GenerationSettings) -> tuple[Array, NDArray[np.int64]]:
-    """Return the processed distribution: probabilities from high to low, which need not sum to 1, and their ids.
-
-    It is what `theta.generate.sampling` does, rule by rule.
-
-    Args:
-        scores: log-probabilities [V].
-        reply: ids of the reply so far.
-    """
-    scores = scores.copy()
-    said = list(set(reply))
-    scores[said] *= np.float32(settings.repetition_penalty)
-    scores[ruled_out(reply, settings.no_repeat_ngram_size)] = -np.inf
-    count = min(settings.top_k, len(scores))
-    ids = np.argpartition(scores, -count)[-count:]
-    ids = ids[np.lexsort((ids, -scores[ids]))]
-    weights = np.exp((scores[ids] - scores[ids[0]]) / np.float32(settings.temperature))
-    probabilities = weights / weights.sum()
-    if settings.top_p < 1:
-        before = probabilities.cumsum(dtype=np.float32) - probabilities
-        inside = before < np.float32(settings.top_p)
-        inside[0] = True
-        probabilities, ids = probabilities[inside], ids[inside]
-    return probabilities, ids
-
-
-def ruled_out(reply: Sequence[int], size: int) -> list[int]:
-    """Return the ids that would end a sequence of `size` ids which the reply holds already."""
-    if not size or len(reply) < size:
-        return []
-    last = list(reply[len(reply) - size + 1 :])
-    return [
-        reply[begin + size - 1]
-        for begin in range(len(reply) - size + 1)
-        if list(reply[begin : begin + size - 1]) == last
-    ]

@@ -58,7 +58,7 @@ class GpuWriter:
 
     def __init__(self, weights: Weights, shape: Shape, never: Sequence[int], *, graphs: bool = True) -> None:
         self.positions = shape.positions
-        self.device, self.dtype = str(weights.head.device), str(weights.head.dtype).removeprefix("torch.")
+        self.device, self.dtype = str(weights.tokens.device), str(weights.tokens.dtype).removeprefix("torch.")
         self._weights, self._shape, self._graphs = weights, shape, graphs
         self.most_rows = most_rows(weights, shape)
         self._never = list(never)
@@ -101,7 +101,7 @@ class GpuWriter:
         self._free += range(slots, more)
 
     def _read(self, rows: Sequence[Row]) -> None:
-        shape, device = self._shape, self._weights.head.device
+        shape, device = self._shape, self._weights.tokens.device
         lengths = [len(row.prompt) - 1 for row in rows]
         ids = torch.tensor([id_ for row in rows for id_ in row.prompt[:-1]], device=device)
         places = torch.cat([torch.arange(length) for length in lengths]).to(device)
@@ -175,11 +175,11 @@ class GpuWriter:
 
 def most_rows(weights: Weights, shape: Shape) -> int:
     """Return how many rows the free memory of the GPU holds."""
-    if weights.head.device.type != "cuda":
+    if weights.tokens.device.type != "cuda":
         return MOST_ROWS
-    free = torch.cuda.mem_get_info(weights.head.device)[0]
+    free = torch.cuda.mem_get_info(weights.tokens.device)[0]
     # The old cache is still there while a larger one is made.
-    row_bytes = shape.layers * 2 * shape.positions * shape.width * weights.head.element_size()
+    row_bytes = shape.layers * 2 * shape.positions * shape.width * weights.tokens.element_size()
     return max(1, min(MOST_ROWS, int(MEMORY_SHARE * free / (1.5 * row_bytes))))
 
 

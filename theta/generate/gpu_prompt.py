@@ -20,7 +20,7 @@ class Prompt:
     """
 
     def __init__(self, weights: Weights, shape: Shape, state: State, size: int) -> None:
-        device = weights.head.device
+        device = weights.tokens.device
         self._weights, self._shape, self._state, self._size = weights, shape, state, size
         self._ids = torch.zeros(size, dtype=torch.long, device=device)
         self._slot = torch.full((1,), state.slots, dtype=torch.long, device=device)

@@ -42,7 +42,7 @@ class State:
     @classmethod
     def new(cls, weights: Weights, shape: Shape, never: Sequence[int], slots: int) -> "State":
         """Return the state of slots without rows."""
-        device, dtype = weights.head.device, weights.head.dtype
+        device, dtype = weights.tokens.device, weights.tokens.dtype
         columns = -(-shape.vocabulary // PADDING) * PADDING
         suppressed = torch.zeros(columns, dtype=torch.int8)
         suppressed[list(never)] = 1

@@ -6,12 +6,11 @@ from typing import Any
 import torch
 import triton
 from torch import Tensor
-from torch.nn.functional import linear
 
 from theta.generate.gpu_state import State
 from theta.generate.network import ACTIVATIONS
 from theta.generate.shape import Shape
-from theta.generate.weights import Affine, Block, Weights
+from theta.generate.weights import Affine, Block, Matrix, Weights
 from theta.kernels import decoding, sampling
 
 HOPPER = (9, 0)
@@ -37,7 +36,7 @@ class Step:
 
     def __init__(self, weights: Weights, shape: Shape, state: State, rows: int, kept: int, *, graph: bool) -> None:
         self._weights, self._shape, self._state, self._rows = weights, shape, state, rows
-        device, columns = weights.head.device, state.marks.shape[1]
+        device, columns = weights.tokens.device, state.marks.shape[1]
         self._part = attention_part(rows * shape.heads, shape.positions)
         self._parts = -(-shape.positions // self._part)
         self._chunks, self._kept = -(-columns // sampling.CHUNK), kept
@@ -105,10 +104,10 @@ class Step:
             self._product(self._x, block.out, self._x, merge=True, add=True)
             self._product(self._x, block.up, self._up, norm=block.norm_2, gelu=True)
             self._product(self._up, block.down, self._x, add=True)
-        self._product(self._x, Affine(self._weights.head, None), self._logits, norm=self._weights.norm)  # type: ignore[arg-type]
+        self._product(self._x, self._weights.head, self._logits, norm=self._weights.norm)
 
     def _product(
-        self, x: Tensor, matrix: Affine, output: Tensor, *, norm: Affine | None = None,
+        self, x: Tensor, matrix: Matrix, output: Tensor, *, norm: Affine | None = None,
         merge: bool = False, gelu: bool = False, add: bool = False,
     ) -> None:  # fmt: skip
         shape, (rows, columns) = self._shape, matrix.weight.shape
@@ -123,27 +122,27 @@ class Step:
         )  # fmt: skip
 
     def _many_rows(self) -> None:
-        dtype = self._weights.head.dtype
+        dtype = self._weights.tokens.dtype
         activation = ACTIVATIONS[self._shape.activation]
         added: Tensor | None = None
         for layer, block in enumerate(self._weights.blocks):
-            qkv = linear(self._add_norm(added, block.norm_1), *block.qkv)
+            qkv = block.qkv(self._add_norm(added, block.norm_1))
             self._attend(layer, qkv)
-            added = linear(self._merge(dtype), *block.out)
+            added = block.out(self._merge(dtype))
             added = self._perceptron(added, block, activation)
         states = self._add_norm(added, self._weights.norm)
         vocabulary = self._shape.vocabulary
         if dtype == torch.float32:
-            torch.mm(states, self._weights.head.T, out=self._logits[:, :vocabulary])
+            torch.mm(states, self._weights.head.weight.T, out=self._logits[:, :vocabulary])
         else:  # in float32, because bfloat16 has only 8 bits for logits that differ little
-            self._logits[:, :vocabulary] = torch.mm(states, self._weights.head.T, out_dtype=torch.float32)
+            self._logits[:, :vocabulary] = torch.mm(states, self._weights.head.weight.T, out_dtype=torch.float32)
 
     def _perceptron(self, added: Tensor, block: Block, activation: Any) -> Tensor:
-        return linear(activation(linear(self._add_norm(added, block.norm_2), *block.up)), *block.down)
+        return block.down(activation(block.up(self._add_norm(added, block.norm_2))))
 
     def _add_norm(self, added: Tensor | None, norm: Affine) -> Tensor:
         width = self._shape.width
-        output = torch.empty((self._rows, width), dtype=self._weights.head.dtype, device=self._x.device)
+        output = torch.empty((self._rows, width), dtype=self._weights.tokens.dtype, device=self._x.device)
         decoding.add_norm[(self._rows,)](
             self._x, self._x if added is None else added, *norm, output, self._shape.epsilon,
             WIDTH=width, PADDED=triton.next_power_of_2(width), ADD=added is not None, PDL=False,

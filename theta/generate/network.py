@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, linear, relu, silu
+from torch.nn.functional import gelu, layer_norm, relu, silu
 
 from theta.generate.shape import Shape
 from theta.generate.weights import Affine, Weights
@@ -39,14 +39,12 @@ def embed(weights: Weights, ids: Tensor, positions: Tensor) -> Tensor:
 def blocks(weights: Weights, shape: Shape, x: Tensor, mix: Mix) -> Tensor:
     """Return the residual stream after all layers, float32 [tokens, width]. It is computed in place."""
     activation = ACTIVATIONS[shape.activation]
-    dtype = weights.head.dtype
     for layer, block in enumerate(weights.blocks):
-        mixed = mix(layer, linear(norm(x, block.norm_1, shape, dtype), *block.qkv))
-        x += linear(mixed, *block.out)
-        x += linear(activation(linear(norm(x, block.norm_2, shape, dtype), *block.up)), *block.down)
+        x += block.out(mix(layer, block.qkv(norm(x, block.norm_1, shape))))
+        x += block.down(activation(block.up(norm(x, block.norm_2, shape))))
     return x
 
 
-def norm(x: Tensor, affine: Affine, shape: Shape, dtype: torch.dtype) -> Tensor:
-    """Return the layer norm of the residual stream in the format of the matrices."""
-    return layer_norm(x, (shape.width,), *affine, shape.epsilon).to(dtype)
+def norm(x: Tensor, affine: Affine, shape: Shape) -> Tensor:
+    """Return the layer norm of the residual stream, in float32."""
+    return layer_norm(x, (shape.width,), *affine, shape.epsilon)

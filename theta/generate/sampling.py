@@ -1,6 +1,7 @@
 """How the next token is chosen from the logits: the two repetition rules, temperature, top-k, top-p, and the draw.
 
-The engines in torch use it as it is. `theta.kernels.sampling` does the same in Triton, `cpu_engine` in NumPy.
+It is the plain reference of the faster forms: `theta.kernels.sampling` in Triton and `cpu_sampling` in NumPy. On other
+devices than the CPU, the engine in plain torch uses it itself.
 """
 
 import torch

@@ -4,13 +4,14 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import linear, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-from theta.generate import network
+from theta.generate import cpu_sampling, network
 from theta.generate.engine import Row, Written
 from theta.generate.sampling import choose
 from theta.generate.shape import Shape
 from theta.generate.weights import Weights
+from theta.machine.cpu_sharing import fewer_threads_while_busy
 
 MOST_ROWS = 64
 FIRST_SLOTS = 1
@@ -29,16 +30,18 @@ class TorchWriter:
 
     def __init__(self, weights: Weights, shape: Shape, never: Sequence[int]) -> None:
         self.most_rows, self.positions = MOST_ROWS, shape.positions
-        self.device, self.dtype = str(weights.head.device), str(weights.head.dtype).removeprefix("torch.")
+        self._device = weights.tokens.device
+        self.device, self.dtype = str(self._device), str(weights.tokens.dtype).removeprefix("torch.")
         self._weights, self._shape = weights, shape
-        self._never = torch.tensor(sorted(never), dtype=torch.long, device=weights.head.device)
+        self._never = torch.tensor(sorted(never), dtype=torch.long, device=self._device)
         self._open: list[Row] = []
         self._cache = self._new_cache(FIRST_SLOTS)
 
     def _new_cache(self, slots: int) -> Tensor:
         shape = self._shape
         sizes = (slots, shape.layers, 2, shape.heads, shape.positions, shape.head)
-        return torch.zeros(sizes, dtype=self._weights.head.dtype, device=self._weights.head.device)
+        dtype = torch.float32 if self._weights.head.packed is not None else self._weights.tokens.dtype
+        return torch.zeros(sizes, dtype=dtype, device=self._device)
 
     @torch.inference_mode()
     def open(self, rows: Sequence[Row]) -> None:
@@ -58,15 +61,14 @@ class TorchWriter:
         shape = self._shape
 
         def mix(layer: int, qkv: Tensor) -> Tensor:
-            q, k, v = qkv.view(len(ids), 3, shape.heads, shape.head).permute(1, 2, 0, 3)
-            self._cache[slot, layer, 0, :, : len(ids)] = k
-            self._cache[slot, layer, 1, :, : len(ids)] = v
-            scale = shape.scales[layer]
-            mixed = scaled_dot_product_attention(q[None], k[None], v[None], is_causal=True, scale=scale)
+            qkv = qkv.view(len(ids), 3, shape.heads, shape.head).permute(1, 2, 0, 3)
+            self._cache[slot, layer, :, :, : len(ids)] = qkv[1:]
+            q, k, v = qkv[:, None]
+            mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=shape.scales[layer])
             return mixed[0].transpose(0, 1).flatten(1)
 
-        places = torch.arange(len(ids), device=self._cache.device)
-        x = network.embed(self._weights, torch.tensor(ids, device=self._cache.device), places)
+        places = torch.arange(len(ids), device=self._device)
+        x = network.embed(self._weights, torch.tensor(ids, device=self._device), places)
         network.blocks(self._weights, shape, x, mix)
 
     @torch.inference_mode()
@@ -74,32 +76,52 @@ class TorchWriter:
         """Return the next token of each row."""
         if not rows:
             return {}
-        logits = self._logits(self._open)
-        logits[:, self._never] = -torch.inf
+        with fewer_threads_while_busy():
+            logits = self._logits(self._open).index_fill_(1, self._never, -torch.inf)
+        if self._device.type == "cpu":
+            scores = logits.numpy()
+            return {row.number: cpu_sampling.choose(scores[row.slot], row) for row in rows}
         return {row.number: choose(logits[row.slot, None], row) for row in rows}
 
     def _logits(self, rows: Sequence[Row]) -> Tensor:
         """Return the logits [rows, vocabulary] in float32; the cache takes in the current ids."""
-        shape, device = self._shape, self._cache.device
-        ids = torch.tensor([row.reply[-1] if row.reply else row.prompt[-1] for row in rows], device=device)
-        positions = torch.tensor([len(row.prompt) + len(row.reply) - 1 for row in rows], device=device)
-        longest = max(len(row.prompt) + len(row.reply) for row in rows)
-        slots = torch.arange(len(rows), device=device)
-        # [rows, 1, 1, longest]; a single row sees all of its columns
-        seen = None if len(rows) == 1 else (torch.arange(longest, device=device) <= positions[:, None])[:, None, None]
+        ids = torch.tensor([row.reply[-1] if row.reply else row.prompt[-1] for row in rows], device=self._device)
+        places = [len(row.prompt) + len(row.reply) - 1 for row in rows]
+        x = network.embed(self._weights, ids, torch.tensor(places, device=self._device))
+        mix = self._mix_one(places[0]) if len(rows) == 1 else self._mix_many(places)
+        x = network.blocks(self._weights, self._shape, x, mix)
+        return self._weights.head(network.norm(x, self._weights.norm, self._shape)).float()
+
+    def _mix_one(self, place: int) -> network.Mix:
+        """Return the attention of a single row, which sees all of its columns."""
+        shape = self._shape
+        new = self._cache[0, :, :, :, place].unbind()  # of each layer [2, heads, head]
+        # of each layer [1, heads, columns, head]
+        keys, values = (part.unbind() for part in self._cache[0, :, None, :, :, : place + 1].unbind(2))
 
         def mix(layer: int, qkv: Tensor) -> Tensor:
-            q, k, v = qkv.view(len(rows), 3, shape.heads, shape.head).unbind(1)
-            keys, values = self._cache[: len(rows), layer].unbind(1)
-            keys[slots, :, positions], values[slots, :, positions] = k, v
-            keys, values = keys[:, :, :longest], values[:, :, :longest]
-            scale = shape.scales[layer]
-            mixed = scaled_dot_product_attention(q[:, :, None], keys, values, attn_mask=seen, scale=scale)
-            return mixed.flatten(1)
+            qkv = qkv.view(3, shape.heads, shape.head)
+            new[layer].copy_(qkv[1:])
+            q, scale = qkv[None, 0, :, None], shape.scales[layer]
+            return scaled_dot_product_attention(q, keys[layer], values[layer], scale=scale).view(1, -1)
 
-        x = network.blocks(self._weights, shape, network.embed(self._weights, ids, positions), mix)
-        states = network.norm(x, self._weights.norm, shape, self._weights.head.dtype)
-        return linear(states, self._weights.head).float()
+        return mix
+
+    def _mix_many(self, places: Sequence[int]) -> network.Mix:
+        shape, rows, columns = self._shape, len(places), max(places) + 1
+        slots, positions = torch.arange(rows, device=self._device), torch.tensor(places, device=self._device)
+        later = torch.arange(columns, device=self._device) > positions[:, None]
+        mask = torch.zeros_like(later, dtype=self._cache.dtype).masked_fill_(later, -torch.inf)[:, None, None]
+        # of each layer [rows, heads, columns, head]
+        keys, values = (part.unbind(1) for part in self._cache[:rows, :, :, :, :columns].unbind(2))
+
+        def mix(layer: int, qkv: Tensor) -> Tensor:
+            qkv = qkv.view(rows, 3, shape.heads, shape.head)
+            self._cache[slots, layer, :, :, positions] = qkv[:, 1:]
+            q, scale = qkv[:, 0, :, None], shape.scales[layer]
+            return scaled_dot_product_attention(q, keys[layer], values[layer], attn_mask=mask, scale=scale).flatten(1)
+
+        return mix
 
     @torch.inference_mode()
     def close(self, row: Row) -> None:

@@ -1,19 +1,18 @@
-"""The weights of a GPT-2 for the engines in torch: read from a folder or taken from a model in memory.
+"""The weights of a GPT-2 for the engines in torch: read from a folder or taken from a model in memory."""
 
-Matrices are stored [out, in], so that a row of the result is one contiguous piece of memory.
-"""
-
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import NamedTuple
+from typing import Any, NamedTuple
 from warnings import catch_warnings, simplefilter
 from zipfile import is_zipfile
 
 import torch
 from safetensors import safe_open
 from torch import Tensor
+from torch.nn.functional import linear
 
 from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PICKLED, SAFETENSORS, plain_name
 from theta.errors import GenerationError, reason
@@ -21,10 +20,26 @@ from theta.generate.shape import NAMES, Shape
 
 
 class Affine(NamedTuple):
-    """A matrix [out, in] with its bias [out], or the gain and the shift of a layer norm."""
+    """The gain and the shift of a layer norm."""
 
     weight: Tensor
     bias: Tensor
+
+
+class Matrix(NamedTuple):
+    """A matrix [out, in] with its bias [out], or without one."""
+
+    weight: Tensor
+    bias: Tensor | None
+    packed: Any = None
+    """Both as FBGEMM wants them, if it computes the product; see `pack`."""
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return the product with x [tokens, in]: in the format of the weights, or in float32 if they are packed."""
+        if self.packed is None:
+            return linear(x.to(self.weight.dtype), self.weight, self.bias)
+        product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
+        return product
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,11 +47,14 @@ class Block:
     """The weights of one layer."""
 
     norm_1: Affine
-    qkv: Affine
-    out: Affine
+    qkv: Matrix
+    out: Matrix
     norm_2: Affine
-    up: Affine
-    down: Affine
+    up: Matrix
+    down: Matrix
+
+
+MATRICES = ("qkv", "out", "up", "down")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +66,7 @@ class Weights:
     positions: Tensor
     blocks: list[Block]
     norm: Affine
-    head: Tensor
+    head: Matrix
     """The output matrix, [vocabulary, width]; the embedding itself if they are tied."""
 
 
@@ -83,24 +101,30 @@ def _unpickle(path: Path) -> dict[str, Tensor]:
     return found
 
 
-def arrange(tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, dtype: torch.dtype) -> Weights:
-    """Return the weights on a device in a number format; those that are so already are not copied, but transposed."""
+def arrange(
+    tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, dtype: torch.dtype, *, as_stored: bool = False
+) -> Weights:
+    """Return the weights on a device in a number format; those that are so already are not copied.
 
-    def put(name: str, *, transposed: bool = False, dtype: torch.dtype = dtype) -> Tensor:
-        tensor = tensors[name].detach().to(device, dtype)
-        return tensor.T.contiguous() if transposed else tensor.contiguous()
+    Args:
+        as_stored: whether the matrices of the layers stay in memory as the files hold them, [in, out], and are views.
+            Otherwise they are copied, so that a row of the result is one contiguous piece.
+    """
+
+    def put(name: str, *, dtype: torch.dtype = dtype) -> Tensor:
+        return tensors[name].detach().to(device, dtype).contiguous()
 
     def norm(name: str) -> Affine:
         return Affine(*(put(f"{name}.{kind}", dtype=torch.float32) for kind in ("weight", "bias")))
 
-    def matrix(name: str) -> Affine:
-        return Affine(put(f"{name}.weight", transposed=True), put(f"{name}.bias"))
+    def matrix(name: str) -> Matrix:
+        weight = put(f"{name}.weight").T
+        return Matrix(weight if as_stored else weight.contiguous(), put(f"{name}.bias"))
 
     def block(layer: int) -> Block:
-        parts = {
-            part: (norm if part.startswith("norm") else matrix)(f"h.{layer}.{name}") for part, name in NAMES.items()
-        }
-        return Block(**parts)
+        names = {part: f"h.{layer}.{name}" for part, name in NAMES.items()}
+        matrices = {part: matrix(names[part]) for part in MATRICES}
+        return Block(norm_1=norm(names["norm_1"]), norm_2=norm(names["norm_2"]), **matrices)
 
     tokens = put(EMBEDDING)
     return Weights(
@@ -108,5 +132,50 @@ def arrange(tensors: Mapping[str, Tensor], shape: Shape, device: torch.device, d
         positions=put("wpe.weight"),
         blocks=[block(layer) for layer in range(shape.layers)],
         norm=norm("ln_f"),
-        head=tokens if shape.tied or OUTPUT_MATRIX not in tensors else put(OUTPUT_MATRIX),
+        head=Matrix(tokens if shape.tied or OUTPUT_MATRIX not in tensors else put(OUTPUT_MATRIX), None),
     )
+
+
+def pack(weights: Weights) -> Weights:
+    """Return weights whose matrices are in 16 bits, for products with values in float32 by FBGEMM.
+
+    That halves what a step reads from memory, which is most of its time. The products are those of the same weights in
+    float32, except for rounding, and do not depend on how many rows or threads there are. Packing takes 20 ns a weight
+    and thread.
+
+    The weights are returned as they are where FBGEMM is missing, as on ARM, or where 16 bits do not hold them: those
+    that were stored in bfloat16 or float16 fit, and trained ones in float32 do not.
+    """
+    if "fbgemm" not in torch.backends.quantized.supported_engines or not all(map(_fits, _matrices(weights))):
+        return weights
+    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
+        blocks = threads.map(_packed_block, weights.blocks)
+        head = threads.submit(_packed, weights.head)
+        return replace(weights, blocks=list(blocks), head=head.result())
+
+
+SMALLEST_STEP = 2.0**-24
+"""Between two numbers in float16, at zero."""
+
+
+def _matrices(weights: Weights) -> Iterator[Matrix]:
+    yield weights.head
+    for block in weights.blocks:
+        yield from (getattr(block, part) for part in MATRICES)
+
+
+def _fits(matrix: Matrix) -> bool:
+    """Whether float16 holds the weights, except for the last bits of those below 0.00001."""
+    weight = matrix.weight.float()
+    return bool((weight - weight.half().float()).abs().max() <= SMALLEST_STEP / 2)
+
+
+def _packed_block(block: Block) -> Block:
+    matrices = {part: _packed(getattr(block, part)) for part in MATRICES}
+    return Block(norm_1=block.norm_1, norm_2=block.norm_2, **matrices)
+
+
+def _packed(matrix: Matrix) -> Matrix:
+    bias = None if matrix.bias is None else matrix.bias.float()
+    weight = matrix.weight.float().contiguous()
+    return matrix._replace(packed=torch.ops.quantized.linear_prepack_fp16(weight, bias))

@@ -8,10 +8,15 @@ training and generation up to ten times slower. Sleeping at once is good on a bu
 GNU OpenMP nearly stops spinning while it has more threads than there are CPUs (GOMP_SPINCOUNT in its manual). So while
 the machine is busy, Theta keeps further teams of threads that do nothing. The number of threads that compute stays
 the same, and so do the results, to the bit.
+
+A step that writes a token is so short that waiting for a thread without a CPU is most of it even so. It is computed by
+half of the threads while the machine is busy.
 """
 
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from threading import Event, Thread
@@ -42,11 +47,31 @@ def share_cpus() -> None:
         Thread(target=_watch, daemon=True).start()
 
 
+_seen_busy = Event()
+"""Whether the machine was busy when `_watch` last looked."""
+
+
 def _watch() -> None:
     teams, busy = IdleTeams(), Busy(time.monotonic(), seconds_waited())
     while True:
         time.sleep(SECONDS_PER_LOOK)
-        teams.keep(busy.now(time.monotonic(), seconds_waited()))
+        is_busy = busy.now(time.monotonic(), seconds_waited())
+        teams.keep(is_busy)
+        (_seen_busy.set if is_busy else _seen_busy.clear)()
+
+
+@contextmanager
+def fewer_threads_while_busy() -> Iterator[None]:
+    """Compute with half of torch's threads if `share_cpus` has found the machine busy."""
+    if not _seen_busy.is_set():
+        yield
+        return
+    threads = _threads()
+    _set_threads(max(1, threads // 2))
+    try:
+        yield
+    finally:
+        _set_threads(threads)
 
 
 class Busy:
@@ -101,6 +126,12 @@ def _threads() -> int:
     import torch
 
     return torch.get_num_threads()
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    torch.set_num_threads(threads)
 
 
 def seconds_waited() -> float:

@@ -10,13 +10,19 @@ from functools import lru_cache
 
 import torch
 from torch import Tensor
-from torch.nn.functional import scaled_dot_product_attention
+from torch.nn.functional import pad, scaled_dot_product_attention
 
 from theta.kernels.blocks import block_table
 from theta.machine.devices import to_device, triton_lacks
 
 LONGEST_PLAIN = 512
 """Longest document whose attention weights are held in memory on a CPU."""
+
+GROUP_TOKENS = 128
+"""On a CPU, short documents that follow each other attend together, masked, in groups of at most this many tokens."""
+
+GROUP_MULTIPLE = 32
+"""A group is padded to a multiple of this many tokens: a CPU's library compiles its products for each new length."""
 
 
 @dataclass(frozen=True)
@@ -78,33 +84,68 @@ def packed_attention(qkv: Tensor, packing: Packing, heads: int, scale: float, bi
         # A view: indexing the one row would copy its gradient into a tensor of zeros.
         return attend(qkv.flatten(0, 1), packing.table, heads, scale, bias)[None]
     assert bias is None
-    # One call per document works on views of the row, without copies and without work between documents. Padded
+    # A few documents in a call work on views of the row, without work between those of different lengths. Padded
     # batches of similar lengths were 2x slower on a CPU because of the gathers and their backward pass.
     tokens, wide = qkv.shape[1:]
     parts = qkv.view(tokens, 3, heads, wide // (3 * heads)).permute(1, 2, 0, 3)  # [3, heads, tokens, head width]
-    outputs = [_document_attention(document[:, None], scale) for document in parts.split(packing.lengths, dim=2)]
-    return torch.cat(outputs, dim=2).transpose(1, 2).flatten(2)
+    if qkv.is_cpu and qkv.dtype != torch.float32:
+        groups = _groups(packing.lengths)
+        split = zip(parts.split([sum(group) for group in groups], dim=2), groups, strict=True)
+        outputs = [_group_attention(part, group, scale) for part, group in split]
+    else:
+        outputs = [_flash_attention(part, scale) for part in parts.split(packing.lengths, dim=2)]
+    return torch.cat(outputs, dim=1).transpose(0, 1).flatten(1)[None]
 
 
-def _document_attention(parts: Tensor, scale: float) -> Tensor:
+def _flash_attention(parts: Tensor, scale: float) -> Tensor:
     """Causal attention of one document.
 
     Args:
-        parts: queries, keys and values, [3, 1, heads, tokens, head width].
+        parts: queries, keys and values, [3, heads, tokens, head width].
 
     Returns:
-        [1, heads, tokens, head width].
+        [heads, tokens, head width].
     """
-    query, key, value = parts
-    tokens = query.shape[2]
-    if query.device.type != "cpu" or query.dtype == torch.float32 or tokens > LONGEST_PLAIN:
-        return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)
-    # In bfloat16 on a CPU, plain products are 2x as fast as the flash kernel, forward and backward, up to this length.
-    scores = torch.matmul(query, key.transpose(-1, -2)).mul(scale)
-    return torch.matmul(torch.softmax(scores + _future(query.dtype)[:tokens, :tokens], dim=-1), value)
+    query, key, value = parts[:, None]
+    return scaled_dot_product_attention(query, key, value, is_causal=True, scale=scale)[0]
 
 
-@lru_cache(maxsize=2)
-def _future(dtype: torch.dtype) -> Tensor:
-    """Minus infinity where the key comes after the query, [LONGEST_PLAIN, LONGEST_PLAIN]."""
-    return torch.full((LONGEST_PLAIN, LONGEST_PLAIN), -torch.inf, dtype=dtype).triu(1)
+def _group_attention(parts: Tensor, lengths: tuple[int, ...], scale: float) -> Tensor:
+    """Causal attention within each document of a group; arguments and result are those of `_flash_attention`.
+
+    In bfloat16 on a CPU, plain products are 2x as fast as the flash kernel, forward and backward, up to LONGEST_PLAIN.
+    """
+    tokens = sum(lengths)
+    if tokens > LONGEST_PLAIN:
+        return _flash_attention(parts, scale)
+    mask = _mask(lengths, parts.dtype)
+    query, key, value = pad(parts, (0, 0, 0, len(mask) - tokens))
+    scores = torch.baddbmm(mask, query, key.transpose(1, 2), alpha=scale)
+    return torch.bmm(torch.softmax(scores, dim=-1), value)[:, :tokens]
+
+
+@lru_cache
+def _groups(lengths: tuple[int, ...]) -> tuple[tuple[int, ...], ...]:
+    """Combine documents that follow each other to groups of at most GROUP_TOKENS; a longer one is a group alone."""
+    groups: list[tuple[int, ...]] = []
+    for length in lengths:
+        if groups and sum(groups[-1]) + length <= GROUP_TOKENS:
+            groups[-1] += (length,)
+        else:
+            groups.append((length,))
+    return tuple(groups)
+
+
+@lru_cache(maxsize=128)
+def _mask(lengths: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """0 where a token of a group sees another, else minus infinity; the padding is a document of its own.
+
+    Returns:
+        [tokens, tokens], where tokens is the next multiple of GROUP_MULTIPLE.
+    """
+    padding = -sum(lengths) % GROUP_MULTIPLE
+    counts = torch.tensor([*lengths, padding])
+    document = torch.arange(len(counts)).repeat_interleave(counts)
+    earlier = torch.ones(len(document), len(document), dtype=torch.bool).tril()
+    seen = earlier & (document[:, None] == document)
+    return torch.zeros(len(document), len(document), dtype=dtype).masked_fill_(~seen, -torch.inf)

@@ -43,7 +43,7 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
         ids: [1, tokens].
     """
     transformer = model.transformer
-    hidden: Tensor = transformer.drop(transformer.wte(ids) + transformer.wpe(packing.position_ids))
+    hidden: Tensor = transformer.drop(_embedded(transformer.wte, ids) + transformer.wpe(packing.position_ids))
     if passes.recompute and torch.is_grad_enabled():
         run = _compiled(_block) if passes.compiled else _block
         for block in transformer.h:
@@ -58,6 +58,29 @@ def hidden_states(model: GPT2LMHeadModel, ids: Tensor, packing: Packing, passes:
         hidden = hidden + added
     states: Tensor = transformer.ln_f(hidden)
     return states
+
+
+def _embedded(embedding: nn.Embedding, ids: Tensor) -> Tensor:
+    """Return the embeddings of tokens, [1, tokens, width].
+
+    On a CPU their gradient is added at once to `grad` of the embedding, which the output matrix has filled by then.
+    Autograd would fill a matrix of the vocabulary's size with zeros and add it all, for a few hundred rows.
+    """
+    embedded: Tensor
+    if not (ids.is_cpu and torch.is_grad_enabled() and isinstance(embedding, nn.Embedding)):
+        embedded = embedding(ids)
+        return embedded
+    weight = embedding.weight
+    embedded = weight.detach()[ids].requires_grad_(weight.requires_grad)
+
+    def add(gradient: Tensor) -> None:
+        if weight.grad is None:
+            weight.grad = torch.zeros_like(weight)
+        weight.grad.index_add_(0, ids[0], gradient[0])
+
+    if weight.requires_grad:
+        embedded.register_hook(add)
+    return embedded
 
 
 def draws(model: GPT2LMHeadModel) -> bool:

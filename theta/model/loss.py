@@ -9,8 +9,16 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad
 
 from theta.model.attention import has_kernel
+
+POSITIONS_PER_BLOCK = 32
+"""Positions whose probabilities are held at once in float32, without the kernel: 6 MB, which stay in a CPU's cache."""
+
+MULTIPLE = 16
+"""Positions are padded to a multiple of this many without the kernel: a CPU's library compiles a product for each new
+shape, in up to 30 ms for these, and its matrix units take 16 rows at a time anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,25 +67,28 @@ class _MeanNats(torch.autograd.Function):
         needs_rows = ctx.needs_input_grad[4]
         needs_gradient = needs_hidden or needs_weight or needs_rows
         weight_cast = weight.to(hidden.dtype)
+        if not has_kernel(hidden.device):
+            hidden = pad(hidden, (0, 0, 0, -len(hidden) % MULTIPLE))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         each = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         gradient_hidden = torch.empty_like(hidden) if needs_hidden else None
         gradient_weight = gradient_rows = None
-        for begin in range(0, len(targets), loss.positions_per_chunk):
+        for begin in range(0, len(hidden), loss.positions_per_chunk):
             chunk = slice(begin, begin + loss.positions_per_chunk)
             logits = hidden[chunk] @ weight_cast.T
-            each[chunk], gradient_logits = _nats_and_gradient(logits, targets[chunk], loss, needs_gradient)
+            each[chunk] = _nats_and_gradient(logits, targets[chunk], loss, needs_gradient)
             total += each[chunk].sum()
             if gradient_hidden is not None:
-                torch.mm(gradient_logits, weight_cast, out=gradient_hidden[chunk])
+                torch.mm(logits, weight_cast, out=gradient_hidden[chunk])
             if needs_weight:
-                gradient_weight = _add_product(gradient_weight, gradient_logits.T, hidden[chunk], weight.dtype)
+                gradient_weight = _add_product(gradient_weight, logits.T, hidden[chunk], weight.dtype)
             if rows is not None and needs_rows:
-                ours = gradient_logits[:, first : first + len(rows)]
+                ours = logits[:, first : first + len(rows)]
                 gradient_rows = _add_product(gradient_rows, ours.T, hidden[chunk], rows.dtype)
         if not len(targets):  # a row in which nothing is learned
             gradient_weight = torch.zeros_like(weight) if needs_weight else None
             gradient_rows = torch.zeros_like(rows) if rows is not None and needs_rows else None
+        gradient_hidden = gradient_hidden[: len(targets)] if gradient_hidden is not None else None
         ctx.gradients = (gradient_hidden, gradient_weight, gradient_rows)
         ctx.mark_non_differentiable(each)
         return total * loss.scale, each
@@ -93,23 +104,38 @@ class _MeanNats(torch.autograd.Function):
         return hidden, weight, None, None, rows, None
 
 
-def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> tuple[Tensor, Tensor]:
-    """Return the nats of some positions, and the gradient of their scaled sum with respect to the logits.
+def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> Tensor:
+    """Return the nats of some positions, float32 [positions]; the gradient of their scaled sum overwrites the logits.
 
     Args:
-        logits: [positions, columns]; the gradient overwrites them.
+        logits: [positions, columns], with further rows that only pad them; their gradient is zero.
         targets: [positions].
-
-    Returns:
-        The nats, float32 [positions], and the gradient, [positions, columns] in the number format of the logits.
     """
     if has_kernel(logits.device):
         from theta.kernels.cross_entropy import nats_and_gradient_
 
         scale = torch.as_tensor(loss.scale, dtype=torch.float32, device=logits.device)
-        return nats_and_gradient_(logits, targets, loss.vocabulary_size, scale, loss.label_smoothing), logits
+        return nats_and_gradient_(logits, targets, loss.vocabulary_size, scale, loss.label_smoothing)
     logits[:, loss.vocabulary_size :] = -torch.inf
-    probabilities = torch.softmax(logits, dim=-1, dtype=torch.float32)
+    logits[len(targets) :] = 0
+    nats = torch.empty(len(targets), dtype=torch.float32, device=logits.device)
+    space = logits.new_empty(min(len(targets), POSITIONS_PER_BLOCK), logits.shape[1], dtype=torch.float32)
+    for begin in range(0, len(targets), POSITIONS_PER_BLOCK):
+        block = slice(begin, begin + POSITIONS_PER_BLOCK)
+        count = len(targets[block])
+        nats[block] = _block_nats(logits[block][:count], space[:count], targets[block], loss, needs_gradient)
+    return nats
+
+
+def _block_nats(logits: Tensor, space: Tensor, targets: Tensor, loss: Loss, needs_gradient: bool) -> Tensor:
+    """Return the nats of a block of positions, float32 [positions]; their gradient overwrites the logits.
+
+    Args:
+        logits: [positions, columns].
+        space: float32 [positions, columns], overwritten. A new tensor for every block costs more than the softmax.
+        targets: [positions].
+    """
+    probabilities = torch.softmax(space.copy_(logits), dim=-1, out=space)
     chosen = (torch.arange(len(targets), device=logits.device), targets)
     # Smaller probabilities count as 1e-38, the smallest normal float32: 87 nats.
     nats = -probabilities[chosen].clamp_min(torch.finfo(torch.float32).tiny).log()
@@ -121,8 +147,8 @@ def _nats_and_gradient(logits: Tensor, targets: Tensor, loss: Loss, needs_gradie
         probabilities[chosen] -= 1 - smoothing  # d nats / d logits = softmax - the target's probabilities
         if smoothing:
             probabilities[:, : loss.vocabulary_size] -= smoothing / loss.vocabulary_size
-        logits = probabilities.mul_(loss.scale).to(logits.dtype)
-    return nats, logits
+        logits.copy_(probabilities.mul_(loss.scale))
+    return nats
 
 
 def _add_product(total: Tensor | None, a: Tensor, b: Tensor, dtype: torch.dtype) -> Tensor:

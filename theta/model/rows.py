@@ -19,6 +19,10 @@ from theta.tokens.store import IGNORED
 PADDING_LENGTH = 64
 """Padding is laid out as documents of this length, which cost the attention next to nothing."""
 
+CPU_MULTIPLE = 16
+"""Rows are padded to a multiple of this many tokens on a CPU: its library compiles a product for each new shape, in 2
+milliseconds, and its matrix units take 16 rows at a time anyway."""
+
 
 class Examples(Protocol):
     """What rows are made of: the documents of a `theta.tokens.store.Store`, or the samples of a training run."""
@@ -67,13 +71,13 @@ class Row:
 
     @classmethod
     def of(cls, examples: Examples, chosen: Sequence[int], device: torch.device, shape: Shape | None = None) -> "Row":
-        """Return the row of these examples, on a device; padded at its end if a shape is given.
+        """Return the row of these examples, on a device; padded at its end to the shape, or a little on a CPU.
 
         A row without examples is only padding, and nothing in it is learned.
         """
         pairs = [examples[each] for each in chosen]
         lengths = [len(ids) for ids, _ in pairs]
-        padding = shape.tokens - sum(lengths) if shape else 0 if len(chosen) else PADDING_LENGTH
+        padding = _padding(sum(lengths), shape, device)
         ids = np.concatenate([*(ids for ids, _ in pairs), np.zeros(padding, np.int32)])
         # Shift by one inside each document: its first token is predicted by nothing, its last predicts nothing.
         next_labels = np.concatenate([np.zeros(0, np.int32), *(np.append(labels[1:], IGNORED) for _, labels in pairs)])
@@ -92,6 +96,15 @@ class Row:
             to_device(torch.from_numpy(targets), device),
             to_device(torch.from_numpy(rehearsed), device),
         )
+
+
+def _padding(tokens: int, shape: Shape | None, device: torch.device) -> int:
+    """Return how many tokens follow those of the documents."""
+    if shape:
+        return shape.tokens - tokens
+    if not tokens:
+        return PADDING_LENGTH
+    return -tokens % CPU_MULTIPLE if device.type == "cpu" else 0
 
 
 def _filling(padding: int) -> list[int]:

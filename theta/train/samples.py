@@ -23,6 +23,8 @@ from theta.train.settings import TrainSettings
 
 OPENING_TOKENS = 8
 """Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
+MOST_OPENINGS = 12
+"""Of a document in an epoch."""
 
 NONE = ChatIds(-1, -1, -1)
 """No document is a part of a chat."""
@@ -45,7 +47,7 @@ class Samples:
         epochs: int,
         seed: int,
         wording_share: float = 0.0,
-        openings: int = 0,
+        wordings_per_opening: int = 0,
         opening_tokens: int = OPENING_TOKENS,
         follow_up_share: float = 0.0,
         most_tokens: int = 0,
@@ -58,7 +60,8 @@ class Samples:
             epochs: number of epochs.
             seed: of the order, the wordings and the chats.
             wording_share: how often a question is asked in one of its other wordings, 0 to 1.
-            openings: how often each epoch also shows the beginning of a document that has other wordings.
+            wordings_per_opening: each epoch also shows the beginning of a document, once for so many of its first
+                question's wordings; 0 for never.
             opening_tokens: learned tokens of such a beginning.
             follow_up_share: which part of the conversations follows others in a chat, 0 to 1.
             most_tokens: of a chat made so.
@@ -67,19 +70,20 @@ class Samples:
         self._store, self._slots = store, store.slots()
         self.documents = store.split_size
         self._epochs = epochs
-        self._openings = openings if len(self._slots.document) else 0  # only documents with wordings have some
-        # A pass goes over the documents with one choice of wordings: first the passes of whole documents, one for each
-        # epoch, then those of openings.
-        self._chosen = [
-            *self._slots.chosen(epochs, wording_share, seed),
-            *self._slots.chosen(epochs * self._openings, wording_share, seed, use=1),
-        ]
         nowhere: np.ndarray = np.zeros(len(store), np.int64)
-        begins, reply_lengths = store.first_replies() if self._openings else (nowhere, nowhere)
+        begins, reply_lengths = store.first_replies() if wordings_per_opening else (nowhere, nowhere)
         self._reply_begins: np.ndarray = begins
         self._opening_tokens = np.minimum(reply_lengths, opening_tokens)
         # Of an opening, only what is asked before the reply can have another wording.
         self._before_reply = self._slots.end <= self._reply_begins[self._slots.document]
+        self._openings = self._count_openings(wordings_per_opening)
+        # A pass goes over the documents with one choice of wordings: first the passes of whole documents, one for each
+        # epoch, then those of openings.
+        passes = epochs * int(self._openings.max(initial=0))
+        self._chosen = [
+            *self._slots.chosen(epochs, wording_share, seed),
+            *self._slots.chosen(passes, wording_share, seed, use=1),
+        ]
         lengths, learned = zip(*map(self._measured, range(len(self._chosen))), strict=True)
         rehearsal = range(self.documents, len(store))
         # A part is numbered by its pass and its document; the documents for rehearsal have numbers behind all others.
@@ -100,6 +104,16 @@ class Samples:
         self.lengths = self._sums(lengths_of_parts)
         self.learned_counts = self._sums(learned_of_parts)
 
+    def _count_openings(self, wordings_per_opening: int) -> np.ndarray:
+        """Return how often each epoch shows the beginning of each document, int64 [documents of the split]."""
+        wordings: np.ndarray = np.zeros(self.documents, np.int64)
+        if wordings_per_opening:
+            asked = self._before_reply & (self._slots.document < self.documents)
+            np.maximum.at(wordings, self._slots.document[asked], np.diff(self._slots.first)[asked])
+            wordings = -(-wordings // wordings_per_opening)
+        openings: np.ndarray = np.minimum(wordings, MOST_OPENINGS)
+        return openings
+
     def _measured(self, number: int) -> tuple[np.ndarray, np.ndarray]:
         """Tokens of each document in a pass, and how many of them are learned; both int64 [documents of the split]."""
         store, size, chosen = self._store, self.documents, self._chosen[number]
@@ -113,10 +127,7 @@ class Samples:
         self, epoch: int, joining: "_Joining", lengths: np.ndarray, draws: np.random.Generator
     ) -> list[list[int]]:
         """Return the samples of an epoch, each as its parts."""
-        asked = np.unique(self._slots.document[self._before_reply & (self._slots.document < self.documents)])
-        first_opening = self._epochs + epoch * self._openings
-        passes = range(first_opening, first_opening + self._openings)
-        openings = [number * self.documents + asked for number in passes]
+        openings = [self._opening_parts(epoch, turn) for turn in range(int(self._openings.max(initial=0)))]
         whole = draws.permutation(epoch * self.documents + np.arange(self.documents))
         beginnings = draws.permutation(np.concatenate([np.empty(0, np.int64), *openings]))
         following = {
@@ -128,6 +139,14 @@ class Samples:
         leading = set(whole[joining.leads[whole % self.documents]].tolist())
         order = whole.tolist(), beginnings.tolist()
         return _chats(*order, following, leading, lengths, joining.most_tokens, self.documents)
+
+    def _opening_parts(self, epoch: int, turn: int) -> np.ndarray:
+        """Return the parts of an epoch that are openings, one of each document that has more than `turn` of them."""
+        documents = np.flatnonzero(self._openings > turn)
+        # Each document takes its passes one after another, so that it uses all wordings before one recurs.
+        passes = self._epochs + epoch * self._openings[documents] + turn
+        parts: np.ndarray = passes * self.documents + documents
+        return parts
 
     def _sums(self, of_part: np.ndarray) -> np.ndarray:
         return np.add.reduceat(of_part[self._parts], self._first[:-1], dtype=np.int64)
@@ -248,7 +267,7 @@ def samples_of(store: Store, settings: TrainSettings, vocabulary: Vocabulary, ma
         epochs=settings.epochs,
         seed=settings.seed,
         wording_share=settings.wording_share,
-        openings=settings.openings,
+        wordings_per_opening=settings.wordings_per_opening,
         follow_up_share=settings.follow_up_share,
         most_tokens=min(settings.follow_up_tokens, max_length, settings.tokens_per_step),
         chat_ids=vocabulary.chat_ids,

@@ -59,10 +59,10 @@ class TrainSection(Settings):
     steps; 0 keeps the weights themselves. Takes 4 bytes per trained weight, and a copy of the weights in validation."""
     wording_share: float = Field(ge=0, le=1)
     """How often a question that has other wordings is asked in one of them instead of as it stands in the data."""
-    openings: int = Field(ge=0, le=20)
-    """How often each epoch also shows the beginning of a conversation whose question has other wordings: the question
-    in another wording and the first words of the reply, which decide what is answered. It costs a third of a whole
-    conversation."""
+    wordings_per_opening: int = Field(ge=0)
+    """Each epoch also shows *openings* of a conversation: its question in another wording and the first words of the
+    reply, which decide what is answered. It shows one for so many of the wordings; 0 shows none. An opening costs about
+    a quarter of a whole conversation."""
     follow_up_share: float = Field(ge=0, le=1)
     """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch
     combines others. With 0, the model only knows chats as they are in the data."""
