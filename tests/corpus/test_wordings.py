@@ -7,6 +7,7 @@ import pytest
 
 from tests.support.corpora import Built, built, read_as
 from theta.conversation.messages import Conversation
+from theta.corpus import build, outcome
 from theta.corpus.items import Item, Notes, Number, Rules
 from theta.corpus.keys import key
 from theta.corpus.shapes.shape import shape
@@ -277,3 +278,16 @@ def test_wordings_of_a_reply_that_is_not_learned_are_not_held_back(tmp_path: Pat
         for row in items(30, 2)
     ]
     assert built(tmp_path, marked, new_wordings_fraction=0.5).rows["new_wordings"] == []
+
+
+def test_processes_do_not_change_the_wordings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "REWORDINGS_FOR_PROCESSES", 0)
+    monkeypatch.setattr(outcome, "BATCH_BYTES", 2000)
+    rows = [*items(40, 3), *({"text": f"A text about tree number {number}."} for number in range(10))]
+    one, two = (
+        built(tmp_path, rows, rewordings=6, new_wordings_fraction=0.2, processes=processes) for processes in (1, 2)
+    )
+    assert one.rows == two.rows
+    assert one.figures["wordings"] == two.figures["wordings"]
+    assert one.facts.wordings.examples == two.facts.wordings.examples
+    assert one.figures["wordings"]["made_by_rules"] > 150

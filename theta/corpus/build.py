@@ -16,7 +16,7 @@ from typing import TypeVar
 import numpy as np
 
 from theta.corpus import leaks, mixing, outcome, splits
-from theta.corpus.gather import Task, gather
+from theta.corpus.gather import ENGLISH, Task, gather
 from theta.corpus.outcome import Outcome
 from theta.corpus.pile import Pile
 from theta.corpus.readers.blocks import Block
@@ -26,7 +26,7 @@ from theta.corpus.report import Facts, FileFacts, RepeatedContent
 from theta.corpus.settings import DataSettings
 from theta.corpus.shapes.shape import is_message
 from theta.corpus.splits import Division
-from theta.corpus.wordings import MOST_REWORDINGS, Wordings
+from theta.corpus.wordings import MOST_REWORDINGS, WordingRules, Wordings, remove_asked, save_asked
 from theta.errors import DataError
 from theta.parallel import ordered_map
 
@@ -36,6 +36,8 @@ EXACT_TWINS_BYTES = 32 << 20
 BYTES_FOR_PROCESSES = 4 << 20
 """With less to read, starting other processes takes longer than they save."""
 
+REWORDINGS_FOR_PROCESSES = 40_000
+"""Fewer are made in less time than other processes take to start."""
 
 Amount = TypeVar("Amount", int, float)
 
@@ -81,7 +83,7 @@ def build(
     facts = [FileFacts(file.name) for file in files]
     read_from = deque[int]()
     tasks = (
-        Task(block, settings.rules, settings.redact, exact_twins)
+        Task(block, settings.rules, settings.redact, exact_twins, settings.rewordings > 0)
         for block in _blocks(files, facts, read_from, strict=settings.strict)
     )
     bytes_made = 0
@@ -93,7 +95,7 @@ def build(
             bytes_made += len(made.lines) + len(made.rejects)
             progress(min(bytes_made / max(input_bytes, 1), 1.0))
         pile.finish()
-        return _divide(found, facts[: len(found.files)], pile, settings)
+        return _divide(found, facts[: len(found.files)], pile, settings, processes)
 
 
 def _blocks(
@@ -111,7 +113,7 @@ def _blocks(
             fact.fault = str(fault)
 
 
-def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: DataSettings) -> Facts:
+def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: DataSettings, processes: int) -> Facts:
     """Decide what becomes of each conversation, and write the files."""
     evidence, is_data = pile.evidence, pile.files < len(files)
     duplicate_of = evidence.duplicate_of(is_data)
@@ -131,14 +133,16 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     output = division.split.copy()
     output[outcome.rehearsed(evidence, members, is_data, division.split)] = outcome.REHEARSAL
     decided = Outcome(output, duplicate_of, np.where(output == splits.TRAIN, repeats, 1))
-    wordings = Wordings(
+    rules = WordingRules(
         settings.new_wordings_fraction,
         min(settings.rewordings, MOST_REWORDINGS // max(int((output == splits.TRAIN).sum()), 1)),
         settings.reword_any_language,
-        evidence,
-        members,
+        pile.folder / "asked",
     )
-    outcome.write(pile, decided, wordings)
+    save_asked(rules.asked, *evidence.asked(members))
+    reworded = int((pile.languages[output == splits.TRAIN] == ENGLISH).sum()) * rules.rewordings
+    wordings = outcome.write(pile, decided, rules, processes if reworded > REWORDINGS_FOR_PROCESSES else 1)
+    remove_asked(rules.asked)
     facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)
     pile.remove_files()
     unknown = mixing.without_meaning(

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 ENGLISH_SHARE = 0.06
 """Of the words of a question and its reply, at least this share are among the commonest that only English has."""
+JUDGED_CHARACTERS = 400
 OUTER = ',.?!:;"()'
 """Marks that stand at the ends of words."""
 
@@ -152,6 +153,8 @@ NEGATIONS = frozenset((
 
 
 def is_english(text: str) -> bool:
-    """Whether a text is English, by its commonest words."""
-    words = [word.strip(OUTER) for word in text.lower().split()]
-    return sum(word in ENGLISH for word in words) >= max(ENGLISH_SHARE * len(words), 1)
+    """Whether a text is English, by the commonest words of its beginning."""
+    words = text[:JUDGED_CHARACTERS].lower().split()
+    found = sum(map(ENGLISH.__contains__, words))
+    found += sum([word.strip(OUTER) in ENGLISH for word in words if not word.isalpha() and word not in ENGLISH])
+    return found >= max(ENGLISH_SHARE * len(words), 1)

@@ -13,10 +13,15 @@ import orjson
 
 from theta.conversation.messages import Conversation
 from theta.corpus import fingerprints, suspicious
+from theta.corpus.english import is_english
 from theta.corpus.fingerprints import Fingerprints
 from theta.corpus.items import Item, Notes, Reject, Rules
 from theta.corpus.readers.blocks import Block
+from theta.corpus.rewording import LONGEST_CHARACTERS
 from theta.corpus.shapes.shape import shape
+
+NOT_REWORDED, ENGLISH, ANOTHER = range(3)
+"""The first question of a conversation is too long or there is none; it is English; or it is in another language."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class Task:
     rules: Rules
     redact: Collection[str]
     exact_twins: bool
+    rewords: bool
+    """Whether questions are to be reworded, so that their language is of interest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +50,7 @@ class Gathered:
         domains: the domain of each conversation.
         messages, replies: messages and replies of each conversation, int32 [conversations]; a text has no reply.
         reply_words: words of each reply, int32 [replies], in order.
+        languages: NOT_REWORDED, ENGLISH or ANOTHER, int8 [conversations].
         fingerprints: what duplicates, groups and splits are found by.
         notes: what to tell the user.
     """
@@ -58,6 +66,7 @@ class Gathered:
     messages: np.ndarray
     replies: np.ndarray
     reply_words: np.ndarray
+    languages: np.ndarray
     fingerprints: Fingerprints
     notes: Notes
 
@@ -88,9 +97,16 @@ def gather(task: Task) -> Gathered:
         messages=_numbers((len(each.messages) for each in kept), np.int32),
         replies=_numbers(map(len, replies), np.int32),
         reply_words=_numbers((len(text.split()) for texts in replies for text in texts), np.int32),
+        languages=_numbers((_language(each) if task.rewords else NOT_REWORDED for each in kept), np.int8),
         fingerprints=fingerprints.of(kept, with_texts=task.exact_twins),
         notes=notes,
     )
+
+
+def _language(conversation: Conversation) -> int:
+    if conversation.is_text or len(question := conversation.opening) > LONGEST_CHARACTERS:
+        return NOT_REWORDED
+    return ENGLISH if is_english(f"{question} {conversation.messages[-1].content}") else ANOTHER
 
 
 def line(value: dict[str, Any]) -> bytes:

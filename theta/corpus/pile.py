@@ -39,7 +39,7 @@ class Pile:
         self._mended = (folder / "mended.jsonl").open("wb")
         empty = np.empty(0, np.int32)
         self._columns: dict[str, list[np.ndarray]] = {
-            name: [empty] for name in ("lengths", "files", "domains", "messages", "replies", "reply_words")
+            name: [empty] for name in ("lengths", "files", "domains", "messages", "replies", "reply_words", "languages")
         }
 
     def add(self, made: Gathered, file: int, *, is_data: bool) -> None:
@@ -54,6 +54,7 @@ class Pile:
             "messages": made.messages,
             "replies": made.replies,
             "reply_words": made.reply_words,
+            "languages": made.languages,
         }
         for name, values in columns.items():
             self._columns[name].append(values)
@@ -72,6 +73,7 @@ class Pile:
         self._columns.clear()
         self.lengths, self.files, self.domains = made["lengths"], made["files"], made["domains"]
         self.messages, self.replies, self.reply_words = made["messages"], made["replies"], made["reply_words"]
+        self.languages = made["languages"]
         self._begins = starts(self.lengths)
 
     def lines(self) -> Iterator[bytes]:

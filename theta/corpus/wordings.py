@@ -4,17 +4,16 @@ a conversation of train ─┬─ with the wordings that are learned, written an
                          └─ one for each new wording: a wording that is held back ────────── new_wordings.jsonl
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 import orjson
 
 from theta.conversation.messages import Conversation, Message
-from theta.corpus.english import is_english
-from theta.corpus.evidence import Evidence
 from theta.corpus.fingerprints import wording_key
-from theta.corpus.gather import line
+from theta.corpus.gather import ANOTHER, ENGLISH, line
 from theta.corpus.keys import key, point
 from theta.corpus.rewording import rewordings
 
@@ -25,80 +24,152 @@ EXAMPLES = 12
 REWORDINGS_SHOWN = 6
 
 
-@dataclass
-class Wordings:
-    """Divides the wordings of the conversations of train, and counts them.
+@dataclass(frozen=True)
+class WordingRules:
+    """How the wordings of train are divided.
 
     Attributes:
         new_fraction: the share of the written wordings that is held back, by a hash of each.
         rewordings: rewordings of each first question.
         any_language: whether questions that are not English are reworded too, by the rules that need no language.
-        evidence, members: the questions and wordings of all conversations, those that are held out included, and which
-            conversations take part. What occurs in several places is never held back, because it might be learned in
-            another place, and no rule makes what is a question or a wording already.
-        learned, new, made: number of written wordings that are learned, of those held back, and of rewordings.
-        examples: some questions with some of their rewordings.
+        asked: the files of `save_asked`. What occurs in several places is never held back, because it might be learned
+            in another place, and no rule makes what is a question or a wording already.
     """
 
     new_fraction: float
     rewordings: int
     any_language: bool
-    evidence: Evidence
-    members: np.ndarray
+    asked: Path
+
+
+@dataclass
+class Wordings:
+    """Lines of train with their wordings divided, and what came of it.
+
+    Attributes:
+        lines: the conversations as they are learned, each a line.
+        held_back: a line for each new wording.
+        learned, new, made: number of written wordings that are learned, of those held back, and of rewordings.
+        examples: some questions with some of their rewordings.
+    """
+
+    lines: list[bytes] = field(default_factory=list)
+    held_back: list[bytes] = field(default_factory=list)
     learned: int = 0
     new: int = 0
     made: int = 0
     examples: list[tuple[str, list[str]]] = field(default_factory=list)
 
-    def divide(self, text: bytes) -> tuple[bytes, bytes]:
-        """Return the line of a conversation of train as it is learned, and a line for each of its new wordings."""
-        if not self.rewordings and not has_wordings(text):
-            return text, b""
-        conversation = Conversation.from_json(orjson.loads(text))
-        if conversation.is_text:
-            return text, b""
-        at = next(at for at, message in enumerate(conversation.messages) if message.role == "user")
-        asked = conversation.messages[at]
-        is_learned = conversation.messages[at + 1].learned
-        new = [wording for wording in asked.wordings if is_learned and self._is_new(wording)]
-        written = tuple(wording for wording in asked.wordings if wording not in new)
-        made = self._reworded(conversation, asked, written)
-        self.new += len(new)
-        self.made += len(made)
-        learned = _with_wordings(conversation, at, (*written, *made))
-        self.learned += sum(len(message.wordings) for message in learned.messages) - len(made)
-        opening = [replace(conversation, messages=_opening(conversation, at, wording)) for wording in new]
-        return line(learned.to_json()), b"".join(line(each.to_json()) for each in opening)
+    def count(self, later: "Wordings") -> None:
+        """Add the counts and examples of later lines, but not the lines."""
+        self.learned += later.learned
+        self.new += later.new
+        self.made += later.made
+        self.examples += later.examples[: EXAMPLES - len(self.examples)]
 
-    def _is_new(self, wording: str) -> bool:
-        normal = key(wording)
-        return point(f"wording {normal}") < self.new_fraction and self._count(wording_key(normal)) < 2
 
-    @cached_property
-    def _asked(self) -> tuple[np.ndarray, np.ndarray]:
-        return self.evidence.asked(self.members)
+def save_asked(path: Path, keys: np.ndarray, counts: np.ndarray) -> None:
+    """Write how often each question and wording of all conversations occurs, those that are held out included.
 
-    def _count(self, wanted: int) -> int:
-        """How often a key occurs."""
-        keys, counts = self._asked
-        place = int(np.searchsorted(keys, np.uint64(wanted)))
-        return int(counts[place]) if place < len(keys) and int(keys[place]) == wanted else 0
+    Other processes read it, each only the pages that it needs.
 
-    def _reworded(self, conversation: Conversation, asked: Message, written: tuple[str, ...]) -> tuple[str, ...]:
-        if not self.rewordings:
-            return ()
-        english = is_english(f"{asked.content} {conversation.messages[-1].content}")
-        if not english and not self.any_language:
-            return ()
-        own = {wording_key(key(wording)) for wording in (asked.content, *written)}
-        made = {
-            wording: wording_key(key(wording))
-            for wording in rewordings(asked.content, written, self.rewordings, english=english)
-        }
-        kept = tuple(wording for wording, made_key in made.items() if made_key in own or not self._count(made_key))
-        if kept and len(self.examples) < EXAMPLES:
-            self.examples.append((asked.content, list(kept[:REWORDINGS_SHOWN])))
-        return kept
+    Args:
+        keys: uint64 [keys], in order.
+        counts: int64 [keys].
+    """
+    for suffix, values in ((".keys.npy", keys), (".counts.npy", counts)):
+        with path.with_suffix(suffix).open("wb") as out:
+            np.save(out, values)
+
+
+def remove_asked(path: Path) -> None:
+    """Remove the files of `save_asked`."""
+    for suffix in (".keys.npy", ".counts.npy"):
+        path.with_suffix(suffix).unlink(missing_ok=True)
+
+
+def divide(lines: Sequence[tuple[bytes, int]], rules: WordingRules) -> Wordings:
+    """Divide the wordings of conversations of train; a pure function, run in any process.
+
+    Args:
+        lines: conversations for which `concerns` holds, each with its language.
+        rules: how their wordings are divided.
+    """
+    asked = _Asked(rules.asked)
+    made = Wordings()
+    for text, language in lines:
+        _divide(text, language, rules, asked, made)
+    return made
+
+
+def concerns(text: bytes, language: int, rules: WordingRules) -> bool:
+    """Whether a conversation has wordings, or gets some."""
+    return _is_reworded(language, rules) or has_wordings(text)
+
+
+def _is_reworded(language: int, rules: WordingRules) -> bool:
+    return rules.rewordings > 0 and (language == ENGLISH or (language == ANOTHER and rules.any_language))
+
+
+class _Asked:
+    """How often each question and wording occurs."""
+
+    def __init__(self, path: Path) -> None:
+        self._keys = np.load(path.with_suffix(".keys.npy"), mmap_mode="r")
+        self._counts = np.load(path.with_suffix(".counts.npy"), mmap_mode="r")
+
+    def counts(self, wanted: Sequence[int]) -> list[int]:
+        """Return how often each of some keys occurs."""
+        sought = np.array(wanted, np.uint64)
+        places = np.minimum(np.searchsorted(self._keys, sought), len(self._keys) - 1)
+        return np.where(self._keys[places] == sought, self._counts[places], 0).tolist() if len(self._keys) else []
+
+
+def _divide(text: bytes, language: int, rules: WordingRules, asked: _Asked, made: Wordings) -> None:
+    """Add the line of a conversation as it is learned, and a line for each of its new wordings."""
+    conversation = Conversation.from_json(orjson.loads(text))
+    at = next(at for at, message in enumerate(conversation.messages) if message.role == "user")
+    question = conversation.messages[at]
+    new = _held_back(conversation, at, rules, asked)
+    written = tuple(wording for wording in question.wordings if wording not in new)
+    amount = rules.rewordings if _is_reworded(language, rules) else 0
+    reworded = _reworded(question, written, amount, asked, english=language == ENGLISH)
+    if reworded and len(made.examples) < EXAMPLES:
+        made.examples.append((question.content, list(reworded[:REWORDINGS_SHOWN])))
+    learned = _with_wordings(conversation, at, (*written, *reworded))
+    made.lines.append(line(learned.to_json()))
+    made.held_back += (line(replace(conversation, messages=_opening(conversation, at, each)).to_json()) for each in new)
+    made.new += len(new)
+    made.made += len(reworded)
+    made.learned += sum(len(message.wordings) for message in learned.messages) - len(reworded)
+
+
+def _held_back(conversation: Conversation, at: int, rules: WordingRules, asked: _Asked) -> list[str]:
+    """The wordings of a learned question that are held back: those of the smallest hashes that nothing else asks."""
+    if not rules.new_fraction or not conversation.messages[at + 1].learned:
+        return []
+    few = [
+        (wording, normal)
+        for wording in conversation.messages[at].wordings
+        if point(f"wording {(normal := key(wording))}") < rules.new_fraction
+    ]
+    counts = asked.counts([wording_key(normal) for _, normal in few])
+    return [wording for (wording, _), count in zip(few, counts, strict=True) if count < 2]
+
+
+def _reworded(
+    question: Message, written: tuple[str, ...], amount: int, asked: _Asked, *, english: bool
+) -> tuple[str, ...]:
+    """The rewordings of a question that no conversation asks already, apart from this one."""
+    made = rewordings(question.content, written, amount, english=english)
+    if not made:
+        return ()
+    own = {wording_key(key(wording)) for wording in (question.content, *written)}
+    keys = [wording_key(key(wording)) for wording in made]
+    counts = asked.counts(keys)
+    return tuple(
+        wording for wording, made_key, count in zip(made, keys, counts, strict=True) if made_key in own or not count
+    )
 
 
 def has_wordings(text: bytes) -> bool:

@@ -9,6 +9,8 @@ from functools import lru_cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple, TextIO
 
+import orjson
+
 from theta.conversation.messages import Conversation
 from theta.errors import DataError
 from theta.files import parse_json_line, sha256
@@ -61,10 +63,11 @@ def build(
 
     counts = {}
     with (folder / CUT).open("w", encoding="utf-8", newline="\n") as cut:
+        encoded = encode_files(list(sources.values()), folder / "tokenizer", max_length, cores)
         for name, path in sources.items():
             figures = counts[name] = Counts()
-            batches = encode_file(path, folder / "tokenizer", max_length, cores)
-            write_batches(folder / f"{name}.arrow", _counted(batches, name, figures, cut, advance))
+            of_file = iter(lambda: next(encoded), None)
+            write_batches(folder / f"{name}.arrow", _counted(of_file, name, figures, cut, advance))
             # prepare leaves a split empty only where its fraction is 0.
             if name in SPLITS and not figures.lengths and (name == "train" or figures.conversations):
                 raise DataError(empty_split(path, figures, max_length, positions))
@@ -92,39 +95,47 @@ class Lines(NamedTuple):
     lines: Sequence[bytes]
 
 
-def encode_file(path: Path, tokenizer: Path, max_length: int, cores: int) -> Iterator[tuple[int, Encoded]]:
-    """Encode a file of prepared conversations.
+def encode_files(
+    paths: Sequence[Path], tokenizer: Path, max_length: int, cores: int
+) -> Iterator[tuple[int, Encoded] | None]:
+    """Encode files of prepared conversations.
 
     Args:
-        path: JSON Lines, as prepare writes them.
+        paths: JSON Lines, as prepare writes them.
         tokenizer: the folder of the vocabulary.
         max_length: of a document, in tokens.
         cores: at most so many processes run at once.
 
     Yields:
-        The size in bytes of each batch of lines, and what it became, in order.
+        For each file, the size in bytes of each batch of lines and what it became, in order; then None.
 
     Raises:
-        DataError: the file is missing, or a line is not a conversation.
+        DataError: a file is missing, or a line is not a conversation.
         OutOfMemoryError: a process was killed.
     """
-    if not path.is_file():
-        raise DataError(f"{path} does not exist; run `dvc repro` to create it.")
+    total_bytes = sum(path.stat().st_size for path in paths if path.is_file())
     work = partial(encode_lines, tokenizer=tokenizer, digest=sha256(tokenizer / TOKENIZER_JSON), max_length=max_length)
-    return ordered_map(work, _batches(path), max(1, min(cores, path.stat().st_size // BYTES_PER_PROCESS)))
+    # The processes serve all files: each of them loads the tokenizer.
+    return ordered_map(work, _batches(paths), max(1, min(cores, total_bytes // BYTES_PER_PROCESS)))
 
 
-def _batches(path: Path) -> Iterator[Lines]:
-    """Yield the lines of a file in batches."""
-    with path.open("rb") as content:
-        first = 1
-        while lines := content.readlines(BATCH_BYTES):
-            yield Lines(path, first, lines)
-            first += len(lines)
+def _batches(paths: Sequence[Path]) -> Iterator[Lines | None]:
+    """Yield the lines of each file in batches, and None after the last."""
+    for path in paths:
+        if not path.is_file():
+            raise DataError(f"{path} does not exist; run `dvc repro` to create it.")
+        with path.open("rb") as content:
+            first = 1
+            while lines := content.readlines(BATCH_BYTES):
+                yield Lines(path, first, lines)
+                first += len(lines)
+        yield None
 
 
-def encode_lines(batch: Lines, tokenizer: Path, digest: str, max_length: int) -> tuple[int, Encoded]:
-    """Encode some lines; see `encode_file`."""
+def encode_lines(batch: Lines | None, tokenizer: Path, digest: str, max_length: int) -> tuple[int, Encoded] | None:
+    """Encode some lines; see `encode_files`."""
+    if batch is None:
+        return None
     conversations = [
         _conversation(batch.path, number, line)
         for number, line in enumerate(batch.lines, start=batch.first)
@@ -134,6 +145,14 @@ def encode_lines(batch: Lines, tokenizer: Path, digest: str, max_length: int) ->
 
 
 def _conversation(path: Path, number: int, line: bytes) -> Conversation:
+    try:
+        return _checked(orjson.loads(line))
+    except (ValueError, KeyError, TypeError):
+        return _read_slowly(path, number, line)
+
+
+def _read_slowly(path: Path, number: int, line: bytes) -> Conversation:
+    """Read a line that may be damaged, and say what is wrong with it."""
     try:
         text = line.decode()
     except UnicodeDecodeError as fault:
