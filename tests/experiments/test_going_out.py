@@ -159,6 +159,16 @@ def test_an_output_that_exists_is_refused_before_anything_runs(released: Path, c
     assert done.stderr == ("error: models/second already exists and was not changed; name another --output-dir.\n")
 
 
+def test_a_result_becomes_a_release_without_a_version(released: Path, continued: object) -> None:
+    done = run(released, "theta", "release", "--model", "models/second/theta_final", "--name", "kept")
+    assert done.stdout.splitlines()[0] == "models/kept/theta_final"
+    assert "Registered" not in done.stdout
+    made, kept = (tree(released / "models" / name) for name in ("second", "kept"))
+    assert kept == {name: content for name, content in made.items() if name != ".gitignore"}
+    assert git(released, "status", "--porcelain") == ""
+    assert git(released, "ls-files", "models/kept.dvc") == "models/kept.dvc"
+
+
 def test_elsewhere_it_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text("[]")
     done = run(tmp_path, "theta", "finetune", "--data-path", "new.json", check=False)
