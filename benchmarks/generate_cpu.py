@@ -93,8 +93,9 @@ def compare(name: str, folder: Path, options: argparse.Namespace) -> None:
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
     for case in dict.fromkeys(case for case, _ in found):
         speed, cpu, first, load, memory = (column(found[case, False], key) for key in KEYS)
-        weight_bytes = parameters(folder) * WEIGHT_BYTES[case.split()[-1]]
-        share = weight_bytes * speed / rate
+        # Theta keeps the starter's weights, which are in bfloat16, in 16 bits.
+        bytes_each = 2 if (case, name) == ("Theta float32", "starter") else WEIGHT_BYTES[case.split()[-1]]
+        share = parameters(folder) * bytes_each * speed / rate
         cells = [case, f"{speed:,.0f}", f"{cpu:,.0f}", f"{1e3 * first:,.0f}", f"{load:.2f} ({load / read:.1f}x)"]
         cells += [f"{memory:,.0f}", f"{share:.0%}"]
         if options.busy:

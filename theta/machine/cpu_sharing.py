@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
-from threading import Event, Thread
+from threading import Barrier, Event, Thread
 
 TASKS = Path("/proc/self/task")
 """The threads of this process, on Linux."""
@@ -56,7 +56,7 @@ def _watch() -> None:
     while True:
         time.sleep(SECONDS_PER_LOOK)
         is_busy = busy.now(time.monotonic(), seconds_waited())
-        teams.keep(is_busy)
+        teams.keep(is_busy)  # before others may compute with fewer threads, which would make the teams smaller
         (_seen_busy.set if is_busy else _seen_busy.clear)()
 
 
@@ -100,20 +100,23 @@ class IdleTeams:
         self._end: Event | None = None
 
     def keep(self, wanted: bool) -> None:
-        """Start the teams if they are wanted, and end them if they are not."""
+        """Start the teams if they are wanted and wait until they exist, and end them if they are not."""
         if wanted and self._end is None:
-            self._end = Event()
-            for _ in range(teams_needed(_threads(), len(os.sched_getaffinity(0)))):
-                Thread(target=self._live, args=(self._end,), daemon=True).start()
+            self._end, teams = Event(), teams_needed(_threads(), len(os.sched_getaffinity(0)))
+            started = Barrier(teams + 1)
+            for _ in range(teams):
+                Thread(target=self._live, args=(started, self._end), daemon=True).start()
+            started.wait()
         elif not wanted and self._end is not None:
             self._end.set()
             self._end = None
 
     @staticmethod
-    def _live(end: Event) -> None:
+    def _live(started: Barrier, end: Event) -> None:
         import torch
 
         torch.zeros(2**20)  # large enough to be divided among threads
+        started.wait()
         end.wait()
 
 
