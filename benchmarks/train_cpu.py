@@ -13,8 +13,9 @@ over the rounds.
 
     python benchmarks/train_cpu.py --busy [--rounds 3] [--seconds 5] [--threads 2]
 
-Theta on an idle machine and next to a process that keeps one core busy: training the starter with params.yaml, and
-single replies of the starter, for three ways in which threads can wait for each other. Nothing else should run.
+Theta on an idle machine and next to a process that keeps one core busy: training the starter on the steps of the
+shipped run (512 tokens of wordings, openings and chats, without rehearsal), and single replies of the starter, for
+three ways in which threads can wait for each other. Nothing else should run.
 
     theta              asleep while other processes want the CPUs, else spinning (theta/machine/cpu_sharing.py)
     spinning           GNU OpenMP's default
@@ -143,7 +144,7 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     from theta.train.choose import choose_compute
     from theta.train.loop import train
     from theta.train.run import Run
-    from theta.train.samples import Samples
+    from theta.train.samples import Samples, samples_of
     from theta.train.settings import TrainSection
 
     set_threads(arguments.threads)
@@ -151,12 +152,14 @@ def theta(arguments: argparse.Namespace, base: str | None = None) -> dict[str, f
     section = load(ROOT / "params.yaml", "train", TrainSection)
     settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update={"epochs": 100})
     machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update={"device": "cpu"})
-    store, validation, model, vocabulary_size = inputs(arguments.preset)
+    store, validation, model, vocabulary = inputs(arguments.preset)
+    samples = Samples(store, epochs=settings.epochs, seed=settings.seed)
     if base:
         model = network.load(ROOT / base)
-    network.resize(model, vocabulary_size)
-    samples = Samples(store, epochs=settings.epochs, seed=settings.seed)
-    compute = choose_compute(settings, machine, model, vocabulary_size, samples, validation)
+        settings = settings.model_copy(update={"epochs": 10})
+        samples = samples_of(store, settings, vocabulary, settings.tokens_per_step)
+    network.resize(model, vocabulary.size)
+    compute = choose_compute(settings, machine, model, vocabulary.size, samples, validation)
     with tempfile.TemporaryDirectory() as resume:
         run = Run(model, samples, validation, settings, compute, Path(resume), machine.steps_per_checkpoint, None)
         meter = Meter(arguments.seconds)
@@ -191,8 +194,8 @@ def trainer(arguments: argparse.Namespace) -> dict[str, float]:
 
     torch.set_num_threads(arguments.threads)
     logging.disable_progress_bar()
-    store, _, model, vocabulary_size = inputs(arguments.preset)
-    model.resize_token_embeddings(vocabulary_size, mean_resizing=False)
+    store, _, model, vocabulary = inputs(arguments.preset)
+    model.resize_token_embeddings(vocabulary.size, mean_resizing=False)
     best = arguments.case == "trainer-best"
     if best:
         from theta.model.network import set_dropout
@@ -257,7 +260,7 @@ class Meter:
 
 
 def inputs(name: str):
-    """The encoded conversations, a new model, and the size of the vocabulary."""
+    """The encoded conversations, a new model, and the vocabulary."""
     from theta.bases.presets import preset
     from theta.model import network
     from theta.tokens.store import Store
@@ -267,7 +270,7 @@ def inputs(name: str):
     tokens = ROOT / "Datasets" / "tokens"
     model = network.new(size.layers, size.heads, size.width, seed=0)
     stores = [Store(tokens / f"{split}.arrow") for split in ("train", "validation")]
-    return *stores, model, Vocabulary.load(tokens / "tokenizer").size
+    return *stores, model, Vocabulary.load(tokens / "tokenizer")
 
 
 if __name__ == "__main__":
