@@ -91,6 +91,8 @@ def test_good_marks_and_other_facts_change_nothing(item: dict[str, Any], mark: d
         ({**EXCHANGE, "feedback": {"rating": 1}}, {"feedback.rating": 1}),
         ({**CHAT, "meta": {"quality_score": 0.2}}, {"meta.qualityscore": 1}),
         ({**CHAT, "meta": {"weight": 0.5}}, {"meta.weight": 1}),
+        ({**CHAT, "moderation": {"scores": {"spam": 0.001, "toxic": 0}}}, {"moderation.scores.spam": 1}),
+        ({**EXCHANGE, "toxic": 0.02}, {"toxic": 1}),
         ({**EXCHANGE, "annotations": [{"label": False}, {"label": True}]}, {"annotations": 1}),
         ({**EXCHANGE, "has_toxic_words": True}, {"hastoxicwords": 1}),
         ({"patterns": ["a b", "c"], "responses": ["x"], "label": False}, {"label: false": 1}),

@@ -121,7 +121,7 @@ def marked_bad(fields: Mapping[str, Any], place: Place) -> str:
             if name in level and _is_bad(name, level[name]):
                 return f"{path}{name}: {_shown(level[name])}"
         for name in _BAD:
-            if name in level and _truth(level[name]) is True:
+            if name in level and _truth(level[name]) is True and not _is_fraction(level[name]):
                 return f"{path}{name}: {_shown(level[name])}"
         for name, value in level.items():
             if _is_bad_by_another_name(name, value, level):
@@ -195,6 +195,8 @@ def _is_unclear(name: str, value: Any, *, is_within: bool) -> bool:
         return False
     if name in _WEIGHTS:
         return amount not in (0, 1)
+    if name in _BAD:
+        return _is_fraction(value)
     return amount > 0 and (name in _RATINGS or (_RATES.search(name) is not None and (is_within or name != "score")))
 
 
@@ -250,6 +252,11 @@ def _is_bad_word(value: str) -> bool:
     words = value.strip().strip(":").lower()
     # A thumb that points down means the same in each colour of the hand.
     return words[:1] == "👎" or words.replace("_", "").replace("-", "").replace(" ", "") in _BAD_WORDS
+
+
+def _is_fraction(value: Any) -> bool:
+    """Whether it is a probability, such as that a text is toxic, of which nobody knows how large is too large."""
+    return 0 < (_amount(value) or 0) < 1
 
 
 def _is_zero(value: Any) -> bool:
