@@ -41,6 +41,18 @@ def test_any_ids_give_the_text_of_all_of_them(vocabulary: Vocabulary) -> None:
             assert "".join(pieces(vocabulary, ids, stop)) == whole[: whole.index(stop)]
 
 
+def test_ids_that_come_together_give_the_same_text(vocabulary: Vocabulary) -> None:
+    draw = random.Random(1)
+    for _ in range(300):
+        ids = [draw.randrange(draw.choice((256, 50_257))) for _ in range(50)]
+        text, made, place = ReplyText(vocabulary), "", 0
+        while place < len(ids):
+            size = draw.randrange(1, 9)
+            made += text.add(*ids[place : place + size])
+            place += size
+        assert made + text.end() == vocabulary.decode(ids)
+
+
 def test_what_may_begin_a_stop_sequence_is_held_back(vocabulary: Vocabulary) -> None:
     ids = letters(vocabulary, "abcabx")
     assert pieces(vocabulary, ids, "abx", "zzz") == ["", "", "abc", "", "", "", ""]

@@ -26,15 +26,15 @@ class ReplyText:
         self.certain = self.released = 0
         self.stopped = False
 
-    def add(self, id_: int) -> str:
-        """Return the text that has become certain with another token."""
-        self._new.append(id_)
+    def add(self, *ids: int) -> str:
+        """Return the text that has become certain with further tokens."""
+        self._new += ids
         text = self._decoded()
         whole = text.rstrip(PARTIAL)
         piece, self._shown = whole[self._shown :], len(whole)
         self.certain += len(piece)
         if whole == text:
-            self._context, self._new, self._shown = [id_], [], 0
+            self._context, self._new, self._shown = self._new[-1:], [], 0
         return self._release(piece)
 
     def end(self) -> str:

@@ -16,6 +16,7 @@ from theta.tokens.vocabulary import Vocabulary
 Json = dict[str, Any]
 
 DONE = b"data: [DONE]\n\n"
+_encode = json.JSONEncoder(separators=(",", ":"), allow_nan=False).encode
 
 
 class Answer(JSONResponse):
@@ -23,12 +24,12 @@ class Answer(JSONResponse):
 
     def render(self, content: Any) -> bytes:
         """Return the body."""
-        return json.dumps(content, separators=(",", ":"), allow_nan=False).encode()
+        return _encode(content).encode()
 
 
 def event(content: Json) -> bytes:
     """Return a server-sent event."""
-    return b"data: " + json.dumps(content, separators=(",", ":"), allow_nan=False).encode() + b"\n\n"
+    return b"data: " + _encode(content).encode() + b"\n\n"
 
 
 def error(message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None) -> Json:

@@ -42,15 +42,34 @@ class Reply:
     seed: int | None
     alternatives: int | None
     """How many alternatives to report for each token; None for no log-probabilities either."""
+    seconds_apart: float = 0.0
+    """How long tokens may be held back, to be handed over together; the first one and the last never are."""
     asked: float = field(default_factory=time.perf_counter)
     left: bool = False
     """Whether nobody reads it any more."""
-    _arrived: list[Token | EngineError] = field(default_factory=list)
+    _held: list[Token] = field(default_factory=list)
+    _due: float = 0.0
+    _arrived: list[Token] = field(default_factory=list)
+    _fault: EngineError | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def arrive(self, token: Token | EngineError) -> None:
-        """Hand over a token, or the fault that ended the reply; called in the event loop."""
-        self._arrived.append(token)
+    def hold(self, token: Token, now: float) -> bool:
+        """Keep a token until the next hand-over; return whether that is due. Called in the engine's thread."""
+        self._held.append(token)
+        if not token.last and now < self._due:
+            return False
+        self._due = now + self.seconds_apart
+        return True
+
+    def take(self) -> list[Token]:
+        """Return the tokens that were held back. Called in the engine's thread."""
+        held, self._held = self._held, []
+        return held
+
+    def arrive(self, tokens: list[Token], fault: EngineError | None) -> None:
+        """Hand over tokens, and the fault that ended the reply after them; called in the event loop."""
+        self._arrived += tokens
+        self._fault = fault
         self._changed.set()
 
     async def tokens(self) -> AsyncIterator[list[Token]]:
@@ -64,13 +83,11 @@ class Reply:
             await self._changed.wait()
             self._changed.clear()
             arrived, self._arrived = self._arrived, []
-            written = [token for token in arrived if isinstance(token, Token)]
-            if written:
-                ended = written[-1].last
-                yield written
-            for fault in arrived:
-                if isinstance(fault, EngineError):
-                    raise fault
+            if arrived:
+                ended = arrived[-1].last
+                yield arrived
+            if self._fault:
+                raise self._fault
 
 
 class Batching:
@@ -149,7 +166,7 @@ class Batching:
         finally:  # also after a fault of the engine that nothing can go on from
             with self._changed:
                 self._closing = True
-                self._deliver([(reply, EngineError(ENDED)) for reply in (*self._rows.values(), *self._waiting)])
+                self._deliver((*self._rows.values(), *self._waiting), EngineError(ENDED))
 
     def _is_to_go_on(self) -> bool:
         """Wait until there is anything to do, and free the rows that nobody reads; return False at the end."""
@@ -175,7 +192,7 @@ class Batching:
         try:
             row = self._engine.join(reply.ids, reply.settings, reply.seed, reply.alternatives)
         except Exception as fault:
-            self._deliver([(reply, EngineError(f"The reply cannot be begun ({reason(fault)}); ask again later."))])
+            self._deliver([reply], EngineError(f"The reply cannot be begun ({reason(fault)}); ask again later."))
         else:
             self._rows[row] = reply
 
@@ -187,12 +204,17 @@ class Batching:
         except Exception as fault:
             self._fail(EngineError(f"The reply cannot go on ({reason(fault)}); ask again later."))
             return
-        arrived = {row: token for row, token in written.items() if row in self._rows}
-        self._deliver([(self._rows[row], token) for row, token in arrived.items()])
-        for row, token in arrived.items():
+        now, due = time.perf_counter(), []
+        for row, token in written.items():
+            reply = self._rows.get(row)
+            if reply is None:
+                continue
+            if reply.hold(token, now):
+                due.append(reply)
             if token.last:
-                seconds = time.perf_counter() - self._rows.pop(row).asked
-                self._mean_seconds += 0.1 * (seconds - self._mean_seconds)
+                del self._rows[row]
+                self._mean_seconds += 0.1 * (now - reply.asked - self._mean_seconds)
+        self._deliver(due)
         self._metrics.running.set(len(self._rows))
 
     def _fail(self, fault: EngineError) -> None:
@@ -200,14 +222,14 @@ class Batching:
         failed, self._rows = self._rows, {}
         for row in failed:
             self._engine.leave(row)
-        self._deliver([(reply, fault) for reply in failed.values()])
+        self._deliver(list(failed.values()), fault)
 
-    def _deliver(self, tokens: Sequence[tuple[Reply, Token | EngineError]]) -> None:
+    def _deliver(self, replies: Sequence[Reply], fault: EngineError | None = None) -> None:
         # One call for all rows of a step: waking the event loop costs more than the hand-over itself.
-        if tokens and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(_hand_over, tokens)
+        if replies and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(_hand_over, [(reply, reply.take()) for reply in replies], fault)
 
 
-def _hand_over(tokens: Sequence[tuple[Reply, Token | EngineError]]) -> None:
-    for reply, token in tokens:
-        reply.arrive(token)
+def _hand_over(tokens: Sequence[tuple[Reply, list[Token]]], fault: EngineError | None) -> None:
+    for reply, arrived in tokens:
+        reply.arrive(arrived, fault)

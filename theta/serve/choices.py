@@ -1,6 +1,7 @@
 """The choices of one request: each is a reply that is being written, as text with its tokens."""
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,9 @@ from theta.generate.reply_text import ReplyText
 from theta.generate.settings import GenerationSettings
 from theta.serve.batching import Batching, Reply
 from theta.tokens.vocabulary import Vocabulary
+
+SECONDS_APART = 0.02
+"""How often a stream gets what was written: each event costs more than a token, and nobody reads faster."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,8 @@ class Choice:
     reply: Reply
     text: ReplyText
     end_id: int
+    singly: bool
+    """Whether tokens are decoded one by one, which tells the place of each in the text."""
     written: int = 0
     """Tokens so far, without the end token."""
     _held: list[tuple[Token, int, int]] = field(default_factory=list)
@@ -47,7 +53,8 @@ class Choice:
     async def pieces(self) -> AsyncIterator[Piece]:
         """Yield the text as it becomes certain; the last piece has a `finish`."""
         async for tokens in self.reply.tokens():
-            text = "".join(self._add(token) for token in tokens if not self.text.stopped)
+            groups = [[token] for token in tokens] if self.singly else [tokens]
+            text = "".join(self._add(group) for group in groups if not self.text.stopped)
             finish = None
             if self.text.stopped:
                 finish = "stop"
@@ -60,14 +67,15 @@ class Choice:
                 self.reply.left = True  # after a stop sequence the engine would go on
                 return
 
-    def _add(self, token: Token) -> str:
-        if token.id == self.end_id:
+    def _add(self, tokens: Sequence[Token]) -> str:
+        ids = [token.id for token in tokens if token.id != self.end_id]
+        if not ids:
             return ""
-        self.written += 1
+        self.written += len(ids)
         before = self.text.certain
-        text = self.text.add(token.id)
+        text = self.text.add(*ids)
         if self.reply.alternatives is not None:
-            self._held.append((token, before, self.text.certain))
+            self._held += [(token, before, self.text.certain) for token in tokens]
         return text
 
     def _released(self, ended: bool) -> list[tuple[Token, int]]:
@@ -85,20 +93,36 @@ class Choices:
         self._batching, self._vocabulary = batching, vocabulary
         self.all: list[Choice] = []
 
-    def submit(self, prompts: Sequence[Prompt], count: int, seed: int | None, stops: Sequence[str]) -> None:
+    def submit(
+        self, prompts: Sequence[Prompt], count: int, seed: int | None, stops: Sequence[str], *, whole: bool
+    ) -> None:
         """Queue `count` replies to each prompt; those to one prompt have the seeds seed, seed + 1, ...
+
+        Args:
+            prompts: of one request.
+            count: replies to each.
+            seed: of the first reply; None draws others each time.
+            stops: texts that end a reply.
+            whole: whether the replies are wanted whole, so that their tokens may come all at once.
 
         Raises:
             BusyError: they are more than may wait.
         """
+        # A reply that may reach a stop sequence is looked at while it is written, or the engine would go on.
+        apart = math.inf if whole and not stops else SECONDS_APART
+        seeds = [None if seed is None else (seed + place) % 2**63 for place in range(count)]
         replies = [
-            Reply(prompt.ids, prompt.settings, None if seed is None else (seed + place) % 2**63, prompt.alternatives)
-            for prompt in prompts
-            for place in range(count)
+            Reply(prompt.ids, prompt.settings, own, prompt.alternatives, apart) for prompt in prompts for own in seeds
         ]
         self._batching.submit(replies)
         self.all = [
-            Choice(index, reply, ReplyText(self._vocabulary, stops), self._vocabulary.end_id)
+            Choice(
+                index,
+                reply,
+                ReplyText(self._vocabulary, stops),
+                self._vocabulary.end_id,
+                singly=bool(stops) or reply.alternatives is not None,
+            )
             for index, reply in enumerate(replies)
         ]
 

@@ -121,7 +121,7 @@ async def _answer(request: Request, body: GenerationRequest, prompts: Sequence[P
     """Queue the replies to the prompts, and answer with them, whole or as a stream."""
     service: Service = request.app.state.service
     choices = Choices(service.batching, service.model.vocabulary)
-    choices.submit(prompts, body.choices, body.seed, body.stop or [])
+    choices.submit(prompts, body.choices, body.seed, body.stop or [], whole=not body.stream)
     tokens = sum(len(prompt.ids) for prompt in prompts)
     form = Form(chat, service.name, tokens, service.model.vocabulary, prompts[0].alternatives)
     if body.stream:

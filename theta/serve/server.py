@@ -79,6 +79,8 @@ def server(app: FastAPI, ready: Callable[[], None]) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         log_level="error",  # not a line for each request that is no HTTP,
+        access_log=False,
+        proxy_headers=False,
         ws="none",
         lifespan="on",
         limit_concurrency=MOST_CONNECTIONS,
