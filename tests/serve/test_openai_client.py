@@ -68,7 +68,6 @@ def test_a_stream_is_the_same_reply_in_pieces(served: Served) -> None:
     assert chunks[0].choices[0].delta.role == "assistant"
     text = "".join(chunk.choices[0].delta.content or "" for chunk in chunks if chunk.choices)
     assert text == served.model.chat(CHAT, max_length=30, seed=4)
-    assert len(chunks) > 5
     assert [chunk.choices[0].finish_reason for chunk in chunks if chunk.choices][-1] == "length"
     assert all(chunk.usage is None for chunk in chunks[:-1])
     assert chunks[-1].usage is not None

@@ -113,6 +113,26 @@ def test_an_engine_that_fails_is_told_and_goes_on(
         assert served.http.get("/health").json() == {"status": "ok"}
 
 
+def test_a_stream_begins_with_the_first_token_and_gets_the_others_while_they_are_written(
+    tiny_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def step(engine: Engine) -> Mapping[int, Token]:
+        time.sleep(0.05)
+        return whole(engine)
+
+    whole = Engine.step
+    monkeypatch.setattr(Engine, "step", step)
+    with serving(tiny_folder, tmp_path / "feedback.jsonl") as served:
+        asked = {**LONG, "max_tokens": 20, "seed": 1}
+        with served.http.stream("POST", CHAT, json={**asked, "stream": True}) as reply:
+            texts = [
+                text for event in events(reply.iter_lines()) if (text := event["choices"][0]["delta"].get("content"))
+            ]
+        assert len(texts) > 5
+        message = served.http.post(CHAT, json=asked).json()["choices"][0]["message"]
+        assert "".join(texts) == message["content"]
+
+
 def test_metrics_count_what_happened(tiny_folder: Path, tmp_path: Path) -> None:
     with serving(tiny_folder, tmp_path / "feedback.jsonl") as served:
         asked = served.http.post(CHAT, json={**LONG, "max_tokens": 5, "n": 2}).json()["usage"]
