@@ -82,6 +82,7 @@ def _measure(
     """Return the content of metrics/evaluate.json, and the replies."""
     from theta.evaluate import report
     from theta.evaluate.answers import figures as answers_given
+    from theta.evaluate.answers import ruled_out
     from theta.evaluate.likelihood import measure
     from theta.evaluate.replies import figures
     from theta.generate.assistant import ThetaModel
@@ -110,7 +111,8 @@ def _measure(
             after = measure(model, store, vocabulary.size, tokens, device)
         assistant = ThetaModel.of(model, vocabulary, generation)
         replies = {kind: _replies(assistant, kind, path, settings) for kind, path in asked.items()}
-    answers = answers_given(replies["trained"], replies["new wording"])
+    if answers := answers_given(replies["trained"], replies["new wording"]):
+        answers["ruled_out"] = ruled_out(replies["trained"], vocabulary, generation.no_repeat_ngram_size)
     likelihood = report.likelihood(store, after, before) if store and after and before else report.NOTHING_HELD_BACK
     results = report.rounded({"answers": answers, **likelihood, "replies": figures(replies["test"])})
     return results, [*replies["test"], *replies["new wording"], *replies["trained"]]

@@ -1,7 +1,8 @@
 from theta.conversation.messages import Conversation, Message
-from theta.evaluate.answers import figures, first_exchanges
+from theta.evaluate.answers import figures, first_exchanges, ruled_out
 from theta.evaluate.replies import Answered
 from theta.generate.assistant import Reply
+from theta.tokens.vocabulary import Vocabulary
 
 ANSWER = "DNS turns names into addresses, so that nobody has to remember numbers."
 
@@ -22,6 +23,17 @@ def test_an_answer_in_nearly_the_same_words_is_right() -> None:
     assert found["new_wordings"] == {"questions": 1, "right": 0, "share": 0.0, "verbatim": 0}
     assert found["domains"]["git"] == {"trained": None, "new_wordings": found["new_wordings"]}
     assert list(found["domains"]) == ["git", "linux"]
+
+
+def test_answers_that_the_rule_against_repetition_excludes_are_counted(vocabulary: Vocabulary) -> None:
+    answers = [
+        Answered(Conversation((Message("user", "?"), Message("assistant", text)), "x", "x#1"), Reply("", 0, ended=True))
+        for text in ("a b c d", "a b c b", "a b c d b c", "a b c d e b c d")  # a token for each letter
+    ]
+    assert [ruled_out(answers, vocabulary, size) for size in (0, 1, 2, 3, 4)] == [
+        {"answers": count, "no_repeat_ngram_size": size} for size, count in enumerate((0, 3, 2, 1, 0))
+    ]
+    assert ruled_out([], vocabulary, 3) is None
 
 
 def test_without_questions_there_are_no_figures() -> None:

@@ -61,6 +61,9 @@ def test_the_summary_begins_with_answers_given_and_explains_a_higher_loss() -> N
         "set is learned by heart",
         "4 held-out replies: chrF 23.4 of 100, 100% ended by themselves",
     ]
+    ruled_out = {"trained": counts, "ruled_out": {"answers": 51, "no_repeat_ngram_size": 3}}
+    said = summary({**results, "answers": ruled_out})
+    assert "51 of these trained answers have a sequence of 3 tokens twice" in said
     lower = {**losses, "test": {"loss_nats_per_token": 4.0}, "replies": {"replies": 0}}
     assert "by heart" not in summary(lower)
     assert "answers given" not in summary(lower)

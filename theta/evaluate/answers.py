@@ -13,8 +13,10 @@ from itertools import groupby
 from typing import Any
 
 from theta.conversation.messages import Conversation, domains_shown
+from theta.conversation.template import Span
 from theta.evaluate.replies import Answered
 from theta.evaluate.settings import RIGHT_CHRF
+from theta.tokens.vocabulary import Vocabulary
 
 
 def first_exchanges(conversations: Iterable[Conversation], most: int) -> list[Conversation]:
@@ -38,6 +40,26 @@ def _opening(conversation: Conversation) -> Iterator[Conversation]:
 
 def _hash(conversation: Conversation) -> bytes:
     return hashlib.sha256(f"{conversation.source}\0{conversation.opening}".encode("utf-8", "surrogatepass")).digest()
+
+
+def ruled_out(trained: Sequence[Answered], vocabulary: Vocabulary, size: int) -> dict[str, int] | None:
+    """Count the trained answers that have a sequence of `size` tokens twice, so that generation cannot give them.
+
+    Args:
+        size: generation.no_repeat_ngram_size; 0 rules nothing out.
+
+    Returns:
+        The object `ruled_out` of metrics/evaluate.json; None if nothing was asked.
+    """
+    if not trained:
+        return None
+    encoded = vocabulary.encode_many([[Span(each.reference, learned=True)] for each in trained])
+    return {"answers": sum(_repeats(ids, size) for ids, _ in encoded), "no_repeat_ngram_size": size}
+
+
+def _repeats(ids: Sequence[int], size: int) -> bool:
+    sequences = [tuple(ids[at : at + size]) for at in range(len(ids) - size + 1)] if size else []
+    return len(set(sequences)) < len(sequences)
 
 
 def figures(trained: Sequence[Answered], new_wordings: Sequence[Answered]) -> dict[str, Any] | None:

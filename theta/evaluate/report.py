@@ -70,6 +70,13 @@ def _about_answers(answers: Mapping[str, Any]) -> Iterator[str]:
                 f"answers given: {counts['right']:,} of {counts['questions']:,} {asked} ({counts['share']:.1%}), "
                 f"{counts['verbatim']:,} to the letter"
             )
+    ruled_out = answers.get("ruled_out") or {"answers": 0}
+    if ruled_out["answers"]:
+        yield (
+            f"{ruled_out['answers']:,} of these trained answers have a sequence of {ruled_out['no_repeat_ngram_size']} "
+            "tokens twice, which generation.no_repeat_ngram_size rules out, so they cannot be given to the letter; "
+            "reword them, or set it to 0"
+        )
 
 
 def _about_held_out(results: Mapping[str, Any]) -> Iterator[str]:
