@@ -62,8 +62,8 @@ def computed(rank: int, folder: Path) -> tuple[str, int, list[str]]:
     compute: Compute = choose.choose_compute(
         settings, machine, model, VOCABULARY_SIZE, store, store, ranks=Ranks(rank, 2)
     )
-    documents = [str(tuple(row.ids[0].tolist())) for row in compute.rows(store, range(len(store)))]
-    return compute.plan.name, compute.tokens_per_microbatch, documents
+    learned = [str(tuple(row.targets.tolist())) for row in compute.rows(store, range(len(store)))]
+    return compute.plan.name, compute.tokens_per_microbatch, learned
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ def test_different_gpus_take_the_plan_of_the_smaller_one_and_every_document_once
     assert one[:2] == two[:2] == alone[:2]
     assert roomy[:2] != one[:2], "the larger GPU alone would take another plan"
     store = Store(folder / "train.arrow")
-    assert sum(len(row.split(",")) for row in one[2] + two[2]) == store.lengths.sum()
+    assert sum(len(row.split(",")) for row in one[2] + two[2]) == store.learned_counts.sum()
 
 
 def test_gpus_that_compute_in_different_ways_are_refused_in_one_line(folder: Path) -> None:
