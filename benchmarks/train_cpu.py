@@ -13,9 +13,9 @@ over the rounds.
 
     python benchmarks/train_cpu.py --busy [--rounds 3] [--seconds 5] [--threads 2]
 
-Theta on an idle machine and next to a process that keeps one core busy: training the starter on the steps of the
-shipped run (512 tokens of wordings, openings and chats, without rehearsal), and single replies of the starter, for
-three ways in which threads can wait for each other. Nothing else should run.
+Theta on an idle machine and next to a process that keeps one core busy: training the starter on the samples of
+the shipped run (wordings, openings and chats, without rehearsal) in steps of 512 tokens, and single replies of the
+starter, for three ways in which threads can wait for each other. Nothing else should run.
 
     theta              asleep while other processes want the CPUs, else spinning (theta/machine/cpu_sharing.py)
     spinning           GNU OpenMP's default

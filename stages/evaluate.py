@@ -81,8 +81,6 @@ def _measure(
 ) -> tuple[dict[str, Any], list["Answered"]]:
     """Return the content of metrics/evaluate.json, and the replies."""
     from theta.evaluate import report
-    from theta.evaluate.answers import figures as answers_given
-    from theta.evaluate.answers import ruled_out
     from theta.evaluate.likelihood import measure
     from theta.evaluate.replies import figures
     from theta.generate.assistant import ThetaModel
@@ -111,11 +109,20 @@ def _measure(
             after = measure(model, store, vocabulary.size, tokens, device)
         assistant = ThetaModel.of(model, vocabulary, generation)
         replies = {kind: _replies(assistant, kind, path, settings) for kind, path in asked.items()}
-    if answers := answers_given(replies["trained"], replies["new wording"]):
-        answers["ruled_out"] = ruled_out(replies["trained"], vocabulary, generation.no_repeat_ngram_size)
+    answers = _answers_given(replies["trained"], replies["new wording"], vocabulary, generation.no_repeat_ngram_size)
     likelihood = report.likelihood(store, after, before) if store and after and before else report.NOTHING_HELD_BACK
     results = report.rounded({"answers": answers, **likelihood, "replies": figures(replies["test"])})
     return results, [*replies["test"], *replies["new wording"], *replies["trained"]]
+
+
+def _answers_given(
+    trained: "list[Answered]", new_wordings: "list[Answered]", vocabulary: "Vocabulary", no_repeat_ngram_size: int
+) -> dict[str, Any] | None:
+    """Return the section `answers` of metrics/evaluate.json; None if nothing was asked."""
+    from theta.evaluate.answers import figures, ruled_out
+
+    answers = figures(trained, new_wordings)
+    return answers and {**answers, "ruled_out": ruled_out(trained, vocabulary, no_repeat_ngram_size)}
 
 
 def _replies(model: "ThetaModel", kind: str, path: Path, settings: EvaluateSettings) -> list["Answered"]:

@@ -13,8 +13,8 @@ from transformers import GPT2LMHeadModel
 from theta.errors import BaseModelError
 from theta.model import forward, network
 from theta.model.attention import LONGEST_PLAIN, Packing, packed_attention
-from theta.model.loss import LearnedRows, Loss, mean_nats, token_scores
-from theta.model.rows import CPU_MULTIPLE, Row, predicting_states, row_nats
+from theta.model.loss import CPU_MULTIPLE, LearnedRows, Loss, mean_nats, token_scores
+from theta.model.rows import Row, predicting_states, row_nats
 from theta.tokens.store import IGNORED, Document, Store, write
 
 VOCABULARY_SIZE = 300

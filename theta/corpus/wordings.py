@@ -68,6 +68,10 @@ class Wordings:
         self.examples += later.examples[: EXAMPLES - len(self.examples)]
 
 
+_KEYS, _COUNTS = ".keys.npy", ".counts.npy"
+"""The files of `save_asked`."""
+
+
 def save_asked(path: Path, keys: np.ndarray, counts: np.ndarray) -> None:
     """Write how often each question and wording of all conversations occurs, those that are held out included.
 
@@ -77,14 +81,14 @@ def save_asked(path: Path, keys: np.ndarray, counts: np.ndarray) -> None:
         keys: uint64 [keys], in order.
         counts: int64 [keys].
     """
-    for suffix, values in ((".keys.npy", keys), (".counts.npy", counts)):
+    for suffix, values in ((_KEYS, keys), (_COUNTS, counts)):
         with path.with_suffix(suffix).open("wb") as out:
             np.save(out, values)
 
 
 def remove_asked(path: Path) -> None:
     """Remove the files of `save_asked`."""
-    for suffix in (".keys.npy", ".counts.npy"):
+    for suffix in (_KEYS, _COUNTS):
         path.with_suffix(suffix).unlink(missing_ok=True)
 
 
@@ -115,8 +119,8 @@ class _Asked:
     """How often each question and wording occurs."""
 
     def __init__(self, path: Path) -> None:
-        self._keys = np.load(path.with_suffix(".keys.npy"), mmap_mode="r")
-        self._counts = np.load(path.with_suffix(".counts.npy"), mmap_mode="r")
+        self._keys = np.load(path.with_suffix(_KEYS), mmap_mode="r")
+        self._counts = np.load(path.with_suffix(_COUNTS), mmap_mode="r")
 
     def counts(self, wanted: Sequence[int]) -> list[int]:
         """Return how often each of some keys occurs."""

@@ -146,8 +146,9 @@ def keeping(project: Path) -> dict[str, Any]:
     epochs = read(project / "params.yaml")["train"]["epochs"]
     if not isinstance(epochs, int):
         needed = automatic.kind_of(base, parameters(base)).least_updates * automatic.LEAST_TOKENS_PER_STEP
-        usual = next(epochs for documents, epochs in automatic.EPOCHS if len(new) <= documents)
-        epochs = min(max(usual, (needed - repeated) // int(new.sum())), automatic.MOST_EPOCHS)
+        epochs = min(
+            max(automatic.usual_epochs(len(new)), (needed - repeated) // int(new.sum())), automatic.MOST_EPOCHS
+        )
     share = repeated / (epochs * int(new.sum()))
     return {"epochs": epochs, "rehearsal_share": round(min(max(share, LEAST_SHARE), MOST_SHARE), 2), "base_share": 0.0}
 

@@ -16,9 +16,9 @@ from theta.model.attention import has_kernel
 POSITIONS_PER_BLOCK = 32
 """Positions whose probabilities are held at once in float32, without the kernel: 6 MB, which stay in a CPU's cache."""
 
-MULTIPLE = 16
-"""Positions are padded to a multiple of this many without the kernel: a CPU's library compiles a product for each new
-shape, in up to 30 ms for these, and its matrix units take 16 rows at a time anyway."""
+CPU_MULTIPLE = 16
+"""Rows and positions are padded to a multiple of this many on a CPU: its library compiles a product for each new shape,
+in 2 ms for a row and up to 30 ms for the positions, and its matrix units take 16 rows at a time anyway."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class _MeanNats(torch.autograd.Function):
         needs_gradient = needs_hidden or needs_weight or needs_rows
         weight_cast = weight.to(hidden.dtype)
         if not has_kernel(hidden.device):
-            hidden = pad(hidden, (0, 0, 0, -len(hidden) % MULTIPLE))
+            hidden = pad(hidden, (0, 0, 0, -len(hidden) % CPU_MULTIPLE))
         total = torch.zeros((), dtype=torch.float32, device=hidden.device)
         each = torch.empty(len(targets), dtype=torch.float32, device=hidden.device)
         gradient_hidden = torch.empty_like(hidden) if needs_hidden else None

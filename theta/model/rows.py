@@ -12,16 +12,12 @@ from transformers import GPT2LMHeadModel
 from theta.machine.devices import to_device
 from theta.model.attention import Packing
 from theta.model.forward import EAGER, Passes, hidden_states
-from theta.model.loss import Loss, mean_nats
+from theta.model.loss import CPU_MULTIPLE, Loss, mean_nats
 from theta.model.trainable import learned_rows
 from theta.tokens.store import IGNORED
 
 PADDING_LENGTH = 64
 """Padding is laid out as documents of this length, which cost the attention next to nothing."""
-
-CPU_MULTIPLE = 16
-"""Rows are padded to a multiple of this many tokens on a CPU: its library compiles a product for each new shape, in 2
-milliseconds, and its matrix units take 16 rows at a time anyway."""
 
 
 class Examples(Protocol):

@@ -127,8 +127,13 @@ def automatic(section: TrainSection) -> list[str]:
     return [name for name, value in section.model_dump().items() if value == "auto"]
 
 
+def usual_epochs(documents: int) -> int:
+    """Return the epochs of a train split of this many documents, before the least number of updates is considered."""
+    return next(epochs for most, epochs in EPOCHS if documents <= most)
+
+
 def _epochs(kind: Kind, amount: Amount) -> int:
-    usual = next(epochs for documents, epochs in EPOCHS if amount.documents <= documents)
+    usual = usual_epochs(amount.documents)
     tokens_needed = kind.least_updates * max(LEAST_TOKENS_PER_STEP, amount.longest)
     return min(max(kind.epochs_factor * usual, -(-tokens_needed // amount.tokens)), MOST_EPOCHS)
 

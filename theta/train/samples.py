@@ -60,8 +60,8 @@ class Samples:
             epochs: number of epochs.
             seed: of the order, the wordings and the chats.
             wording_share: how often a question is asked in one of its other wordings, 0 to 1.
-            wordings_per_opening: each epoch also shows the beginning of a document, once for so many of its first
-                question's wordings; 0 for never.
+            wordings_per_opening: each epoch also shows the beginning of a document, as often as the number of wordings
+                of its first question divided by this, rounded up; 0 for never.
             opening_tokens: learned tokens of such a beginning.
             follow_up_share: which part of the conversations follows others in a chat, 0 to 1.
             most_tokens: of a chat made so.

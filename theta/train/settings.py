@@ -61,8 +61,8 @@ class TrainSection(Settings):
     """How often a question that has other wordings is asked in one of them instead of as it stands in the data."""
     wordings_per_opening: int = Field(ge=0)
     """Each epoch also shows *openings* of a conversation: its question in another wording and the first words of the
-    reply, which decide what is answered. It shows one for so many of the wordings; 0 shows none. An opening costs about
-    a quarter of a whole conversation."""
+    reply, which decide what is answered. It shows as many as the wordings of the question divided by this number,
+    rounded up; 0 shows none. An opening costs about a quarter of a whole conversation."""
     follow_up_share: float = Field(ge=0, le=1)
     """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch
     combines others. With 0, the model only knows chats as they are in the data."""

@@ -63,7 +63,7 @@ _Kind = Literal["good", "bad", "weight", "masked", ""]
 _STEMS: dict[str, _Kind] = {
     **dict.fromkeys(("good", "ok", "okay", "helpful", "useful", "usable", "correct", "accepted", "approved", "valid",
                      "acceptable", "satisfactory", "safe", "passed", "liked", "upvoted", "included", "kept", "use",
-                     "keep", "include", "useful", "right", "thumb", "thumbs"), "good"),
+                     "keep", "include", "right", "thumb", "thumbs"), "good"),
     **dict.fromkeys(("bad", "wrong", "incorrect", "invalid", "rejected", "reject", "deleted", "removed", "flagged",
                      "toxic", "unsafe", "harmful", "spam", "unhelpful", "excluded", "exclude", "skipped", "skip",
                      "discarded", "discard", "disliked", "downvoted", "hidden", "ignored", "ignore", "poor",
