@@ -47,7 +47,7 @@ def pack_exactly(weights: Weights) -> Weights:
 def round_to_8_bits(weights: Weights) -> Weights:
     """Return weights whose matrices are in 8 bits, each row with a scale of its own; see `Product8`.
 
-    Rounding and packing take 6 to 15 ns a weight and thread.
+    Rounding and packing take 13 ns a weight and thread.
     """
     with catch_warnings():
         # Of torch 2.13, about the form in which FBGEMM takes the weights (docs/decisions.md).
@@ -79,8 +79,8 @@ class Product8:
 
     A row of values is divided by its largest one. Each value is rounded to 8 bits, the coarse number, and what that
     leaves is rounded to 8 bits again, the fine number. Both are rows of the same product, which takes hardly longer,
-    since it is the weights that are read from memory. Some values of language models are a hundred times as large as
-    the others of their row (Dettmers et al. 2022, arXiv 2208.07339), so that 8 bits alone would leave little of those.
+    since it is the weights that are read from memory. Some values of language models are many times as large as the
+    others of their row (Dettmers et al. 2022, arXiv 2208.07339), so that 8 bits alone would leave little of those.
     """
 
     packed: Any
