@@ -24,6 +24,8 @@ MOST, ZERO = 127, 128
 """Numbers in 8 bits are whole ones from -127 to 127. FBGEMM wants values without a sign, 128 for zero."""
 FINE_STEPS = 254
 """Of the fine number, in one step of the coarse one."""
+STEPS = torch.tensor([MOST, MOST * FINE_STEPS]).view(2, 1, 1)
+"""Of the coarse and of the fine number, in the largest value of a row."""
 TINY = 1e-30
 """Instead of zero, where it would divide."""
 
@@ -97,16 +99,17 @@ class Product8:
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the product with x [tokens, in]."""
-        steps = MOST / vector_norm(x, inf, 1, keepdim=True).clamp_min_(TINY)
-        fine = x * steps
-        coarse = fine.round()
-        fine.sub_(coarse).mul_(FINE_STEPS)
+        steps = STEPS / vector_norm(x, inf, 1, keepdim=True).clamp_min_(TINY)  # [2, tokens, 1]
+        numbers = x * steps
+        coarse, fine = numbers.unbind()
+        coarse.round_()
+        fine.sub_(coarse, alpha=FINE_STEPS)
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            torch.cat((coarse, fine)), 1.0, ZERO, self.packed
+            numbers.flatten(0, 1), 1.0, ZERO, self.packed
         )
         coarse, fine = product.chunk(2)
         whole = coarse.add_(fine, alpha=1 / FINE_STEPS)
-        return whole.div_(steps) if self.bias is None else torch.addcdiv(self.bias, whole, steps)
+        return whole.div_(steps[0]) if self.bias is None else torch.addcdiv(self.bias, whole, steps[0])
 
 
 def _matrices(weights: Weights) -> Iterator[Matrix]:
