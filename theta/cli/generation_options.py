@@ -1,4 +1,4 @@
-"""The options that `theta generate` and `theta chat` share: the model and the generation parameters."""
+"""The options that commands which write replies share: the model, its number format, and the generation parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -15,6 +15,13 @@ if TYPE_CHECKING:
 FINAL = Path("models/theta_final")
 
 Model = Annotated[Path, typer.Option(help="Folder of the model.")]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="Number format: auto, float32, in which replies do not depend on their neighbours, bfloat16, or int8, the "
+        "fastest on a CPU."
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]
 System = Annotated[str | None, typer.Option(help="System message that opens the conversation.")]
 
