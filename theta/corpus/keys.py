@@ -18,6 +18,7 @@ _IS = re.compile(r"\b(what|who|where|when|how|that|there|here)'?s\b")
 _ENUMERATION_SIGNS = (". ", ") ", ": ")
 _IS_SIGNS = ("'s", "hats", "whos", "heres", "whens", "hows")
 _WORD = re.compile(r"[\w+#]+")
+_BETWEEN_ASCII_WORDS = {code: " " for code in range(128) if not _WORD.match(chr(code))}
 _ARTICLES = frozenset(("a", "an", "the"))
 
 SHORT_QUESTION = 200
@@ -28,10 +29,16 @@ _SHIFT = np.uint64(60)
 
 
 def key(text: str) -> str:
-    """Return the text without differences of case, Unicode form, white space and outer punctuation."""
+    """Return the text without differences of case, Unicode form, white space and outer punctuation.
+
+    Args:
+        text: has no control characters other than tabs and line breaks, as `clean` leaves it.
+    """
     if text.isascii():
-        words = " ".join(text.lower().split())
-        return words.strip(_ASCII_OUTER) or words
+        words = text.lower().replace("\n", " ")
+        if not _is_single_spaced(words):
+            words = " ".join(words.split())
+        return words.strip(_ASCII_OUTER) or words.strip()
     words = " ".join(unicodedata.normalize("NFKC", text).casefold().split())
     start, end = 0, len(words)
     while start < end and _is_outer(words[start]):
@@ -39,6 +46,18 @@ def key(text: str) -> str:
     while end > start and _is_outer(words[end - 1]):
         end -= 1
     return words[start:end] or words
+
+
+def count_words(text: str) -> int:
+    """Return the number of words between white space in a text as `key` takes it, which must not be blank."""
+    if text.isascii() and _is_single_spaced(spaced := text.replace("\n", " ")):
+        return spaced.strip().count(" ") + 1
+    return len(text.split())
+
+
+def _is_single_spaced(text: str) -> bool:
+    """Whether nothing but single spaces stands between words; dividing a text into words takes five times as long."""
+    return "  " not in text and "\t" not in text
 
 
 def question_key(normal: str) -> str:
@@ -57,7 +76,9 @@ def question_key(normal: str) -> str:
     words = words.replace("’", "'")
     if any(sign in words for sign in _IS_SIGNS):
         words = _IS.sub(r"\1 is", words)
-    parts = [part for part in _WORD.findall(words) if part not in _ARTICLES]
+    parts = words.translate(_BETWEEN_ASCII_WORDS).split() if words.isascii() else _WORD.findall(words)
+    if not _ARTICLES.isdisjoint(parts):
+        parts = [part for part in parts if part not in _ARTICLES]
     return " ".join(parts) or words
 
 
@@ -123,15 +144,23 @@ class Records:
         """
         for path in self._paths:
             records = np.fromfile(path, self._dtype)
-            records = records[members[records["owner"]]]
-            records = records[np.lexsort((records["owner"], records["key"]))]
-            keys = records["key"]
-            is_new = np.ones(len(keys), np.bool_)
-            is_new[1:] = keys[1:] != keys[:-1]
-            sizes = np.diff(np.append(np.flatnonzero(is_new), len(keys)))
-            shared = np.repeat(sizes > 1, sizes)
-            if shared.any():
-                yield records["owner"][shared], records["extra"][shared], sizes[sizes > 1]
+            records = _shared(records[members[records["owner"]]])
+            if len(records):
+                keys = records["key"]
+                is_new = np.concatenate(([True], keys[1:] != keys[:-1]))
+                yield records["owner"], records["extra"], np.diff(np.append(np.flatnonzero(is_new), len(keys)))
+
+
+def _shared(records: np.ndarray) -> np.ndarray:
+    """Return the records whose key another record has too, by key and owner."""
+    # Few are shared as a rule, so all are sorted by key alone, in a fifth of the time of sorting by key and owner.
+    order = np.argsort(records["key"])
+    keys = records["key"][order]
+    is_shared = np.zeros(len(keys), np.bool_)
+    is_shared[1:] = keys[1:] == keys[:-1]
+    is_shared[:-1] |= is_shared[1:]
+    shared = records[order[is_shared]]
+    return shared[np.lexsort((shared["owner"], shared["key"]))]
 
 
 def starts(sizes: np.ndarray) -> np.ndarray:
