@@ -77,8 +77,8 @@ class Evidence:
             self._twin_texts += made.twin_texts
         else:
             texts = np.arange(self._texts, self._texts + len(twin_owners), dtype=np.uint64)
-            for band in twins.band_keys(made.signatures, twins.LARGE_ROWS).T:
-                self._bands.append(band, twin_owners, texts)
+            bands = twins.band_keys(made.signatures, twins.LARGE_ROWS).T
+            self._bands.append(bands.ravel(), np.tile(twin_owners, len(bands)), np.tile(texts, len(bands)))
             self._sketches.write(twins.sketches(made.signatures).tobytes())
             self._texts += len(texts)
         self.count += len(owners)
@@ -213,17 +213,24 @@ class Evidence:
 def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the groups after the groups of each pair were united, int32 [conversations].
 
+    Each group points to the smallest group that it is paired with, and then to the one that this points to, and so on.
+    What still differs is paired again; at least half of the groups that can be united are, in two rounds.
+
     Args:
         group_of: the group of each conversation.
         ones, others: pairs of conversations.
     """
-    # Importing it takes as long as preparing a small corpus, and other stages import this module too.
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = int(group_of.max()) + 1 if len(group_of) else 0
-    graph = coo_array((np.ones(len(ones), np.bool_), (group_of[ones], group_of[others])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1][group_of])
+    groups = np.arange(int(group_of.max(initial=-1)) + 1, dtype=np.int32)
+    of = groups.copy()
+    left, right = group_of[ones], group_of[others]
+    while (differ := left != right).any():
+        left, right = left[differ], right[differ]
+        np.minimum.at(of, np.maximum(left, right), np.minimum(left, right))
+        while (further := of[of] != of).any():
+            of[further] = of[of[further]]
+        left, right = of[left], of[right]
+    number = np.cumsum(of == groups, dtype=np.int32) - 1  # without gaps, in the order of their smallest groups
+    return np.asarray(number[of[group_of]])
 
 
 def _held_with_twins(

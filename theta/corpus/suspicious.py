@@ -120,7 +120,7 @@ def _redacted(text: str, kinds: Collection[str], source: str, notes: Notes) -> s
 def _kinds_in(text: str) -> list[str]:
     """The kinds of personal data that a text may hold, by marks that are quick to find."""
     kinds = []
-    if any([mark in text for sign, marks in _KEY_MARKS if sign in text for mark in marks]):
+    if [mark for sign, marks in _KEY_MARKS if sign in text for mark in marks if mark in text]:
         kinds.append("keys")
     if "@" in text:
         kinds.append("emails")

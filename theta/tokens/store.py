@@ -106,9 +106,9 @@ class Documents:
     def learned_counts(self) -> np.ndarray:
         """Learned tokens of each document that another token precedes, int64 [documents]."""
         begins = np.cumsum(self.lengths) - self.lengths
-        predicted = self.labels != IGNORED
-        predicted[begins] = False  # no token predicts the first one
-        return np.add.reduceat(predicted, begins, dtype=np.int64)
+        predicted = (self.labels != IGNORED).astype(np.int32)
+        predicted[begins] = 0  # no token predicts the first one
+        return np.add.reduceat(predicted, begins).astype(np.int64)
 
 
 def write(path: Path, documents: Iterable[Document]) -> None:

@@ -84,7 +84,7 @@ def _checked(value: Any, text: str, at: int, end: int) -> Any:
         return Fault(text[at:end], f"key_twice: {_twice(value)}")
     if _is_deep(value, text, at, end):
         return Fault(text[at:end], "nested_too_deeply")
-    if text.find("\\u", at, end) >= 0 and _LONE_SURROGATE.search(text, at, end):
+    if text.find("\\", at, end) >= 0 and text.find("\\u", at, end) >= 0 and _LONE_SURROGATE.search(text, at, end):
         return _without_surrogates(value)
     return value
 
