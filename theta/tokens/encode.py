@@ -21,7 +21,7 @@ import numpy as np
 from theta.conversation.messages import Conversation, Message, Role
 from theta.conversation.template import render
 from theta.tokens.ids import Encoder
-from theta.tokens.store import IGNORED, Documents
+from theta.tokens.store import Documents
 from theta.tokens.vocabulary import Vocabulary
 from theta.tokens.wordings import Wording
 
@@ -215,7 +215,7 @@ class ConversationEncoder:
         counts.lengths = Counter(lengths.tolist())
         return Documents(
             ids,
-            np.where(learned, ids, np.int32(IGNORED)),
+            learned,
             lengths,
             [owner.domain for owner in owners],
             [owner.source for owner in owners],
