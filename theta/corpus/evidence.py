@@ -13,6 +13,9 @@ from theta.corpus.keys import Records, starts
 Runs = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 """See Records.runs."""
 
+BAND_PARTITION_BITS = 6
+"""There are twelve bands of each question: 3 GB of records for 10 GB of conversations, a file of which is in memory."""
+
 KINDS = ("question", "reply", "short_reply", "twin")
 """What ties two conversations."""
 
@@ -51,7 +54,7 @@ class Evidence:
         self.questions = Records(folder, "questions")
         self.replies = Records(folder, "replies")
         self.openings = Records(folder, "openings")
-        self._bands = Records(folder, "bands")
+        self._bands = Records(folder, "bands", BAND_PARTITION_BITS)
         self._sketches_path = folder / "sketches"
         self._sketches = self._sketches_path.open("wb")
         self._texts = 0
@@ -88,6 +91,8 @@ class Evidence:
         self.close()
         self.points = np.concatenate([np.empty(0), *self._points])
         self.whole = np.concatenate([np.empty(0, np.uint64), *self._whole])
+        self._points.clear()
+        self._whole.clear()
 
     def duplicate_of(self, members: np.ndarray) -> np.ndarray:
         """Return the conversation that each member repeats, or -1: int64 [conversations].

@@ -1,8 +1,7 @@
 """Keys: texts without the differences that do not matter, as points between 0 and 1, and as records on disk.
 
-Records are kept on disk, so that the memory for finding equal keys does not grow with the data. They are divided into
-PARTITIONS files by the key; all records of one key are in the same file, and one file after the other is read and
-sorted.
+Records are kept on disk, so that the memory for finding equal keys hardly grows with the data. They are divided into
+files by the key; all records of one key are in the same file, and one file after the other is read and sorted.
 """
 
 import hashlib
@@ -24,8 +23,8 @@ _ARTICLES = frozenset(("a", "an", "the"))
 SHORT_QUESTION = 200
 """Longer questions are hardly asked twice in slightly other words; their near twins are found anyway."""
 
-PARTITIONS = 16
-_SHIFT = np.uint64(60)
+PARTITION_BITS = 4
+"""The first bits of a key, which say in which of 16 files it is."""
 
 
 def key(text: str) -> str:
@@ -97,21 +96,23 @@ _ASCII_OUTER = "".join(filter(_is_outer, map(chr, range(128))))
 
 
 class Records:
-    """Keys with their owners on disk."""
+    """Keys with their owners on disk, in 2 ** partition_bits files."""
 
-    def __init__(self, folder: Path, name: str) -> None:
+    def __init__(self, folder: Path, name: str, partition_bits: int = PARTITION_BITS) -> None:
+        self._shift = np.uint64(64 - partition_bits)
         self._dtype = np.dtype([("key", np.uint64), ("owner", np.uint32), ("extra", np.uint64)])
-        self._paths = [folder / f"{name}.{part}" for part in range(PARTITIONS)]
+        self._paths = [folder / f"{name}.{part}" for part in range(1 << partition_bits)]
         self._files = [path.open("wb") for path in self._paths]
 
     def append(self, keys: np.ndarray, owners: np.ndarray, extra: np.ndarray | int = 0) -> None:
         """Add records: uint64 keys, uint32 owners, and another number."""
         records = np.empty(len(keys), self._dtype)
         records["key"], records["owner"], records["extra"] = keys, owners, extra
-        part = (keys >> _SHIFT).astype(np.uint8)  # numbers of a byte are sorted in linear time
+        part = (keys >> self._shift).astype(np.uint8)  # numbers of a byte are sorted in linear time
         order = np.argsort(part, kind="stable")
+        ends = np.cumsum(np.bincount(part, minlength=len(self._files))).tolist()
         begin = 0
-        for file, end in zip(self._files, np.cumsum(np.bincount(part, minlength=PARTITIONS)).tolist(), strict=True):
+        for file, end in zip(self._files, ends, strict=True):
             if end > begin:
                 file.write(records[order[begin:end]].tobytes())
             begin = end

@@ -171,7 +171,7 @@ def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int,
     `spare` is the number of groups that must remain in train.
     """
     taken, remaining = 0, int((split == TRAIN).sum())
-    for group in line.tolist():
+    for group in map(int, line):
         if taken >= target or remaining <= spare:
             return
         if split[group] == TRAIN and taken + sizes[group] <= (1 + TOLERANCE) * target:
