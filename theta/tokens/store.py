@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
-from theta.files import replacing_file
+from theta.files import flushing, replacing_file
 from theta.tokens.wordings import WORDING, Slots, Wording
 
 IGNORED = -100
@@ -130,6 +130,7 @@ def write_batches(path: Path, batches: Iterable[Documents]) -> None:
         replacing_file(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, _SCHEMA) as out,
+        flushing(temporary),  # a gigabyte of text becomes three of tokens, which takes a disk as long as encoding them
     ):
         for documents in batches:
             if len(documents):
