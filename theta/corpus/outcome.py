@@ -16,7 +16,6 @@ from theta.corpus.items import Reject
 from theta.corpus.pile import Pile
 from theta.corpus.report import DUPLICATE
 from theta.corpus.wordings import WordingRules, Wordings, concerns, divide, without_wordings
-from theta.files import flushing
 from theta.parallel import ordered_map
 
 REHEARSAL = len(splits.SPLITS)
@@ -70,7 +69,6 @@ def write(pile: Pile, outcome: Outcome, rules: WordingRules, processes: int) -> 
     ordered = deque[list[tuple[bytes, int]]]()
     with ExitStack() as stack:
         outs = [stack.enter_context((pile.folder / f"{name}.jsonl").open("wb")) for name in OUTPUTS]
-        stack.enter_context(flushing(pile.folder / f"{OUTPUTS[splits.TRAIN]}.jsonl"))
         new_wordings = stack.enter_context((pile.folder / "new_wordings.jsonl").open("wb"))
         batches = _batches(pile, outcome, rules, outs, ordered)
         for made in ordered_map(partial(divide, rules=rules), batches, processes):

@@ -108,8 +108,8 @@ class Vocabulary:
         import numpy as np
 
         counts = np.zeros(self.size, dtype=np.int32)
-        for text, token in self.tokenizer.get_vocab(with_added_tokens=True).items():
-            counts[token] = len(text)
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        counts[list(vocabulary.values())] = list(map(len, vocabulary))
         for token, added in self.tokenizer.get_added_tokens_decoder().items():
             counts[token] = 0 if added.special else len(added.content.encode())
         return counts
