@@ -140,7 +140,7 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
         settings.reword_any_language,
         pile.folder / "asked",
     )
-    save_asked(rules.asked, *evidence.asked(members))
+    save_asked(rules.asked, evidence.asked(members))
     reworded = int((pile.languages[output == splits.TRAIN] == ENGLISH).sum()) * rules.rewordings
     with flushing(pile.folder / f"{splits.SPLITS[splits.TRAIN]}.jsonl"):
         wordings = outcome.write(pile, decided, rules, processes if reworded > REWORDINGS_FOR_PROCESSES else 1)

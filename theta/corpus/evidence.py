@@ -122,10 +122,10 @@ class Evidence:
         ]
         return Ties(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def asked(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the keys of all questions and wordings, uint64 [keys], in order, and how often each occurs."""
-        keys = self.questions.keys(members)
-        return np.unique(keys, return_counts=True)
+    def asked(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield keys of questions and wordings, uint64 [keys], in order, and how often each occurs, int64 [keys]."""
+        for keys in self.questions.keys(members):
+            yield np.unique(keys, return_counts=True)
 
     def _equal(self, runs: Runs, kind: str) -> Iterator[tuple[np.ndarray, ...]]:
         for owners, extra, sizes in runs:

@@ -127,10 +127,11 @@ class Records:
         for path in self._paths:
             path.unlink()
 
-    def keys(self, members: np.ndarray) -> np.ndarray:
-        """Return the keys of all records of members, uint64 [records]."""
-        found = [np.fromfile(path, self._dtype) for path in self._paths]
-        return np.concatenate([records["key"][members[records["owner"]]] for records in found])
+    def keys(self, members: np.ndarray) -> Iterator[np.ndarray]:
+        """Yield, for each partition, the keys of the records of members, uint64 [records]; the smallest come first."""
+        for path in self._paths:
+            records = np.fromfile(path, self._dtype)
+            yield records["key"][members[records["owner"]]]
 
     def runs(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
         """Yield, for each partition, the records of members whose key another record has too, by key and owner.
