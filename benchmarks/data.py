@@ -6,7 +6,7 @@
 The conversations are made from random words, whose frequencies fall off as those of a language do; a tenth of the words
 is met once. In files of more than 100 MB, the letters of the words change with each 100 MB. The cases take turns, so
 that a machine whose speed drifts treats them alike; the script prints medians over the rounds. Memory is the sum over
-all processes of a case, sampled ten times a second. Where the system tells it (Linux), a page that several processes
+all processes of a case, sampled five times a second. Where the system tells it (Linux), a page that several processes
 share, such as the code of a library, is divided among them (proportional set size), and the memory that belongs to the
 processes alone is given too (anonymous: neither files nor libraries). Elsewhere shared pages count for each process.
 
@@ -165,7 +165,7 @@ def run(case: str, folder: Path) -> tuple[float, float, int, int]:
     peak = anonymous = 0
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
         peak, anonymous = map(max, (peak, anonymous), memory(process.pid))
-        time.sleep(0.1)
+        time.sleep(0.2)
     seconds = time.perf_counter() - begin
     _, status, usage = ended
     if status:
