@@ -37,6 +37,14 @@ PAGES = (
 )  # fmt: skip
 """The pages that share the small project, in the order in which they run."""
 
+SMALL: dict[str, dict[str, object]] = {
+    "data": {"path": "Datasets/mine"},
+    "train": {"tokens_per_step": 512},
+    "evaluate": {"answers": 2},
+    "export": {"license": "mit"},
+}
+"""Settings of the project that the pages share, beside those of the projects in the tests: little to compute."""
+
 NOT_RUN = {
     "pip install": "installs what runs this script; .ci/run begins with it",
     ". .venv/bin/activate": "concerns the terminal alone",
@@ -175,7 +183,7 @@ def small_project(home: Path) -> Project:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_text(content, encoding="utf-8")
     change(folder, SETTINGS)
-    change(folder, {"data": {"path": "Datasets/mine"}, "export": {"license": "mit"}})
+    change(folder, SMALL)
     subprocess.run(["dvc", "remote", "add", "--default", "storage", home / "storage"], cwd=folder, check=True)
     commit_all(folder)
     git(home, "init", "--quiet", "--bare", "--initial-branch", "main", str(shared))
@@ -185,6 +193,7 @@ def small_project(home: Path) -> Project:
     return Project(
         folder,
         {
+            "dvc artifacts get": f"cd {home} && dvc artifacts get",
             "https://example.org/me/project": str(shared),
             "theta_enhanced_20261127": f"theta_enhanced_{date.today():%Y%m%d}",
             "127.0.0.1:8000": f"127.0.0.1:{port}",
