@@ -2,8 +2,8 @@
 
     python .ci/pages.py [PAGE ...]
 
-The tutorial is followed in a fresh clone, as it stands. The other pages share a small project: a clone with the smallest
-new base, ten conversations, a remote of git, and one of DVC. In blocks of `bash` and `console`, every line is a command
+The tutorial is followed in a fresh clone, as it stands. The other pages share a small project: the smallest new base, ten
+conversations, a remote of git, and one of DVC. In blocks of `bash` and `console`, every line is a command
 (after "$ "); a block of `python` is a program; a block with a title is that file, or settings for it. What one page has
 run, a later one does not run again. `NOT_RUN` has what is not run at all.
 """
@@ -16,7 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import date
@@ -24,7 +24,8 @@ from pathlib import Path
 
 from ruamel.yaml import YAML
 
-from tests.support.project import CONVERSATIONS, SETTINGS, change, commit, git
+from tests.support import project as projects
+from tests.support.project import CONVERSATIONS, change, commit, git
 from theta.project import queue
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -38,7 +39,6 @@ PAGES = (
 """The pages that share the small project, in the order in which they run."""
 
 SMALL: dict[str, dict[str, object]] = {
-    "data": {"path": "Datasets/mine"},
     "train": {"tokens_per_step": 512},
     "evaluate": {"answers": 2},
     "export": {"license": "mit"},
@@ -88,7 +88,8 @@ def main() -> None:
         check_all_is_listed()
     with tempfile.TemporaryDirectory() as home:
         if TUTORIAL in pages:
-            project = Project(clone(Path(home) / "tutorial"))
+            git(Path(home), "clone", "--quiet", str(ROOT), "tutorial")
+            project = Project(Path(home) / "tutorial")
             follow(TUTORIAL, project)
             assert (project.folder / "metrics/report.html").is_file()
         if shared := [page for page in PAGES if page in pages]:
@@ -122,7 +123,8 @@ def steps(page: Path) -> Iterator[Step]:
 
 def follow(page: str, project: Project) -> None:
     """Do what a page says, from a committed project on; servers that it starts run until its end."""
-    commit_all(project.folder)
+    if git(project.folder, "status", "--porcelain"):
+        commit(project.folder, f"Before {page}")
     with ExitStack() as servers:
         for step in steps(ROOT / page):
             begun = time.monotonic()
@@ -141,8 +143,7 @@ def do(step: Step, project: Project, servers: ExitStack) -> None:
     if step.title.endswith(".yaml"):
         change(project.folder, YAML(typ="safe", pure=True).load(text))
     elif step.title:
-        (project.folder / step.title).parent.mkdir(parents=True, exist_ok=True)
-        (project.folder / step.title).write_text(text, encoding="utf-8")
+        write(project.folder / step.title, text)
     elif "theta serve" in text:
         servers.close()  # one at a time, since all have the same port
         servers.enter_context(serving(text, project))
@@ -174,20 +175,15 @@ def await_queue(folder: Path) -> None:
 
 def small_project(home: Path) -> Project:
     """Make the project that the pages share, and what they take to be there."""
-    folder, shared = clone(home / "small"), home / "project.git"
-    for name, content in {
-        "Datasets/mine/it.json": rows(CONVERSATIONS.items()),
-        "Datasets/new/bakery.json": rows((f"{question} And now?", answer) for question, answer in CONVERSATIONS.items()),
-        "question.txt": TYPED,
-    }.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(content, encoding="utf-8")
-    change(folder, SETTINGS)
+    folder, shared = projects.make(home / "small"), home / "project.git"
     change(folder, SMALL)
+    new = [{"question": f"{question} And now?", "answer": answer} for question, answer in CONVERSATIONS.items()]
+    write(folder / "Datasets/new/new.json", json.dumps(new))
+    write(folder / "question.txt", TYPED)
     subprocess.run(["dvc", "remote", "add", "--default", "storage", home / "storage"], cwd=folder, check=True)
-    commit_all(folder)
+    commit(folder, "What the pages take to be there")
     git(home, "init", "--quiet", "--bare", "--initial-branch", "main", str(shared))
-    git(folder, "remote", "set-url", "origin", str(shared))
+    git(folder, "remote", "add", "origin", str(shared))
     git(folder, "push", "--quiet", "--set-upstream", "origin", "main")
     port = free_port()
     return Project(
@@ -202,24 +198,10 @@ def small_project(home: Path) -> Project:
     )
 
 
-def clone(folder: Path) -> Path:
-    """Clone this repository, on a branch main."""
-    git(ROOT, "clone", "--quiet", str(ROOT), str(folder))
-    git(folder, "switch", "--quiet", "--force-create", "main")
-    for key, value in {"user.name": "Reader", "user.email": "reader@example.org", "commit.gpgsign": "false"}.items():
-        git(folder, "config", key, value)
-    return folder
-
-
-def commit_all(folder: Path) -> None:
-    """Commit what has changed, if anything has."""
-    if git(folder, "status", "--porcelain"):
-        commit(folder, "A page")
-
-
-def rows(pairs: Iterable[tuple[str, str]]) -> str:
-    """Return questions with their answers as JSON."""
-    return json.dumps([{"question": question, "answer": answer} for question, answer in pairs])
+def write(file: Path, text: str) -> None:
+    """Write a file, and the folder that it is in."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text, encoding="utf-8")
 
 
 def free_port() -> int:
