@@ -2,10 +2,10 @@
 
     python .ci/pages.py [PAGE ...]
 
-The tutorial is followed in a fresh clone, as it stands. The other pages share a small project: the smallest new base, ten
-conversations, a remote of git, and one of DVC. In blocks of `bash` and `console`, every line is a command
-(after "$ "); a block of `python` is a program; a block with a title is that file, or settings for it. What one page has
-run, a later one does not run again. `NOT_RUN` has what is not run at all.
+The tutorial is followed in a fresh clone, as it stands. The other pages share a small project: the smallest new base,
+ten conversations, a remote of git, and one of DVC. In blocks of `bash` and `console`, every line is a command (after
+"$ "); a block of `python` is a program; a block with a title is that file, or settings for it. What one page has run, a
+later one does not run again. `NOT_RUN` has what is not run at all.
 """
 
 import json
@@ -33,8 +33,8 @@ BLOCK = re.compile(r'^```(\w+)(?: title="([^"]+)")?\n(.*?)^```$', re.DOTALL | re
 
 TUTORIAL = "docs/tutorial.md"
 PAGES = (
-    "README.md", "CONTRIBUTING.md", "docs/going-out.md", "docs/experiments.md", "docs/readers.md", "docs/speaking.md",
-    "docs/gpus.md", "docs/troubleshooting.md", "docs/reference/python.md",
+    "README.md", "docs/going-out.md", "docs/experiments.md", "docs/readers.md", "docs/speaking.md", "docs/gpus.md",
+    "docs/troubleshooting.md", "docs/reference/python.md", "CONTRIBUTING.md",
 )  # fmt: skip
 """The pages that share the small project, in the order in which they run."""
 
