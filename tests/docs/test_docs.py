@@ -17,6 +17,7 @@ from dvc.cli.parser import get_main_parser
 from ruamel.yaml import YAML
 
 from stages.__main__ import app as stages
+from tests.support import readers
 from tests.support.imports import ROOT
 from theta.cli.main import app
 from theta.params import SECTIONS
@@ -167,6 +168,11 @@ def anchors(page: Path) -> set[str]:
     """The anchors of the headings of a page, as GitHub and mkdocs make them."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_readme_has_the_readers_of_the_full_table() -> None:
+    assert readers.listed(readers.README) == readers.listed(readers.PAGE)
+    assert len(readers.listed(readers.PAGE)) > 10
 
 
 def test_the_readme_is_short() -> None:

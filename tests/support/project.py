@@ -38,7 +38,15 @@ def make(root: Path) -> Path:
     """Create the project and commit it; nothing has run."""
     for name in ("theta", "stages"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+    for name in (
+        "dvc.yaml",
+        "params.yaml",
+        ".gitignore",
+        ".dvcignore",
+        ".dvc/config",
+        ".dvc/.gitignore",
+        ".dvc/plots.html",
+    ):
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     data = root / "Datasets/conversations/it.json"
