@@ -1,9 +1,9 @@
-"""Open a model in every reader that is installed, and print what was found: the tables of docs/readers.md and README.md.
+"""Open a model in every reader that is installed, and print the tables of docs/readers.md and of README.md.
 
     python -m tests.readers.table [MODEL] [--write]
 
 Without MODEL, an export of the starter is made. The rows are the tests of this folder, which record what they found;
-readers that are not installed have a row that says so. `--write` replaces the tables in both pages, between their marks.
+readers that are not installed have a row that says so. `--write` replaces the tables of both pages.
 """
 
 import argparse
