@@ -1,4 +1,4 @@
-"""Commands, settings and links of the documentation exist. `.ci/run` runs the tutorial and builds the site."""
+"""Commands, settings and links of the documentation exist. `.ci/run` runs the commands and builds the site."""
 
 import ast
 import re
