@@ -23,9 +23,11 @@ def main() -> None:
     project = Path(sys.argv[1]) if sys.argv[1:] else DOCS.parent
     with chromium() as browser:
         picture_of_the_report(browser, project / "metrics/report.html")
-        with tempfile.TemporaryDirectory() as folder:
-            with serving(project / "models/theta_final", Path(folder) / "feedback.jsonl") as served:
-                picture_of_the_page(browser, served.url)
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            serving(project / "models/theta_final", Path(folder) / "feedback.jsonl") as served,
+        ):
+            picture_of_the_page(browser, served.url)
 
 
 def picture_of_the_report(browser: Browser, report: Path) -> None:
