@@ -2,7 +2,8 @@
 
     python benchmarks/serve.py [--model models/theta_final] [--clients 200] [--seconds 600] [--max-length 64]
 
-The server runs in a process of its own on loopback, and the clients in another. Each client asks one question after the
+The server runs in processes of its own on loopback, and the clients in others, one for each two cores (8 at most), so
+that they do not limit it where there are enough cores. Each client asks one question after the
 other, half of them as a stream. Printed are errors; replies that differ from the offline ones to the same question and
 seed (mixed up, or changed by their neighbours, as rounding in bfloat16 does: use --dtype float32); the server's memory
 along the run; the mean number of rows of a step; and the throughput, as a share of `generate_batch` with the same
@@ -29,8 +30,11 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import pairwise
+from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
@@ -51,6 +55,7 @@ QUESTIONS = (
     "Tell me a joke.",
 )
 SEEDS = 16
+MOST_PROCESSES = 8
 SECONDS_TO_WAIT = 20.0
 
 
@@ -71,7 +76,7 @@ def main() -> None:
     expected, offline = replies_offline(arguments.model, arguments.dtype, arguments.max_length, arguments.clients)
     print(f"offline: {offline.per_second:,.0f} tokens a second, {offline.per_cpu_second:,.0f} a CPU second", flush=True)
     with server(arguments.model, arguments.dtype) as (url, pid):
-        watched = asyncio.run(load(url, arguments.clients, arguments.seconds, arguments.max_length, expected, pid))
+        watched = load_from_processes(url, arguments.clients, arguments.seconds, arguments.max_length, expected, pid)
         print_load(watched, offline)
         print(f"rows of a step, mean: {rows_per_step(url):.0f}")
 
@@ -152,10 +157,42 @@ class Watched:
     errors: Counter[str] = field(default_factory=Counter)
     first_token_seconds: list[float] = field(default_factory=list)
     mebibytes: list[float] = field(default_factory=list)
-    """Memory of the server, once a second."""
+    """Memory of the server's processes, once a second."""
+
+    def add(self, other: "Watched") -> None:
+        """Take in what other clients saw."""
+        self.seconds = max(self.seconds, other.seconds)
+        self.tokens += other.tokens
+        self.replies += other.replies
+        self.wrong += other.wrong
+        self.errors += other.errors
+        self.first_token_seconds += other.first_token_seconds
 
 
-async def load(url: str, clients: int, seconds: float, max_length: int, expected: Expected, pid: int = 0) -> Watched:
+def load_from_processes(
+    url: str, clients: int, seconds: float, max_length: int, expected: Expected, pid: int
+) -> Watched:
+    """Let clients of several processes ask for some seconds; see `load`."""
+    processes = min(max((os.cpu_count() or 1) // 2, 1), MOST_PROCESSES)
+    edges = [clients * place // processes for place in range(processes + 1)]
+    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+        parts = [
+            pool.submit(_load, url, end - begin, seconds, max_length, expected, pid if not begin else 0, begin)
+            for begin, end in pairwise(edges)
+        ]
+        watched = parts[0].result()
+        for part in parts[1:]:
+            watched.add(part.result())
+    return watched
+
+
+def _load(*arguments: Any) -> Watched:
+    return asyncio.run(load(*arguments))
+
+
+async def load(
+    url: str, clients: int, seconds: float, max_length: int, expected: Expected, pid: int = 0, first: int = 0
+) -> Watched:
     """Let clients ask for some seconds.
 
     Args:
@@ -165,12 +202,16 @@ async def load(url: str, clients: int, seconds: float, max_length: int, expected
         max_length: of the replies.
         expected: the reply to each question and seed; if it is empty, the first one of each counts as right.
         pid: process whose memory is watched; 0 for none.
+        first: number of the first client, which decides what it asks.
     """
     watched, begun = Watched(), time.perf_counter()
     limits = httpx2.Limits(max_connections=clients, max_keepalive_connections=clients)
     async with httpx2.AsyncClient(base_url=url, limits=limits, timeout=120) as http:
         watching = asyncio.create_task(_watch_memory(pid, watched)) if pid else None
-        asking = (_ask_on(http, number, begun + seconds, max_length, expected, watched) for number in range(clients))
+        asking = (
+            _ask_on(http, number, begun + seconds, max_length, expected, watched)
+            for number in range(first, first + clients)
+        )
         cpu = _cpu_seconds(pid) if pid else 0.0
         await asyncio.gather(*asking)
         if watching:
@@ -224,14 +265,20 @@ async def _streamed(http: httpx2.AsyncClient, body: dict[str, Any], watched: Wat
 
 async def _watch_memory(pid: int, watched: Watched) -> None:
     while True:
-        status = Path(f"/proc/{pid}/status").read_text(encoding="ascii")
-        watched.mebibytes += [int(found) / 1024 for found in re.findall(r"VmRSS:\s+(\d+)", status)]
+        status = "".join(file.read_text(encoding="ascii") for file in _files(pid, "status"))
+        watched.mebibytes.append(sum(map(int, re.findall(r"VmRSS:\s+(\d+)", status))) / 1024)
         await asyncio.sleep(1)
 
 
 def _cpu_seconds(pid: int) -> float:
-    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    stats = (file.read_text(encoding="ascii").rpartition(")")[2].split() for file in _files(pid, "stat"))
+    return sum(int(fields[11]) + int(fields[12]) for fields in stats) / os.sysconf("SC_CLK_TCK")
+
+
+def _files(pid: int, name: str) -> list[Path]:
+    """Return what /proc says of a process and of those that it has started."""
+    started = " ".join(file.read_text(encoding="ascii") for file in Path(f"/proc/{pid}/task").glob("*/children"))
+    return [Path(f"/proc/{each}/{name}") for each in (pid, *started.split())]
 
 
 def rows_per_step(url: str) -> float:
@@ -257,7 +304,8 @@ def print_load(watched: Watched, offline: Throughput) -> None:
     quarter = max(len(watched.mebibytes) // 4, 1)
     parts = [watched.mebibytes[place : place + quarter] for place in range(0, 4 * quarter, quarter)]
     print(
-        "memory of the server, MiB, by quarter:", ", ".join(f"{statistics.median(part):,.0f}" for part in parts if part)
+        "memory of the server's processes, MiB, by quarter:",
+        ", ".join(f"{statistics.median(part):,.0f}" for part in parts if part),
     )
     print(f"replies that differ from the offline ones: {len(watched.wrong)}", *watched.wrong[:3], sep="\n  ")
     print(f"errors: {watched.errors.total()}", *watched.errors.items(), sep="\n  ")

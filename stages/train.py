@@ -139,6 +139,7 @@ def _train(
     from theta.train import loop, resume_folder
     from theta.train.finish import finish
     from theta.train.records import learned_little, log_curves, provenance, report
+    from theta.train.samples import conversation_tokens
 
     ranks, settings = run.compute.ranks, run.settings
     say = typer.echo if ranks.first else _silent
@@ -159,7 +160,7 @@ def _train(
         chosen = automatic.automatic(section)
         made_by = provenance(settings.model_dump(), chosen, base, machine.model_dump(), computed)
         with files.replacing_folder(checkpoint) as folder:
-            network.save(run.model, folder, int(run.samples.lengths.max()))
+            network.save(run.model, folder, conversation_tokens(run.samples))
             files.write_json(folder / "provenance.json", made_by)
         figures = report(records, settings, loss)
         files.write_json(metrics, figures)
@@ -173,6 +174,7 @@ def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None
     from theta.model import network
     from theta.train import loop, resume_folder
     from theta.train.finish import finish
+    from theta.train.samples import conversation_tokens
 
     ranks = run.compute.ranks
     say = typer.echo if ranks.first else _silent
@@ -184,7 +186,7 @@ def _train_on_everything(run: "Run", base: dict[str, Any], folder: Path) -> None
         if ranks.first:
             finish(run, lambda: network.pretrained(base))
             network.trim(run.model, run.compute.vocabulary_size)
-            network.save(run.model, folder, int(run.samples.lengths.max()))
+            network.save(run.model, folder, conversation_tokens(run.samples))
             resume_folder.finish(run.resume, folder / "model.safetensors")
 
 

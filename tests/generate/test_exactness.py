@@ -223,6 +223,31 @@ def test_packed_products_are_those_in_float32_whatever_the_number_of_rows_and_th
         torch.set_num_threads(threads)
 
 
+def test_prompts_that_are_read_together_are_those_that_are_read_alone(model: GPT2LMHeadModel) -> None:
+    pytest.importorskip("triton")
+    from theta.generate.gpu_prompt import Prompts
+    from theta.generate.gpu_state import State
+
+    tensors, shape = parts(model)
+    arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.float32)
+    state = State.new(arranged, shape, NEVER, slots=5)
+    slots, prompts = [4, 0, 3], [list(range(size)) for size in (32, 1, 7)]
+    reader = Prompts(arranged, shape, state, rows=4, size=32, graph=False)
+    reader.read([1], [[9] * 30])
+    reader.read(slots, prompts)
+
+    alone = TorchWriter(arranged, shape, NEVER)
+    alone.open(
+        [
+            Row(slot, [*ids, 0], GenerationSettings(), np.zeros(1, np.float32))
+            for slot, ids in zip(slots, prompts, strict=True)
+        ]
+    )
+    for place, (slot, ids) in enumerate(zip(slots, prompts, strict=True)):
+        expected = alone._cache[place, :, :, :, : len(ids)]
+        torch.testing.assert_close(state.cache[:, slot, :, :, : len(ids)], expected, rtol=1e-5, atol=1e-5)
+
+
 @pytest.mark.parametrize("weight", [1 + 2.0**-11, 1e5, float("nan")])
 def test_weights_that_16_bits_do_not_hold_are_not_packed(model: GPT2LMHeadModel, weight: float) -> None:
     tensors, shape = parts(model)

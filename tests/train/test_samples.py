@@ -10,7 +10,7 @@ from tests.support.tiny import conversation, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.tokens.store import IGNORED, Store
 from theta.tokens.vocabulary import Vocabulary
-from theta.train.samples import Samples, _chats
+from theta.train.samples import Samples, _chats, conversation_tokens
 
 WORDINGS = ("dns?", "explain dns please", "what does DNS mean")
 REPLY = "DNS turns names into addresses."
@@ -135,6 +135,19 @@ def test_chats_join_what_can_be_joined(store: Store, vocabulary: Vocabulary) -> 
             assert text.count("plain text") == 0 or text.startswith("A plain text")
             joined += text.count("<|user|>") > 2
     assert joined > 30
+
+
+def test_nine_of_ten_learned_tokens_stand_within_the_tokens_of_a_conversation(
+    store: Store, vocabulary: Vocabulary
+) -> None:
+    for share in (0.0, 1.0):
+        samples = Samples(store, epochs=20, seed=1, follow_up_share=share, most_tokens=90, chat_ids=vocabulary.chat_ids)
+        found = conversation_tokens(samples)
+        learned = [samples[index][1] != IGNORED for index in range(samples.split_size)]
+        within = sum(int(one[:found].sum()) for one in learned) / sum(int(one.sum()) for one in learned)
+        shorter = sum(int(one[: found - 1].sum()) for one in learned) / sum(int(one.sum()) for one in learned)
+        assert shorter < 0.9 <= within
+        assert found < samples.lengths.max()
 
 
 def test_the_rehearsal_follows_as_it_is(tmp_path: Path, store: Store, vocabulary: Vocabulary) -> None:

@@ -61,10 +61,10 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
     return run
 
 
-def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False) -> "ThetaModel":
+def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False, apart: bool = False) -> "ThetaModel":
     """Load the model of a folder, with a sign of life in a terminal.
 
-    A wrong folder is refused before the imports, which take seconds; `dtype` and `soon` are those of `ThetaModel.load`.
+    A wrong folder is refused before the imports, which take seconds; the options are those of `ThetaModel.load`.
     """
     from rich.console import Console
     from rich.text import Text
@@ -76,7 +76,7 @@ def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False) -> "The
     with Console(stderr=True).status(words):
         from theta.generate.assistant import ThetaModel
 
-        return ThetaModel.load(folder, dtype=dtype, soon=soon)
+        return ThetaModel.load(folder, dtype=dtype, soon=soon, apart=apart)
 
 
 def check_seed(seed: Any) -> None:

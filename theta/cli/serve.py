@@ -46,7 +46,7 @@ def serve(
 
     check_access(host, token)
     listening = bind(host, port)
-    loaded = load_model(model, dtype=dtype)
+    loaded = load_model(model, dtype=dtype, apart=True)
     from theta.serve.app import create_app
 
     app = create_app(

@@ -6,6 +6,7 @@ model.generate("What is machine learning?", max_length=200, temperature=0.8)
 
 from collections.abc import Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeGuard, Unpack, overload
@@ -14,6 +15,7 @@ from theta.conversation.messages import Message
 from theta.conversation.template import END
 from theta.errors import DataError, GenerationError, SettingsError
 from theta.generate import writers
+from theta.generate.apart import ApartWriter
 from theta.generate.engine import Engine, Request, SharedEngine, Token, Writer
 from theta.generate.folder import CONVERSATION_TOKENS, check
 from theta.generate.folder import verify as verify_sums
@@ -51,8 +53,8 @@ class ThetaModel:
         settings: the parameters that the model recommends.
         engine: what writes the replies, for a caller that runs it itself (such as a server) and nothing else.
         positions: the most tokens that the model reads, prompt and reply together.
-        conversation_tokens: the longest conversation that it learned, or `positions`. Of a longer one, the oldest
-            exchanges are left out.
+        conversation_tokens: how many tokens of a conversation, prompt and reply together, it has learned to deal
+            with, or `positions`. Of a longer one, the oldest exchanges are left out.
     """
 
     def __init__(
@@ -72,7 +74,14 @@ class ThetaModel:
 
     @classmethod
     def load(
-        cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False, verify: bool = False
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        dtype: str = "auto",
+        *,
+        soon: bool = False,
+        verify: bool = False,
+        apart: bool = False,
     ) -> "ThetaModel":
         """Load a folder that Theta exported, such as models/theta_final, without a network.
 
@@ -84,6 +93,8 @@ class ThetaModel:
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU, a small model is then computed by NumPy, and torch is not imported.
             verify: first compare every file with the SHA-256 in its SHA256SUMS.
+            apart: for a server: let another process write the replies, so that neither holds the other up. A script
+                that does so needs `if __name__ == "__main__":`, as Python's multiprocessing does.
 
         Raises:
             GenerationError: the folder, a file or the device is missing, or a file is damaged.
@@ -96,7 +107,11 @@ class ThetaModel:
         if verify:
             verify_sums(folder)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
-        writer = writers.of_folder(folder, lambda rows: _never(vocabulary, rows), device, dtype, soon=soon)
+        never = partial(_never, vocabulary)
+        if apart:
+            writer: Writer = ApartWriter(folder, never, device, dtype)
+        else:
+            writer = writers.of_folder(folder, never, device, dtype, soon=soon)
         return cls(writer, vocabulary, settings, learned)
 
     @classmethod
@@ -108,7 +123,7 @@ class ThetaModel:
         Raises:
             GenerationError: the model has fewer embeddings than the vocabulary has tokens.
         """
-        writer = writers.of_model(model, lambda rows: _never(vocabulary, rows))
+        writer = writers.of_model(model, partial(_never, vocabulary))
         return cls(writer, vocabulary, settings, getattr(model.config, CONVERSATION_TOKENS, None))
 
     @overload

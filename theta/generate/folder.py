@@ -18,7 +18,7 @@ CARD = "README.md"
 
 
 CONVERSATION_TOKENS = "conversation_tokens"
-"""The key of config.json that holds how many tokens the longest conversation had that the model learned."""
+"""The key of config.json that says how many tokens a conversation may have for the model to reply well."""
 
 
 def lacking(folder: Path) -> list[str]:

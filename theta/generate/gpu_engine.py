@@ -16,7 +16,7 @@ from torch import Tensor
 
 from theta.generate import network
 from theta.generate.engine import Row, Written
-from theta.generate.gpu_prompt import Prompt
+from theta.generate.gpu_prompt import Prompts
 from theta.generate.gpu_state import State, set_rows
 from theta.generate.gpu_step import Step
 from theta.generate.sampling import reported
@@ -31,7 +31,9 @@ ROWS_APART = 64
 MEMORY_SHARE = 0.8
 """Of the memory that is free once the weights are loaded, for the cache."""
 SHORTEST_PROMPT = 32
-"""Single prompts are read by graphs for powers of two of tokens, from this one on."""
+"""A few prompts are read by graphs for powers of two of rows, and of tokens from this one on."""
+GRAPH_ROWS, GRAPH_TOKENS = 16, 2048
+"""The most rows and the most tokens, filled up, of such a graph. Larger ones keep the GPU busy without."""
 PROMPT_TOKENS = 16_384
 """Tokens of prompts that are taken in at once."""
 
@@ -64,7 +66,7 @@ class GpuWriter:
         self._never = list(never)
         self._state = State.new(weights, shape, never, slots=1)
         self._steps: dict[tuple[int, int], Step] = {}
-        self._prompts: dict[int, Prompt] = {}
+        self._prompts: dict[tuple[int, int], Prompts] = {}
         self._free = [0]
         self._launches: dict[int, int] = {}
         self._launched: _Launched | None = None
@@ -79,18 +81,20 @@ class GpuWriter:
             self._launches[row.number] = 0
         set_rows(self._state, rows)
         prompted = [row for row in rows if len(row.prompt) > 1]
-        if self._graphs and len(prompted) == 1:
-            (row,) = prompted
-            self._prompt(len(row.prompt) - 1).read(row.slot, row.prompt[:-1])
+        if not prompted:
+            return
+        count, size = prompts_size(prompted)
+        if self._graphs and count <= GRAPH_ROWS and count * size <= GRAPH_TOKENS:
+            reader = self._reader(count, min(size, self.positions))
+            reader.read([row.slot for row in prompted], [row.prompt[:-1] for row in prompted])
             return
         for pack in packs(prompted):
             self._read(pack)
 
-    def _prompt(self, tokens: int) -> Prompt:
-        size = max(SHORTEST_PROMPT, 1 << (tokens - 1).bit_length())
-        if size not in self._prompts:
-            self._prompts[size] = Prompt(self._weights, self._shape, self._state, min(size, self.positions))
-        return self._prompts[size]
+    def _reader(self, rows: int, size: int) -> Prompts:
+        if (rows, size) not in self._prompts:
+            self._prompts[rows, size] = Prompts(self._weights, self._shape, self._state, rows, size)
+        return self._prompts[rows, size]
 
     def _grow(self) -> None:
         slots = self._state.slots
@@ -186,6 +190,12 @@ def most_rows(weights: Weights, shape: Shape) -> int:
 def step_size(rows: int) -> int:
     """Return the rows of the step for so many: a power of two, or a multiple of 64, so that there are few graphs."""
     return 1 << (rows - 1).bit_length() if rows <= ROWS_APART else -(-rows // ROWS_APART) * ROWS_APART
+
+
+def prompts_size(rows: Sequence[Row]) -> tuple[int, int]:
+    """Return the powers of two that hold the rows, and the ids of each of their prompts but the last."""
+    longest = max(len(row.prompt) for row in rows) - 1
+    return 1 << (len(rows) - 1).bit_length(), max(SHORTEST_PROMPT, 1 << (longest - 1).bit_length())
 
 
 def packs(rows: Sequence[Row]) -> list[list[Row]]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 import torch
@@ -79,13 +80,19 @@ def set_rows(state: State, rows: Sequence[Row]) -> None:
     noise = np.zeros((len(rows), state.noise.shape[1]), np.float32)
     for place, row in enumerate(rows):
         noise[place, : row.room] = row.noise
-    slots = torch.tensor([row.slot for row in rows], device=state.state.device)
+    device = state.state.device
+    slots = to_device([row.slot for row in rows], device)
     first = [(row.prompt[-1], len(row.prompt) - 1, 0, 0) for row in rows]
     whole = [[getattr(each, name) for name in WHOLE] for each in settings]
     fractions = [[getattr(each, name) for name in FRACTIONS] for each in settings]
-    device = state.state.device
-    state.state[slots] = torch.tensor(first, dtype=torch.int32).to(device)
-    state.whole[slots] = torch.tensor(whole, dtype=torch.int32).to(device)
-    state.fractions[slots] = torch.tensor(fractions).to(device)
-    state.noise[slots] = torch.from_numpy(noise).to(device)
+    state.state[slots] = to_device(first, device, torch.int32)
+    state.whole[slots] = to_device(whole, device, torch.int32)
+    state.fractions[slots] = to_device(fractions, device)
+    state.noise[slots] = to_device(noise, device)
     state.marks[slots] = -1
+
+
+def to_device(values: Any, device: torch.device, dtype: torch.dtype | None = None) -> Tensor:
+    """Return values as a tensor on a device, without waiting until it has done what it was given before."""
+    tensor = torch.as_tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor

@@ -7,7 +7,7 @@ import torch
 import triton
 from torch import Tensor
 
-from theta.generate.gpu_state import State
+from theta.generate.gpu_state import State, to_device
 from theta.generate.network import ACTIVATIONS
 from theta.generate.shape import Shape
 from theta.generate.weights import Affine, Block, Matrix, Weights
@@ -63,7 +63,7 @@ class Step:
         if list(slots) != self._placed:
             self._placed = list(slots)
             padded = [*slots, *[self._pads] * (self._rows - len(slots))]
-            self._slots.copy_(torch.tensor(padded, dtype=torch.int32))
+            self._slots.copy_(to_device(padded, self._slots.device, torch.int32))
         if self._graph:
             self._graph.replay()
         else:

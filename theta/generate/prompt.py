@@ -80,7 +80,7 @@ def fit(
         messages: as `to_messages` returns them.
         positions: the most tokens that the model reads, prompt and reply together.
         max_length: the most tokens of the reply.
-        conversation_tokens: the longest conversation that the model learned; with more history, its replies get worse.
+        conversation_tokens: how many the model has learned to deal with; with more history, its replies get worse.
 
     Raises:
         GenerationError: the system message and the last question leave no room for a single token.

@@ -234,7 +234,7 @@ def save(model: GPT2LMHeadModel, folder: Path, conversation_tokens: int | None =
     """Write config.json and model.safetensors.
 
     Args:
-        conversation_tokens: of the longest conversation that it learned, for config.json.
+        conversation_tokens: how many a conversation may have, for config.json; see `theta.train.samples`.
 
     Raises:
         StorageError: the folder cannot be written, or holds other files.

@@ -6,6 +6,7 @@ A reply joins the batch as soon as a row is free. It leaves when it ends, or whe
 """
 
 import asyncio
+import logging
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Sequence
@@ -16,6 +17,12 @@ from theta.errors import GenerationError, ThetaError, reason
 from theta.generate.engine import Engine, Token
 from theta.generate.settings import GenerationSettings
 from theta.serve.metrics import Metrics
+
+LOG = logging.getLogger("uvicorn.error")
+"""The log of the server that runs the app."""
+
+HAND_OVERS_PER_SECOND = 2000
+"""To all replies together: each costs the event loop as much time as some ten tokens."""
 
 ENDED = "The server has stopped writing replies; ask again later."
 
@@ -43,7 +50,8 @@ class Reply:
     alternatives: int | None
     """How many alternatives to report for each token; None for no log-probabilities either."""
     seconds_apart: float = 0.0
-    """How long tokens may be held back, to be handed over together; the first one and the last never are."""
+    """How long tokens are held back, to be handed over together; the first one and the last never are. Where many
+    replies are written, it is longer."""
     asked: float = field(default_factory=time.perf_counter)
     left: bool = False
     """Whether nobody reads it any more."""
@@ -53,12 +61,18 @@ class Reply:
     _fault: EngineError | None = None
     _changed: asyncio.Event = field(default_factory=asyncio.Event)
 
-    def hold(self, token: Token, now: float) -> bool:
-        """Keep a token until the next hand-over; return whether that is due. Called in the engine's thread."""
+    def hold(self, token: Token, now: float, replies: int) -> bool:
+        """Keep a token until the next hand-over; return whether that is due. Called in the engine's thread.
+
+        Args:
+            token: the next one.
+            now: the time, in seconds.
+            replies: how many are written at once.
+        """
         self._held.append(token)
         if not token.last and now < self._due:
             return False
-        self._due = now + self.seconds_apart
+        self._due = now + max(self.seconds_apart, replies / HAND_OVERS_PER_SECOND)
         return True
 
     def take(self) -> list[Token]:
@@ -163,6 +177,8 @@ class Batching:
                     self._join(reply)
                 if self._rows:
                     self._step()
+        except EOFError as fault:
+            LOG.error("%s; restart the server.", fault)
         finally:  # also after a fault of the engine that nothing can go on from
             with self._changed:
                 self._closing = True
@@ -201,15 +217,17 @@ class Batching:
         self._metrics.batch.observe(len(self._rows))
         try:
             written = self._engine.step()
+        except EOFError:  # the process that writes has ended, so nothing can go on
+            raise
         except Exception as fault:
             self._fail(EngineError(f"The reply cannot go on ({reason(fault)}); ask again later."))
             return
-        now, due = time.perf_counter(), []
+        now, replies, due = time.perf_counter(), len(self._rows), []
         for row, token in written.items():
             reply = self._rows.get(row)
             if reply is None:
                 continue
-            if reply.hold(token, now):
+            if reply.hold(token, now, replies):
                 due.append(reply)
             if token.last:
                 del self._rows[row]

@@ -70,8 +70,8 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     fitted = await asyncio.to_thread(service.model.fitted, messages, max_length=settings.max_length)
     if fitted.left_out:
         service.say_once(
-            f"Conversations are read up to {service.model.conversation_tokens} tokens, as many as the model learned; "
-            "older messages are left out."
+            f"Conversations are read up to {service.model.conversation_tokens} tokens, as many as the model has "
+            "learned to deal with; older messages are left out."
         )
     return await _answer(request, body, [Prompt(fitted.ids, settings, body.alternatives)], chat=True)
 

@@ -1,8 +1,10 @@
 """Run the application: the address, the token that it needs, and a clean end."""
 
+import gc
 import ipaddress
 import signal
 import socket
+import sys
 from collections.abc import Callable
 
 import uvicorn
@@ -13,6 +15,9 @@ from theta.errors import SettingsError
 SECONDS_TO_FINISH = 10
 """How long replies may go on after Ctrl-C or SIGTERM."""
 MOST_CONNECTIONS = 1024
+SWITCH_SECONDS = 0.0001
+"""How long the event loop keeps Python's lock while the thread that asks for the next step waits for it. Python's own
+5 ms are longer than a step on a GPU."""
 
 
 def check_access(host: str, token: str | None) -> None:
@@ -67,9 +72,16 @@ def run(app: FastAPI, listening: socket.socket, ready: Callable[[], None]) -> No
     """
     # At its end uvicorn raises the signal once more, for the handler that was there before.
     before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    switch_seconds = sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # What is loaded stays: without this, the collector goes through all of it again and again, and nobody is served.
+    gc.collect()
+    gc.freeze()
     try:
         server(app, ready).run(sockets=[listening])
     finally:
+        gc.unfreeze()
+        sys.setswitchinterval(switch_seconds)
         for number, handler in before.items():
             signal.signal(number, handler)
 

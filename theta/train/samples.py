@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from theta.tokens.store import Store
+from theta.tokens.store import IGNORED, Store
 from theta.tokens.vocabulary import ChatIds, Vocabulary
 from theta.train.settings import TrainSettings
 
@@ -25,6 +25,12 @@ OPENING_TOKENS = 8
 """Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
 MOST_OPENINGS = 12
 """Of a document in an epoch."""
+
+LEARNED_SHARE = 0.9
+"""Of the learned tokens, for `conversation_tokens`. What the last tenth stands behind was learned too seldom to be
+relied on; see docs/decisions.md."""
+MOST_READ = 4000
+"""Samples that `conversation_tokens` reads, in place of all."""
 
 NONE = ChatIds(-1, -1, -1)
 """No document is a part of a chat."""
@@ -253,6 +259,16 @@ def _chats(
             chats.append([part])
         chat += part in following
     return chats
+
+
+def conversation_tokens(samples: Samples) -> int:
+    """Return how many tokens a conversation may have for the model to reply as well as it has learned to.
+
+    Nine of ten learned tokens of the split stand no further than that from the beginning of their sample.
+    """
+    chosen = range(0, samples.split_size, -(-samples.split_size // MOST_READ))
+    places = [np.flatnonzero(samples[index][1] != IGNORED) for index in chosen]
+    return 1 + int(np.quantile(np.concatenate(places), LEARNED_SHARE, method="inverted_cdf"))
 
 
 def samples_of(store: Store, settings: TrainSettings, vocabulary: Vocabulary, max_length: int) -> Samples:
