@@ -86,7 +86,7 @@ def main() -> None:
     pages = sys.argv[1:] or [TUTORIAL, *PAGES]
     if not sys.argv[1:]:
         check_all_is_listed()
-    with tempfile.TemporaryDirectory() as home:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # a worker of DVC may still end in it
         if TUTORIAL in pages:
             git(Path(home), "clone", "--quiet", str(ROOT), "tutorial")
             project = Project(Path(home) / "tutorial")
