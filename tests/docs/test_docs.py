@@ -2,6 +2,7 @@
 
 import ast
 import re
+import runpy
 import shlex
 import textwrap
 import tomllib
@@ -168,6 +169,10 @@ def anchors(page: Path) -> set[str]:
     """The anchors of the headings of a page, as GitHub and mkdocs make them."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_commands_of_every_page_are_run_or_listed_with_a_reason() -> None:
+    runpy.run_path(str(ROOT / ".ci/pages.py"))["check_all_is_listed"]()
 
 
 def test_the_readme_has_the_readers_of_the_full_table() -> None:
