@@ -18,8 +18,8 @@ from dvc.cli.parser import get_main_parser
 from ruamel.yaml import YAML
 
 from stages.__main__ import app as stages
-from tests.support import readers
 from tests.support.imports import ROOT
+from tests.support.reader_tables import PAGE, README, listed
 from theta.cli.main import app
 from theta.params import SECTIONS
 
@@ -176,8 +176,8 @@ def test_the_commands_of_every_page_are_run_or_listed_with_a_reason() -> None:
 
 
 def test_the_readme_has_the_readers_of_the_full_table() -> None:
-    assert readers.listed(readers.README) == readers.listed(readers.PAGE)
-    assert len(readers.listed(readers.PAGE)) > 10
+    assert listed(README) == listed(PAGE)
+    assert len(listed(PAGE)) > 10
 
 
 def test_the_readme_is_short() -> None:

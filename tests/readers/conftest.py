@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from tests.support.imports import ROOT
-from tests.support.readers import PAGE, README, answers, listed, unversioned
+from tests.support.reader_tables import PAGE, README, listed, unversioned
+from tests.support.readers import answers
 from theta.export import bundle, formats
 from theta.export.formats import Format
 from theta.generate.settings import GenerationSettings

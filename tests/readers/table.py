@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import NamedTuple
 from xml.etree import ElementTree
 
-from tests.support.readers import PAGE, README, TABLE
+from tests.support.reader_tables import PAGE, README, TABLE
 from theta.files import write_text
 from theta.markdown import table
 

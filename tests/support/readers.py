@@ -5,7 +5,6 @@ The scripts in tests/readers/scripts import nothing of Theta, so they run in env
 
 import json
 import os
-import re
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -26,9 +25,6 @@ from theta.tokens.vocabulary import Vocabulary
 SCRIPTS = ROOT / "tests/readers/scripts"
 HOME = Path(os.environ.get("THETA_READERS", ROOT / ".theta/readers"))
 """Where `tests/readers/install` puts environments."""
-README, PAGE = ROOT / "README.md", ROOT / "docs/readers.md"
-TABLE = re.compile(r"(<!--readers-->)(.*?)(<!--end-of-readers-->)", re.DOTALL)
-"""The table of readers in either page, which `python -m tests.readers.table --write` makes."""
 TOKENS = 24
 TOP = 5
 
@@ -109,19 +105,6 @@ def result(done: subprocess.CompletedProcess[str]) -> Any:
     assert lines, done.stderr[-3000:]
     assert done.returncode == 0, done.stderr[-3000:]
     return json.loads(lines[-1].removeprefix("RESULT "))
-
-
-def listed(page: Path) -> list[str]:
-    """Return the readers with their versions that the table of a page names, as it spells them."""
-    [(_, shown, _)] = TABLE.findall(page.read_text(encoding="utf-8"))
-    rows = [line.strip("| ").split(" | ") for line in shown.splitlines() if line.startswith("| ")][2:]
-    column = 1 if page == README else 0
-    return [reader for row in rows for reader in row[column].split("; ")]
-
-
-def unversioned(reader: str) -> str:
-    """Return a reader's name without its version, which another installation has in another one."""
-    return re.sub(r"\d+(\.\d+)+", "", reader).strip()
 
 
 def alone() -> dict[str, str]:
