@@ -2,14 +2,16 @@
 
     python .ci/pictures.py [PROJECT]
 
-PROJECT is a folder in which `dvc repro` has run; without it, this repository. Needs Debian's Chromium.
+PROJECT is a folder in which `dvc repro` has run; without it, this repository. Needs Debian's Chromium, and the extra
+`docs`.
 """
 
 import sys
 import tempfile
 from pathlib import Path
 
-from playwright.sync_api import Browser, expect
+from PIL import Image
+from playwright.sync_api import Browser, Page, expect
 
 from tests.support.browser import chromium
 from tests.support.serving import serving
@@ -34,7 +36,7 @@ def picture_of_the_report(browser: Browser, report: Path) -> None:
     """Show the head of the report: the figures, what they mean, and the first charts."""
     page = browser.new_page(viewport={"width": 1000, "height": 1143})
     page.goto(report.resolve().as_uri())
-    page.screenshot(path=DOCS / "report.png")
+    take(page, DOCS / "report.png")
 
 
 def picture_of_the_page(browser: Browser, url: str) -> None:
@@ -51,7 +53,15 @@ def picture_of_the_page(browser: Browser, url: str) -> None:
     good.click()
     expect(good).to_have_attribute("aria-pressed", "true")
     page.locator("#log").evaluate("log => log.scrollTo(0, log.scrollHeight)")
-    page.screenshot(path=DOCS / "page.png")
+    take(page, DOCS / "page.png")
+
+
+def take(page: Page, file: Path) -> None:
+    """Write a picture of 64 colours, a third of the bytes, because git keeps every version."""
+    page.screenshot(path=file)
+    with Image.open(file) as picture:
+        few = picture.convert("RGB").quantize(64)
+    few.save(file, optimize=True)
 
 
 if __name__ == "__main__":

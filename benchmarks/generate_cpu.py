@@ -1,12 +1,13 @@
 """Single replies on a CPU: Theta against transformers, CTranslate2 and llama.cpp, with the same weights, in one run.
 
-    python benchmarks/generate_cpu.py [--models starter gpt2] [--rounds 3] [--tokens 128] [--threads 2] [--busy]
+    python benchmarks/generate_cpu.py [--models starter gpt2] [--rounds 2] [--tokens 64] [--threads 2] [--busy]
 
 `starter` is models/starter, the others have the shapes of GPT-2 and random weights in float32, which do not change the
 speed. Each case writes replies of exactly `--tokens` tokens to new prompts of `--prompt` tokens, with all six
 parameters at Theta's defaults where it has them: CTranslate2 and transformers apply the rules of repetition to the
 prompt too, and llama.cpp has no n-gram rule. Each case runs in a process of its own, and the cases take turns, so that
-a machine whose speed drifts treats them alike. The script prints medians over all replies of all rounds:
+a machine whose speed drifts treats them alike. A round of gpt2's shape takes about 100 seconds on two idle cores. The
+script prints medians over all replies of all rounds:
 
     tokens/s         after the first token
     CPU tokens/s     tokens by a second of processor time, of all threads; other programs change it less
@@ -16,7 +17,8 @@ a machine whose speed drifts treats them alike. The script prints medians over a
     of bandwidth     bytes of the weights times tokens/s, of what `--threads` threads read in a second
     busy             tokens/s beside a process that keeps one core busy, with --busy
 
-llama.cpp needs llama-cpp-python and gguf, CTranslate2 its package; cases that are not installed are left out.
+llama.cpp needs llama-cpp-python and gguf, CTranslate2 its package; cases that are not installed are left out. So is
+int8 for a model that Theta refuses, which the script then says.
 """
 
 import argparse
@@ -48,6 +50,9 @@ Times = tuple[float, float]
 Stream = Callable[[list[int], int], Iterator[Times]]
 """Writes a reply of the given number of tokens to a prompt; yields the times at each token."""
 
+SECONDS_TO_SETTLE, WARM_UP_TOKENS = 2.5, 8
+"""Before the measurement. For two seconds after the threads of loading, Theta takes the machine for busy."""
+
 WEIGHT_BYTES = {"float32": 4, "bfloat16": 2, "int8": 1, "q8_0": 34 / 32}
 
 
@@ -55,9 +60,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=["starter", "gpt2"], help="starter, gpt2, gpt2-medium, ...")
     parser.add_argument("--cases", nargs="+", default=list(CASES), choices=CASES)
-    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--replies", type=int, default=2, help="of each case and round")
-    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--tokens", type=int, default=64)
     parser.add_argument("--prompt", type=int, default=100)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--busy", action="store_true", help="also beside a process that keeps one core busy")
@@ -85,13 +90,13 @@ def compare(name: str, folder: Path, options: argparse.Namespace) -> None:
                 continue
             for busy in (False, True) if options.busy else (False,):
                 with neighbour() if busy else nullcontext():
-                    found[case, busy].append(run_case(case, folder, options))
+                    found[case, busy] += run_case(case, folder, options)
     rate, read = statistics.median(rates), statistics.median(reads)
     print(f"{name}: {parameters(folder) / 1e6:.0f}M parameters; {options.threads} threads read {rate / 1e9:.1f} GB/s\n")
     names = ["engine", "tokens/s", "CPU tokens/s", "first token, ms", "load, s", "memory, MiB", "of bandwidth"]
     names += ["busy, tokens/s"] * options.busy
     print(f"| {' | '.join(names)} |\n|{'---|' * len(names)}")
-    for case in dict.fromkeys(case for case, _ in found):
+    for case in dict.fromkeys(case for (case, _), results in found.items() if results):
         speed, cpu, first, load, memory = (column(found[case, False], key) for key in KEYS)
         # Theta keeps the starter's weights, which are in bfloat16, in 16 bits.
         bytes_each = 2 if (case, name) == ("Theta float32", "starter") else WEIGHT_BYTES[case.split()[-1]]
@@ -118,13 +123,16 @@ def column(results: list[dict[str, Any]], key: str) -> float:
     return statistics.median(value for result in results for value in result[key])
 
 
-def run_case(case: str, folder: Path, options: argparse.Namespace) -> dict[str, Any]:
-    """Run a case in a process of its own, and return what it prints."""
+def run_case(case: str, folder: Path, options: argparse.Namespace) -> list[dict[str, Any]]:
+    """Run a case in a process of its own, and return what it prints; nothing if it fails."""
     passed = [f"--{name}={getattr(options, name)}" for name in ("replies", "tokens", "prompt", "threads")]
     command = [sys.executable, "-W", "ignore", __file__, f"--case={case}", f"--folder={folder}", *passed]
     environment = os.environ | {"OMP_NUM_THREADS": str(options.threads)}
-    output = subprocess.run(command, check=True, capture_output=True, text=True, env=environment).stdout
-    return json.loads(output.splitlines()[-1])
+    done = subprocess.run(command, check=False, capture_output=True, text=True, env=environment)
+    if done.returncode:
+        print(f"{case}: {done.stderr.splitlines()[-1]}", file=sys.stderr)
+        return []
+    return [json.loads(done.stdout.splitlines()[-1])]
 
 
 def measure(options: argparse.Namespace) -> dict[str, Any]:
@@ -134,16 +142,17 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     begin = time.perf_counter()
     write = open_(options.folder, options.threads)
     results: dict[str, Any] = defaultdict(list, load=[time.perf_counter() - begin])
+    time.sleep(SECONDS_TO_SETTLE)
     rng = np.random.default_rng()
     for reply in range(options.replies + 1):
         prompt = rng.integers(0, 50_000, options.prompt).tolist()
         begin = time.perf_counter()
-        (first, first_used), *between, (last, last_used) = write(prompt, options.tokens)
-        if reply:  # the first warms up
-            count = len(between) + 1
+        times = list(write(prompt, options.tokens if reply else WARM_UP_TOKENS))
+        if reply:
+            (first, first_used), (last, last_used) = times[0], times[-1]
             results["first"].append(first - begin)
-            results["tokens_per_second"].append(count / (last - first))
-            results["tokens_per_cpu_second"].append(count / (last_used - first_used))
+            results["tokens_per_second"].append((len(times) - 1) / (last - first))
+            results["tokens_per_cpu_second"].append((len(times) - 1) / (last_used - first_used))
     results["memory"].append(peak_memory())
     return results
 
@@ -253,6 +262,7 @@ def llama_cpp(folder: Path, threads: int) -> Stream:
 CASES: dict[str, tuple[Callable[[Path, int], Stream], str]] = {
     "Theta float32": (lambda folder, _: theta(folder, "float32"), "torch"),
     "Theta bfloat16": (lambda folder, _: theta(folder, "bfloat16"), "torch"),
+    "Theta int8": (lambda folder, _: theta(folder, "int8"), "torch"),
     "transformers float32": (lambda folder, threads: transformers(folder, threads, "float32"), "transformers"),
     "transformers bfloat16": (lambda folder, threads: transformers(folder, threads, "bfloat16"), "transformers"),
     "CTranslate2 float32": (lambda folder, threads: ctranslate2(folder, threads, "float32"), "ctranslate2"),

@@ -45,7 +45,8 @@ CASES = ("trainer-defaults", "trainer-best", "theta")
 WARMUP_STEPS = 3
 
 WAITING = {"theta": {}, "spinning": {"GOMP_SPINCOUNT": "300000"}, "asleep": {"GOMP_SPINCOUNT": "0"}}
-NEIGHBOUR = "while True: pass"
+NEIGHBOUR = "import os, sys\nwhile os.getppid() == int(sys.argv[1]):\n  for _ in range(10**6): pass"
+"""Ends with its parent, even if that is killed."""
 QUESTION = "What is a process in Linux, and how do I list them?"
 
 
@@ -102,7 +103,7 @@ def compare_busy(arguments: argparse.Namespace) -> None:
 @contextmanager
 def neighbour() -> Iterator[None]:
     """A process that keeps one core busy."""
-    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR])
+    process = subprocess.Popen([sys.executable, "-c", NEIGHBOUR, str(os.getpid())])
     try:
         yield
     finally:

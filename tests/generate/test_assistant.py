@@ -36,7 +36,7 @@ def test_the_number_format_is_chosen_or_given(model: ThetaModel, tiny_folder: Pa
     half = ThetaModel.load(tiny_folder, device="cpu", dtype="bfloat16")
     assert half.dtype == "bfloat16"
     assert half.generate(QUESTION, max_length=20, seed=1)
-    with pytest.raises(GenerationError, match="dtype is 'int3', expected one of auto, bfloat16, float32"):
+    with pytest.raises(GenerationError, match="dtype is 'int3', expected one of auto, bfloat16, float32, int8"):
         ThetaModel.load(tiny_folder, dtype="int3")
 
 

@@ -3,6 +3,7 @@
 import copy
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -10,8 +11,8 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from theta.bases.weight_files import plain_name
-from theta.generate import cpu_engine, cpu_sampling, weights
+from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, plain_name
+from theta.generate import cpu_engine, cpu_products, cpu_sampling, weights
 from theta.generate.engine import Engine, Request, Row, SharedEngine, Writer
 from theta.generate.sampling import nucleus, penalised
 from theta.generate.settings import GenerationSettings
@@ -53,10 +54,32 @@ def torch_writer(model: GPT2LMHeadModel, device: str = "cpu") -> Writer:
 def packed_writer(model: GPT2LMHeadModel) -> Writer:
     """Return the writer in torch with weights in 16 bits, whose values are in float32 nevertheless."""
     tensors, shape = parts(model)
-    packed = weights.pack(weights.arrange(tensors, shape, torch.device("cpu"), torch.float32))
+    packed = cpu_products.pack_exactly(weights.arrange(tensors, shape, torch.device("cpu"), torch.float32))
     if packed.head.packed is None:
         pytest.skip("needs FBGEMM")
     return TorchWriter(packed, shape, NEVER)
+
+
+def int8_writer(model: GPT2LMHeadModel) -> Writer:
+    if not cpu_products.is_available():
+        pytest.skip("needs FBGEMM")
+    tensors, shape = parts(model)
+    arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.float32, as_stored=True)
+    return TorchWriter(cpu_products.round_to_8_bits(arranged), shape, NEVER)
+
+
+def rounded_writer(model: GPT2LMHeadModel) -> Writer:
+    """Return the plain writer in float32, with weights that were rounded to 8 bits; the embedding is not."""
+    tensors, shape = parts(model)
+    tensors[OUTPUT_MATRIX] = tensors[EMBEDDING]
+    for name, each in tensors.items():
+        if name == OUTPUT_MATRIX or (name.startswith("h.") and each.ndim == 2):
+            inputs = 1 if name == OUTPUT_MATRIX else 0  # Hugging Face stores the layers' matrices as [in, out].
+            scales = each.abs().amax(inputs, keepdim=True) / 127
+            tensors[name] = (each / scales).round() * scales
+    return cpu_engine.CpuWriter(
+        {name: each.numpy() for name, each in tensors.items()}, replace(shape, tied=False), NEVER
+    )
 
 
 WRITERS = [numpy_writer, torch_writer, packed_writer]
@@ -169,7 +192,7 @@ def test_bfloat16_on_a_cpu_writes_nearly_the_likeliest_tokens_of_float32(unround
     The weights differ by up to 2 ** -9 of themselves, and those of a trained model are smaller than these.
     """
     tensors, shape = parts(unrounded_model)
-    rounded = weights.pack(weights.arrange(tensors, shape, torch.device("cpu"), torch.bfloat16))
+    rounded = cpu_products.pack_exactly(weights.arrange(tensors, shape, torch.device("cpu"), torch.bfloat16))
     (reply,) = written(TorchWriter(rounded, shape, NEVER), [Request([1, 2, 3], LONG_GREEDY)], end=-1)
     lost = []
     for step, (logits, row) in enumerate(reference_states(unrounded_model, reply)):
@@ -180,7 +203,7 @@ def test_bfloat16_on_a_cpu_writes_nearly_the_likeliest_tokens_of_float32(unround
     assert 0 < max(lost) < 0.05
 
 
-@pytest.mark.parametrize("make", WRITERS)
+@pytest.mark.parametrize("make", [*WRITERS, int8_writer])
 def test_a_reply_ends_with_the_positions(model: GPT2LMHeadModel, make: Any) -> None:
     border(make(model))
 
@@ -208,19 +231,9 @@ def test_numpy_and_torch_write_the_same_replies(model: GPT2LMHeadModel) -> None:
     assert written(packed_writer(model), REQUESTS) == expected
 
 
-def test_packed_products_are_those_in_float32_whatever_the_number_of_rows_and_threads() -> None:
-    weight = torch.randn(700, 96, generator=torch.Generator().manual_seed(0)).bfloat16().float()
-    x, bias = torch.randn(24, 96), torch.randn(700)
-    packed = weights._packed(weights.Matrix(weight, bias))
-    threads = torch.get_num_threads()
-    product = packed(x)
-    exact = x.double() @ weight.double().T + bias.double()
-    assert torch.allclose(product.double(), exact, rtol=0, atol=1e-4)  # sums of 96 terms of about 1
-    try:
-        torch.set_num_threads(1)
-        assert all(torch.equal(packed(x[row : row + 1])[0], product[row]) for row in range(24))
-    finally:
-        torch.set_num_threads(threads)
+def test_int8_replies_are_those_in_float32_with_rounded_weights(unrounded_model: GPT2LMHeadModel) -> None:
+    requests = [*REQUESTS, Request([1, 2, 3], LONG_GREEDY.replaced(max_length=300))]
+    assert written(int8_writer(unrounded_model), requests) == written(rounded_writer(unrounded_model), requests)
 
 
 def test_prompts_that_are_read_together_are_those_that_are_read_alone(model: GPT2LMHeadModel) -> None:
@@ -248,13 +261,11 @@ def test_prompts_that_are_read_together_are_those_that_are_read_alone(model: GPT
         torch.testing.assert_close(state.cache[:, slot, :, :, : len(ids)], expected, rtol=1e-5, atol=1e-5)
 
 
-@pytest.mark.parametrize("weight", [1 + 2.0**-11, 1e5, float("nan")])
-def test_weights_that_16_bits_do_not_hold_are_not_packed(model: GPT2LMHeadModel, weight: float) -> None:
-    tensors, shape = parts(model)
-    changed = tensors["h.1.mlp.c_proj.weight"].clone()
-    changed[3, 4] = weight
-    arranged = weights.arrange(tensors | {"h.1.mlp.c_proj.weight": changed}, shape, torch.device("cpu"), torch.float32)
-    assert weights.pack(arranged) is arranged
+def test_int8_replies_depend_neither_on_their_neighbours_nor_on_their_number(unrounded_model: GPT2LMHeadModel) -> None:
+    requests = [replace(request, seed=seed) for seed in range(4) for request in REQUESTS]
+    alone = [written(int8_writer(unrounded_model), [request])[0] for request in requests]
+    for rows in (2, 7, 20):
+        assert written(int8_writer(unrounded_model), requests, rows) == alone
 
 
 class TestGpu:

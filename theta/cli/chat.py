@@ -15,6 +15,7 @@ from rich.console import Console
 from theta.cli.console import say
 from theta.cli.generation_options import (
     FINAL,
+    Dtype,
     Model,
     Seed,
     System,
@@ -50,10 +51,12 @@ COMMAND = re.compile(r"/(\w+|\?)?(?=\s|$)")
 
 
 @with_generation_parameters
-def chat(parameters: "Parameters", model: Model = FINAL, seed: Seed = None, system: System = None) -> None:
+def chat(
+    parameters: "Parameters", model: Model = FINAL, dtype: Dtype = "auto", seed: Seed = None, system: System = None
+) -> None:
     """Talk to the model, in the terminal or through a pipe with a message a line."""
     console = Console(highlight=False)
-    loaded = load_model(model)
+    loaded = load_model(model, dtype=dtype)
     interactive = sys.stdin.isatty() and console.is_terminal
     if interactive:
         say(console, f"{model}. {HINT}\n", style="dim")

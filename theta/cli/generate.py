@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from theta.cli.generation_options import FINAL, Model, Seed, System, load_model, with_generation_parameters
+from theta.cli.generation_options import FINAL, Dtype, Model, Seed, System, load_model, with_generation_parameters
 from theta.cli.replies import show
 from theta.cli.user_input import read_all
 
@@ -24,6 +24,7 @@ def generate(
     ] = None,
     parameters: "Parameters | None" = None,
     model: Model = FINAL,
+    dtype: Dtype = "auto",
     seed: Seed = None,
     system: System = None,
 ) -> None:
@@ -35,7 +36,7 @@ def generate(
 
     opening = [Message("system", system)] if system else []
     messages = to_messages([*opening, Message("user", question(words or []))])
-    loaded = load_model(model, soon=True)
+    loaded = load_model(model, dtype=dtype, soon=True)
     show(Console(highlight=False), loaded.stream(messages, seed=seed, **(parameters or {})))
 
 

@@ -1,4 +1,4 @@
-"""The options that `theta generate` and `theta chat` share: the model and the generation parameters."""
+"""The options that commands which write replies share: the model, its number format, and the generation parameters."""
 
 import inspect
 from collections.abc import Callable
@@ -22,6 +22,13 @@ def _model_in(folder: Path) -> Path:
 
 
 Model = Annotated[Path, typer.Option(help="Folder of the model, or of a release.", callback=_model_in)]
+Dtype = Annotated[
+    str,
+    typer.Option(
+        help="Number format: auto, float32, in which replies do not depend on their neighbours, bfloat16, or int8, the "
+        "fastest on a CPU."
+    ),
+]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]
 System = Annotated[str | None, typer.Option(help="System message that opens the conversation.")]
 

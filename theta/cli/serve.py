@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from theta.cli.generation_options import FINAL, Model, load_model
+from theta.cli.generation_options import FINAL, Dtype, Model, load_model
 
 FEEDBACK = Path("Datasets/feedback.jsonl")
 
@@ -32,9 +32,7 @@ def serve(
     token: Annotated[
         str | None, typer.Option(envvar="THETA_TOKEN", help="What clients must send as their API key.")
     ] = None,
-    dtype: Annotated[
-        str, typer.Option(help="auto, bfloat16, or float32, in which replies do not depend on their neighbours.")
-    ] = "auto",
+    dtype: Dtype = "auto",
     name: Annotated[str, typer.Option(help="What clients call the model.")] = "theta",
     waiting: Annotated[int, typer.Option(min=0, help="Replies that may wait; more are refused with status 429.")] = 256,
     timeout: Annotated[float, typer.Option(min=1, help="Seconds that a reply may take.")] = 600.0,

@@ -88,8 +88,10 @@ class ThetaModel:
         Args:
             path: the folder.
             device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
-            dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16" or "float32". On an
-                x86 CPU bfloat16 rounds the weights alone; loading takes 20 ns longer for each weight then.
+            dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16", "float32", or on an
+                x86 CPU "int8". There bfloat16 and int8 round the weights alone. Loading takes 20 ns of processor time
+                longer for each weight with bfloat16 and 35 with int8, which is refused if the model then predicts
+                something else (`int8_gate`).
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU, a small model is then computed by NumPy, and torch is not imported.
             verify: first compare every file with the SHA-256 in its SHA256SUMS.
@@ -97,7 +99,7 @@ class ThetaModel:
                 that does so needs `if __name__ == "__main__":`, as Python's multiprocessing does.
 
         Raises:
-            GenerationError: the folder, a file or the device is missing, or a file is damaged.
+            GenerationError: the folder, a file or the device is missing, a file is damaged, or int8 is refused.
             SettingsError: a value of its generation_config.json is out of range.
         """
         if not isinstance(path, str | PathLike):

@@ -31,7 +31,7 @@ class TorchWriter:
     def __init__(self, weights: Weights, shape: Shape, never: Sequence[int]) -> None:
         self.most_rows, self.positions = MOST_ROWS, shape.positions
         self._device = weights.tokens.device
-        self.device, self.dtype = str(self._device), str(weights.tokens.dtype).removeprefix("torch.")
+        self.device, self.dtype = str(self._device), weights.dtype
         self._weights, self._shape = weights, shape
         self._never = torch.tensor(sorted(never), dtype=torch.long, device=self._device)
         self._open: list[Row] = []

@@ -1,11 +1,10 @@
 """The weights of a GPT-2 for the engines in torch: read from a folder or taken from a model in memory."""
 
-from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
-from typing import Any, NamedTuple
+from typing import NamedTuple
 from warnings import catch_warnings, simplefilter
 from zipfile import is_zipfile
 
@@ -32,15 +31,14 @@ class Matrix(NamedTuple):
     weight: Tensor
     """Empty if it is packed."""
     bias: Tensor | None
-    packed: Any = None
-    """Both as FBGEMM wants them, if it computes the product; see `pack`."""
+    packed: Callable[[Tensor], Tensor] | None = None
+    """Computes the product from another form of both; see `theta.generate.cpu_products`."""
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return the product with x [tokens, in]: in the format of the weights, or in float32 if they are packed."""
-        if self.packed is None:
-            return linear(x.to(self.weight.dtype), self.weight, self.bias)
-        product: Tensor = torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
-        return product
+        if self.packed is not None:
+            return self.packed(x)
+        return linear(x.to(self.weight.dtype), self.weight, self.bias)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +67,8 @@ class Weights:
     norm: Affine
     head: Matrix
     """The output matrix, [vocabulary, width]; the embedding itself if they are tied."""
+    dtype: str
+    """The format to which the matrices were rounded."""
 
 
 def read(folder: Path) -> dict[str, Tensor]:
@@ -134,49 +134,5 @@ def arrange(
         blocks=[block(layer) for layer in range(shape.layers)],
         norm=norm("ln_f"),
         head=Matrix(tokens if shape.tied or OUTPUT_MATRIX not in tensors else put(OUTPUT_MATRIX), None),
+        dtype=str(dtype).removeprefix("torch."),
     )
-
-
-def pack(weights: Weights) -> Weights:
-    """Return weights whose matrices are in 16 bits, for products with values in float32 by FBGEMM.
-
-    That halves what a step reads from memory, which is most of its time. The products are those of the same weights in
-    float32, except for rounding, and do not depend on how many rows or threads there are. Packing takes 20 ns a weight
-    and thread.
-
-    The weights are returned as they are where FBGEMM is missing, as on ARM, or where 16 bits do not hold them: those
-    that were stored in bfloat16 or float16 fit, and trained ones in float32 do not.
-    """
-    if "fbgemm" not in torch.backends.quantized.supported_engines or not all(map(_fits, _matrices(weights))):
-        return weights
-    with ThreadPoolExecutor(torch.get_num_threads()) as threads:
-        blocks = threads.map(_packed_block, weights.blocks)
-        head = threads.submit(_packed, weights.head)
-        return replace(weights, blocks=list(blocks), head=head.result())
-
-
-SMALLEST_STEP = 2.0**-24
-"""Between two numbers in float16, at zero."""
-
-
-def _matrices(weights: Weights) -> Iterator[Matrix]:
-    for block in weights.blocks:
-        yield from (getattr(block, part) for part in MATRICES)
-    yield weights.head
-
-
-def _fits(matrix: Matrix) -> bool:
-    """Whether float16 holds the weights, except for the last bits of those below 0.00001."""
-    weight = matrix.weight.float()
-    return bool((weight - weight.half().float()).abs().max() <= SMALLEST_STEP / 2)
-
-
-def _packed_block(block: Block) -> Block:
-    matrices = {part: _packed(getattr(block, part)) for part in MATRICES}
-    return Block(norm_1=block.norm_1, norm_2=block.norm_2, **matrices)
-
-
-def _packed(matrix: Matrix) -> Matrix:
-    bias = None if matrix.bias is None else matrix.bias.float()
-    weight = matrix.weight.float().contiguous()
-    return Matrix(torch.empty(0), None, torch.ops.quantized.linear_prepack_fp16(weight, bias))

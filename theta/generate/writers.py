@@ -22,7 +22,7 @@ MEMORY_ADVICE = "close other programs that use it, or load the model with device
 AMPERE = (8, 0)
 MOST_POSITIONS, WIDEST_HEAD = 1024, 128
 """What the kernels of the GPU engine are made for."""
-DTYPES = ("auto", "bfloat16", "float32")
+DTYPES = ("auto", "bfloat16", "float32", "int8")
 
 Never = Callable[[int], list[int]]
 """From the rows of the embedding to the ids that are never written."""
@@ -35,7 +35,8 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
         soon: choose what starts soonest rather than what writes the fastest; see `starts_sooner`.
 
     Raises:
-        GenerationError: the weights are damaged or missing, or the device cannot be used.
+        GenerationError: the weights are damaged or missing, the device cannot be used, or the model loses too much in
+            int8.
     """
     if dtype not in DTYPES:
         raise GenerationError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
@@ -46,7 +47,7 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
         return _of_small_folder(folder, shape, never)
     from safetensors import SafetensorError
 
-    from theta.generate import weights
+    from theta.generate import cpu_products, int8_gate, weights
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import memory_remedy
 
@@ -58,8 +59,10 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
             _refuse_missing(folder, tensors, shape)
             arranged = _arranged(tensors, shape, place, _dtype(dtype, place))
             few = sum(tensor.numel() for tensor in tensors.values()) < FEW_WEIGHTS
-            if place.type == "cpu" and (dtype == "bfloat16" or (few and not soon)):
-                arranged = weights.pack(arranged)
+            if dtype == "int8":
+                arranged = int8_gate.rounded(arranged, shape, folder)
+            elif place.type == "cpu" and (dtype == "bfloat16" or (few and not soon)):
+                arranged = cpu_products.pack_exactly(arranged)
         except (OSError, ValueError, SafetensorError) as fault:
             raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
         return _of_weights(arranged, shape, never(len(arranged.tokens)))
@@ -168,10 +171,19 @@ def _device(name: str) -> "torch.device":
 
 
 def _dtype(name: str, device: "torch.device") -> "torch.dtype":
+    """Return the format in which the weights are read.
+
+    Raises:
+        GenerationError: the device does not compute in it.
+    """
     import torch
 
     from theta.machine.devices import has_bfloat16
 
+    if name == "int8":
+        if device.type != "cpu":
+            raise GenerationError(f"dtype 'int8' is for CPUs, and the device is '{device}'; choose another of the two.")
+        name = "float32"  # from which it is rounded
     if name == "auto":
         # On a CPU float32 also makes the replies of NumPy and of torch the same (docs/decisions.md has the speeds).
         name = "bfloat16" if device.type == "cuda" and has_bfloat16(device) else "float32"

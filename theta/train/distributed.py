@@ -197,12 +197,14 @@ def _run(launcher: "elastic_launch", arguments: Sequence[str], processes: int, e
     except ChildFailedError as fault:
         if error.is_file():
             raise TrainingError(error.read_text(encoding="utf-8")) from None
-        rank, failure = next(iter(fault.failures.items()))
-        if failure.exitcode == 1:  # it has printed its error
+        # Those that end with 1 have printed their error; it may only say that another one, which was killed, is gone.
+        killed = {rank: each.exitcode for rank, each in fault.failures.items() if each.exitcode != 1}
+        if not killed:
             raise SystemExit(1) from None
+        rank, code = next(iter(killed.items()))
         raise TrainingError(
-            f"Rank {rank} of {processes} ended with exit code {failure.exitcode}; run the same command again to "
-            "continue from the last state that was written."
+            f"Rank {rank} of {processes} ended with exit code {code}; run the same command again to continue from the "
+            "last state that was written."
         ) from None
 
 
