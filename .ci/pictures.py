@@ -60,7 +60,7 @@ def take(page: Page, file: Path) -> None:
     """Write a picture of 64 colours, a third of the bytes, because git keeps every version."""
     page.screenshot(path=file)
     with Image.open(file) as picture:
-        few = picture.convert("RGB").quantize(64)
+        few = picture.convert("RGB").quantize(64, Image.Quantize.MAXCOVERAGE)
     few.save(file, optimize=True)
 
 
