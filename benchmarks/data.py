@@ -6,7 +6,9 @@
 The conversations are made from random words, whose frequencies fall off as those of a language do; a tenth of the words
 is met once. In files of more than 100 MB, the letters of the words change with each 100 MB. The cases take turns, so
 that a machine whose speed drifts treats them alike; the script prints medians over the rounds. Memory is the sum over
-all processes of a case, sampled 20 times a second; pages that they share are counted for each.
+all processes of a case, sampled five times a second. Where the system tells it (Linux), a page that several processes
+share, such as the code of a library, is divided among them (proportional set size), and the memory that belongs to the
+processes alone is given too (anonymous: neither files nor libraries). Elsewhere shared pages count for each process.
 
     prepare        `python -m stages prepare` on JSON Lines: cleaning, duplicates, near twins, splits, leaks, report
     tokenize       `python -m stages tokenize` on what prepare wrote: ids, labels, lengths, cuts; Arrow files
@@ -77,25 +79,27 @@ def main() -> None:
 
 def compare_speed(sizes: list[int], peer_megabytes: int, rounds: int) -> None:
     """Print a row for each size and case."""
-    print("| MB | case | seconds | MB/s | CPU seconds | peak memory, MB | tokenize is |\n|---|---|---|---|---|---|---|")
+    print("| MB | case | seconds | MB/s | CPU seconds | peak memory, MB | anonymous, MB | tokenize is |")
+    print("|---|---|---|---|---|---|---|---|")
     with tempfile.TemporaryDirectory() as name:
         for megabytes in sizes:
             folder = Path(name) / str(megabytes)
             write_project(folder, megabytes)
+            size_mb = (folder / RAW).stat().st_size / 1e6  # a little less than was asked for
             cases = [*STAGES, *(PEERS if megabytes <= peer_megabytes else ())]
-            figures: dict[str, list[tuple[float, float, float]]] = {case: [] for case in cases}
+            figures: dict[str, list[tuple[float, float, int, int]]] = {case: [] for case in cases}
             for _ in range(rounds):
                 for case in cases:
                     figures[case].append(run(case, folder))
             medians = {case: [statistics.median(column) for column in zip(*rows, strict=True)]
                        for case, rows in figures.items()}  # fmt: skip
             both = zip(*(medians[stage] for stage in STAGES), strict=True)
-            medians["both stages"] = [combine(pair) for combine, pair in zip((sum, sum, max), both, strict=True)]
-            for case, (seconds, cpu_seconds, peak) in medians.items():
+            medians["both stages"] = [combine(pair) for combine, pair in zip((sum, sum, max, max), both, strict=True)]
+            for case, (seconds, cpu_seconds, peak, anonymous) in medians.items():
                 ratio = f"{seconds / medians['tokenize'][0]:.1f}x as fast" if case in PEERS else ""
                 print(
-                    f"| {megabytes:,} | {case} | {seconds:.1f} | {megabytes / seconds:.1f} | {cpu_seconds:.1f} "
-                    f"| {peak / 1e6:,.0f} | {ratio} |",
+                    f"| {size_mb:,.1f} | {case} | {seconds:.1f} | {size_mb / seconds:.1f} | {cpu_seconds:.1f} "
+                    f"| {peak / 1e6:,.0f} | {anonymous / 1e6:,.0f} | {ratio} |",
                     flush=True,
                 )
 
@@ -150,32 +154,42 @@ def word(rng: random.Random) -> str:
     return "".join(rng.choice("bcdfghklmnprstvw") + rng.choice("aeiou") for _ in range(rng.randrange(1, 5)))
 
 
-def run(case: str, folder: Path) -> tuple[float, float, float]:
-    """Run a case as a process; return seconds, CPU seconds, and the peak of memory in bytes."""
+def run(case: str, folder: Path) -> tuple[float, float, int, int]:
+    """Run a case as a process; return seconds, CPU seconds, and the peaks of what `memory` returns."""
     command = ["-m", "stages", case] if case in STAGES else [str(Path(__file__).resolve()), "--peer", case, "."]
     begin = time.perf_counter()
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HOME": str(folder / "hf"), "HF_HUB_OFFLINE": "1"}
     process = subprocess.Popen(
         [sys.executable, *command], cwd=folder, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
     )
-    peak = 0.0
+    peak = anonymous = 0
     while (ended := os.wait4(process.pid, os.WNOHANG))[0] == 0:
-        peak = max(peak, memory(process.pid))
-        time.sleep(0.05)
+        peak, anonymous = map(max, (peak, anonymous), memory(process.pid))
+        time.sleep(0.2)
     seconds = time.perf_counter() - begin
     _, status, usage = ended
     if status:
         raise SystemExit(f"{case} failed: {process.stderr.read().decode() if process.stderr else ''}")
-    return seconds, usage.ru_utime + usage.ru_stime, peak
+    return seconds, usage.ru_utime + usage.ru_stime, peak, anonymous
 
 
-def memory(pid: int) -> float:
-    """Resident bytes of a process and all that it started."""
+def memory(pid: int) -> tuple[int, int]:
+    """Bytes of a process and all that it started: those in memory, and those of them that are anonymous."""
     try:
         main = psutil.Process(pid)
-        return sum(each.memory_info().rss for each in (main, *main.children(recursive=True)))
-    except psutil.Error:
-        return 0.0
+        each = [_memory(process) for process in (main, *main.children(recursive=True))]
+    except (psutil.Error, OSError):
+        return 0, 0
+    return sum(total for total, _ in each), sum(own for _, own in each)
+
+
+def _memory(process: psutil.Process) -> tuple[int, int]:
+    rollup = Path(f"/proc/{process.pid}/smaps_rollup")
+    if not rollup.is_file():
+        return process.memory_info().rss, 0
+    sizes = {name: int(rest.split()[0]) << 10 for name, rest in
+             (line.split(":", 1) for line in rollup.read_text().splitlines()[1:])}  # fmt: skip
+    return sizes["Pss"], sizes["Anonymous"]
 
 
 def datasets_map(folder: Path) -> None:

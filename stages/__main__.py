@@ -1,17 +1,18 @@
 """`python -m stages NAME`: the command of each stage in dvc.yaml."""
 
+import sys
+from importlib import import_module
+
 from theta.cli.errors import one_line, run
+
+STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export", "report")
 
 with one_line():
     import typer
 
-    from stages.evaluate import evaluate
-    from stages.export import export
-    from stages.fetch import fetch
-    from stages.prepare import prepare
-    from stages.report import report
-    from stages.tokenize import tokenize
-    from stages.train import train
+    # Importing the other stages too would take longer than a small one runs.
+    asked = [name for name in STAGES if sys.argv[1:2] == [name]] or STAGES
+    commands = [getattr(import_module(f"stages.{name}"), name) for name in asked]
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -19,8 +20,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     help="The stages of the pipeline, in order.",
 )
-for stage in (fetch, prepare, tokenize, train, evaluate, export, report):
-    app.command()(stage)
+app.callback()(lambda: None)  # without it, an app of one command takes no name
+for command in commands:
+    app.command()(command)
 
 if __name__ == "__main__":
     run(app)

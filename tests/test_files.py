@@ -7,6 +7,7 @@ import signal
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -212,6 +213,31 @@ def test_with_a_swap_the_folder_always_exists(tmp_path: Path) -> None:
         running = reader.poll() is None
         reader.kill()
     assert running
+
+
+def test_a_growing_file_is_flushed_before_it_is_complete(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    flushed: list[int] = []
+    monkeypatch.setattr(files, "FLUSH_SECONDS", 0.001)
+    monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.fstat(number).st_size))
+    with (tmp_path / "growing").open("wb") as out, files.flushing(tmp_path / "growing"):
+        while len(set(flushed)) < 3:
+            out.write(b"more")
+            out.flush()
+    assert flushed == sorted(flushed)
+
+
+def test_a_disk_that_refuses_to_flush_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    refused = threading.Event()
+
+    def refuse(_: int) -> None:
+        refused.set()
+        raise OSError(errno.EIO, "Input/output error")
+
+    monkeypatch.setattr(files, "FLUSH_SECONDS", 0.001)
+    monkeypatch.setattr(os, "fsync", refuse)
+    (tmp_path / "growing").write_bytes(b"some")
+    with pytest.raises(OSError, match="Input/output error"), files.flushing(tmp_path / "growing"):
+        assert refused.wait(60)
 
 
 def test_only_temporary_files_of_dead_processes_and_this_name_are_removed(tmp_path: Path) -> None:

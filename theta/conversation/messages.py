@@ -77,9 +77,8 @@ class Conversation:
             KeyError, TypeError, ValueError: the value does not have the form that `to_json` returns.
         """
         messages = tuple(map(Message.from_json, value["messages"]))
-        said = (text for message in messages for text in (message.content, *message.wordings))
-        texts = (value["domain"], value["source"], *said)
-        if not messages or not all(isinstance(text, str) for text in texts):
+        said = [text for message in messages for text in (message.content, *message.wordings)]
+        if not messages or {*map(type, said), type(value["domain"]), type(value["source"])} != {str}:
             raise ValueError("it holds no conversation")
         return cls(messages, value["domain"], value["source"])
 

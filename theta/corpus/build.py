@@ -28,6 +28,7 @@ from theta.corpus.shapes.shape import is_message
 from theta.corpus.splits import Division
 from theta.corpus.wordings import MOST_REWORDINGS, WordingRules, Wordings, remove_asked, save_asked
 from theta.errors import DataError
+from theta.files import flushing
 from theta.parallel import ordered_map
 
 EXACT_TWINS_BYTES = 32 << 20
@@ -139,11 +140,12 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
         settings.reword_any_language,
         pile.folder / "asked",
     )
-    save_asked(rules.asked, *evidence.asked(members))
+    save_asked(rules.asked, evidence.asked(members))
     reworded = int((pile.languages[output == splits.TRAIN] == ENGLISH).sum()) * rules.rewordings
-    wordings = outcome.write(pile, decided, rules, processes if reworded > REWORDINGS_FOR_PROCESSES else 1)
+    with flushing(pile.folder / f"{splits.SPLITS[splits.TRAIN]}.jsonl"):
+        wordings = outcome.write(pile, decided, rules, processes if reworded > REWORDINGS_FOR_PROCESSES else 1)
+        facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)
     remove_asked(rules.asked)
-    facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)
     pile.remove_files()
     unknown = mixing.without_meaning(
         {**settings.caps, **settings.weights}, [*pile.domain_names, *(f.name for f in files)]

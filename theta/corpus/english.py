@@ -1,6 +1,7 @@
 """What the rules for rewordings know about English: its words, its forms of questions, and how to recognise it."""
 
 import re
+from itertools import filterfalse
 from typing import NamedTuple
 
 ENGLISH_SHARE = 0.06
@@ -155,6 +156,9 @@ NEGATIONS = frozenset((
 def is_english(text: str) -> bool:
     """Whether a text is English, by the commonest words of its beginning."""
     words = text[:JUDGED_CHARACTERS].lower().split()
+    least = max(ENGLISH_SHARE * len(words), 1)
     found = sum(map(ENGLISH.__contains__, words))
-    found += sum([word.strip(OUTER) in ENGLISH for word in words if not word.isalpha() and word not in ENGLISH])
-    return found >= max(ENGLISH_SHARE * len(words), 1)
+    if found < least:
+        marked = filterfalse(str.isalpha, words)
+        found += sum([word.strip(OUTER) in ENGLISH for word in marked if word not in ENGLISH])
+    return found >= least

@@ -13,6 +13,9 @@ from theta.corpus.keys import Records, starts
 Runs = Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]
 """See Records.runs."""
 
+BAND_PARTITION_BITS = 6
+"""There are twelve bands of each question: 3 GB of records for 10 GB of conversations, a file of which is in memory."""
+
 KINDS = ("question", "reply", "short_reply", "twin")
 """What ties two conversations."""
 
@@ -51,7 +54,7 @@ class Evidence:
         self.questions = Records(folder, "questions")
         self.replies = Records(folder, "replies")
         self.openings = Records(folder, "openings")
-        self._bands = Records(folder, "bands")
+        self._bands = Records(folder, "bands", BAND_PARTITION_BITS)
         self._sketches_path = folder / "sketches"
         self._sketches = self._sketches_path.open("wb")
         self._texts = 0
@@ -77,8 +80,8 @@ class Evidence:
             self._twin_texts += made.twin_texts
         else:
             texts = np.arange(self._texts, self._texts + len(twin_owners), dtype=np.uint64)
-            for band in twins.band_keys(made.signatures, twins.LARGE_ROWS).T:
-                self._bands.append(band, twin_owners, texts)
+            bands = twins.band_keys(made.signatures, twins.LARGE_ROWS).T
+            self._bands.append(bands.ravel(), np.tile(twin_owners, len(bands)), np.tile(texts, len(bands)))
             self._sketches.write(twins.sketches(made.signatures).tobytes())
             self._texts += len(texts)
         self.count += len(owners)
@@ -88,6 +91,8 @@ class Evidence:
         self.close()
         self.points = np.concatenate([np.empty(0), *self._points])
         self.whole = np.concatenate([np.empty(0, np.uint64), *self._whole])
+        self._points.clear()
+        self._whole.clear()
 
     def duplicate_of(self, members: np.ndarray) -> np.ndarray:
         """Return the conversation that each member repeats, or -1: int64 [conversations].
@@ -117,10 +122,10 @@ class Evidence:
         ]
         return Ties(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
-    def asked(self, members: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Return the keys of all questions and wordings, uint64 [keys], in order, and how often each occurs."""
-        keys = self.questions.keys(members)
-        return np.unique(keys, return_counts=True)
+    def asked(self, members: np.ndarray) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield keys of questions and wordings, uint64 [keys], in order, and how often each occurs, int64 [keys]."""
+        for keys in self.questions.keys(members):
+            yield np.unique(keys, return_counts=True)
 
     def _equal(self, runs: Runs, kind: str) -> Iterator[tuple[np.ndarray, ...]]:
         for owners, extra, sizes in runs:
@@ -213,17 +218,24 @@ class Evidence:
 def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return the groups after the groups of each pair were united, int32 [conversations].
 
+    Each group points to the smallest group that it is paired with, and then to the one that this points to, and so on.
+    What still differs is paired again; at least half of the groups that can be united are, in two rounds.
+
     Args:
         group_of: the group of each conversation.
         ones, others: pairs of conversations.
     """
-    # Importing it takes as long as preparing a small corpus, and other stages import this module too.
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    count = int(group_of.max()) + 1 if len(group_of) else 0
-    graph = coo_array((np.ones(len(ones), np.bool_), (group_of[ones], group_of[others])), shape=(count, count))
-    return np.asarray(connected_components(graph, directed=False)[1][group_of])
+    groups = np.arange(int(group_of.max(initial=-1)) + 1, dtype=np.int32)
+    of = groups.copy()
+    left, right = group_of[ones], group_of[others]
+    while (differ := left != right).any():
+        left, right = left[differ], right[differ]
+        np.minimum.at(of, np.maximum(left, right), np.minimum(left, right))
+        while (further := of[of] != of).any():
+            of[further] = of[of[further]]
+        left, right = of[left], of[right]
+    number = np.cumsum(of == groups, dtype=np.int32) - 1  # without gaps, in the order of their smallest groups
+    return np.asarray(number[of[group_of]])
 
 
 def _held_with_twins(

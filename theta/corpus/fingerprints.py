@@ -67,7 +67,6 @@ def of(conversations: Sequence[Conversation], *, with_texts: bool) -> Fingerprin
     """Return the fingerprints of conversations; `with_texts` keeps the texts to compare near twins exactly."""
     rows = _Rows()
     for owner, conversation in enumerate(conversations):
-        rows.points.append(point(key(conversation.opening)))
         if conversation.is_text:
             rows.add_text(owner, conversation)
         else:
@@ -110,10 +109,11 @@ class _Rows:
         self.twin_owners: list[int] = []
 
     def add_text(self, owner: int, conversation: Conversation) -> None:
-        content = conversation.messages[0].content
+        content, opening = conversation.messages[0].content, key(conversation.opening)
         whole = _hash(_code(content) or key(content))
+        self.points.append(point(opening))
         self.whole.append(whole)
-        self.questions.append(_hash(key(conversation.opening)))
+        self.questions.append(_hash(opening))
         self.question_owners.append(owner)
         self.openings.append(whole)
         self.opening_replies.append(0)
@@ -127,17 +127,20 @@ class _Rows:
             normal = key(message.content)
             comparable = _code(message.content) or normal
             if message.role == "user":
+                if len(self.points) == owner:
+                    self.points.append(point(normal))
                 for asked in (normal, *map(key, message.wordings)):
                     self.questions.append(wording_key(asked))
                     self.question_owners.append(owner)
                     self.twin_texts.append(asked)
                     self.twin_owners.append(owner)
             elif message.role == "assistant":
+                reply = _hash(normal)
                 if is_first_reply:
                     self.openings.append(int.from_bytes(chain.digest()))
-                    self.opening_replies.append(_hash(comparable))
+                    self.opening_replies.append(reply if comparable is normal else _hash(comparable))
                     is_first_reply = False
-                self.replies.append(_hash(normal))
+                self.replies.append(reply)
                 self.reply_owners.append(owner)
                 self.reply_is_short.append(_is_short(message.content))
             chain.update(f"{message.role}\0{comparable}\0".encode())
@@ -195,7 +198,8 @@ def _is_short(reply: str) -> bool:
 
 def _code(text: str) -> str:
     """A text that is code or holds some, without white space at the ends of lines; empty if it is none."""
-    if "\n " in text or "\n\t" in text or "```" in text:
+    # A single character is found ten times as fast as two.
+    if ("\n" in text and ("\n " in text or "\n\t" in text)) or ("`" in text and "```" in text):
         return "\n".join(line.rstrip() for line in text.strip("\n").split("\n"))
     return ""
 

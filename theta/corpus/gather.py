@@ -16,6 +16,7 @@ from theta.corpus import fingerprints, suspicious
 from theta.corpus.english import is_english
 from theta.corpus.fingerprints import Fingerprints
 from theta.corpus.items import Item, Notes, Reject, Rules
+from theta.corpus.keys import count_words
 from theta.corpus.readers.blocks import Block
 from theta.corpus.rewording import LONGEST_CHARACTERS
 from theta.corpus.shapes.shape import shape
@@ -96,7 +97,7 @@ def gather(task: Task) -> Gathered:
         domains=[each.domain for each in kept],
         messages=_numbers((len(each.messages) for each in kept), np.int32),
         replies=_numbers(map(len, replies), np.int32),
-        reply_words=_numbers((len(text.split()) for texts in replies for text in texts), np.int32),
+        reply_words=_numbers((count_words(text) for texts in replies for text in texts), np.int32),
         languages=_numbers((_language(each) if task.rewords else NOT_REWORDED for each in kept), np.int8),
         fingerprints=fingerprints.of(kept, with_texts=task.exact_twins),
         notes=notes,

@@ -37,7 +37,7 @@ def within_caps(members: np.ndarray, whole: np.ndarray, caps: Sequence[tuple[np.
 
 
 def repeats(whole: np.ndarray, weights: Sequence[tuple[np.ndarray, float]]) -> np.ndarray:
-    """Return how often each conversation is learned in an epoch, int64 [conversations]; 1 without a weight.
+    """Return how often each conversation is learned in an epoch, int32 [conversations]; 1 without a weight.
 
     Of a weight of 2.3, the part 0.3 means three of ten conversations once more.
     """
@@ -46,7 +46,7 @@ def repeats(whole: np.ndarray, weights: Sequence[tuple[np.ndarray, float]]) -> n
         weight[meant] *= factor
     # Another hash than the key itself, of which the caps take the smallest.
     share = ((whole * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(11)) / 2.0**53
-    return np.floor(weight + share).astype(np.int64)
+    return np.floor(weight + share).astype(np.int32)
 
 
 def without_meaning(patterns: Iterable[str], names: Iterable[str]) -> list[str]:

@@ -32,7 +32,7 @@ class Outcome:
     Attributes:
         output: position in OUTPUTS, or -1 if it is in none; int8 [conversations].
         duplicate_of: the conversation that it repeats, or -1; int64 [conversations].
-        repeats: how often it is written; int64 [conversations].
+        repeats: how often it is written; int32 [conversations].
     """
 
     output: np.ndarray

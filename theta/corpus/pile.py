@@ -4,6 +4,7 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterator
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +75,11 @@ class Pile:
         self.lengths, self.files, self.domains = made["lengths"], made["files"], made["domains"]
         self.messages, self.replies, self.reply_words = made["messages"], made["replies"], made["reply_words"]
         self.languages = made["languages"]
-        self._begins = starts(self.lengths)
+
+    @cached_property
+    def _begins(self) -> np.ndarray:
+        """Where each line begins; most of the memory is needed before anyone asks."""
+        return starts(self.lengths)
 
     def lines(self) -> Iterator[bytes]:
         """Yield the line of each conversation."""

@@ -20,7 +20,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from theta.corpus.evidence import KINDS, Evidence, Ties, united
-from theta.corpus.keys import starts
 from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -81,14 +80,14 @@ def divide(
     _require_one_for_each_split(len(places), fractions)
     steps = _steps(len(places), min(filter(None, fractions), default=0.0))
     for number, loosened in enumerate(steps):
-        group_of = groups(ties, _holds(ties, loosened), len(members))[places]
-        group_of = np.unique(group_of, return_inverse=True)[1]
-        split_of_group, is_filled = _fill(group_of, evidence.points[places], evidence.whole[places], fractions)
+        group_of = _without_gaps(groups(ties, _holds(ties, loosened), len(members))[places])
+        points = evidence.points[places[_first_of_groups(group_of, evidence.whole[places])]]
+        sizes = np.bincount(group_of)
+        split_of_group, is_filled = _fill(sizes, points, fractions)
         if is_filled or number == len(steps) - 1:
             break
     split = np.full(len(members), -1, np.int8)
     split[places] = split_of_group[group_of]
-    sizes = np.bincount(group_of)
     return Division(split, len(sizes), int(sizes.max()), loosened, _shares(split[places], fractions))
 
 
@@ -138,26 +137,37 @@ def groups(ties: Ties, holds: np.ndarray, count: int) -> np.ndarray:
     return united(np.arange(count, dtype=np.int32), ties.ones[holds], ties.others[holds])
 
 
-def _fill(
-    group_of: np.ndarray, points: np.ndarray, whole: np.ndarray, fractions: Sequence[float]
-) -> tuple[np.ndarray, bool]:
+def _without_gaps(group_of: np.ndarray) -> np.ndarray:
+    """Number the groups that occur, in their order: int32 [conversations]."""
+    occurs = np.zeros(int(group_of.max()) + 1, np.bool_)
+    occurs[group_of] = True
+    return np.asarray((np.cumsum(occurs, dtype=np.int32) - 1)[group_of])
+
+
+def _first_of_groups(group_of: np.ndarray, whole: np.ndarray) -> np.ndarray:
+    """The conversation of each group whose key is the smallest, int64 [groups]; no two have the same key."""
+    by_key = np.argsort(whole)[::-1]
+    first = np.empty(int(group_of.max()) + 1, np.int64)
+    first[group_of[by_key]] = by_key  # of several conversations of a group, the last one stays
+    return first
+
+
+def _fill(sizes: np.ndarray, points: np.ndarray, fractions: Sequence[float]) -> tuple[np.ndarray, bool]:
     """The split of each group, and whether each split has its share.
 
     Args:
-        group_of: the group of each conversation.
-        points, whole: a point and a key of each conversation. The point of a group is that of its smallest key.
+        sizes, points: conversations of each group, and the point of the first of them.
         fractions: of validation and of test.
     """
-    sizes = np.bincount(group_of)
-    first = np.lexsort((whole, group_of))
-    order = np.argsort(points[first][starts(sizes)], kind="stable")
+    count = int(sizes.sum())
+    order = np.argsort(points, kind="stable")
     split = np.full(len(sizes), TRAIN, np.int8)
     held_back = [(name, line) for name, line in ((VALIDATION, order), (TEST, order[::-1])) if fractions[name - 1]]
     if len(sizes) <= len(held_back):
         return split, False
     is_filled = True
     for number, (name, line) in enumerate(held_back):
-        target = _target(fractions[name - 1], len(group_of))
+        target = _target(fractions[name - 1], count)
         # Test still needs a group after validation, and train needs one after both.
         chosen = list(_chosen(line, sizes, split, target, spare=len(held_back) - number))
         is_filled &= bool((1 - TOLERANCE) * target <= sizes[chosen].sum() <= MOST_OVER * target)
@@ -171,7 +181,7 @@ def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int,
     `spare` is the number of groups that must remain in train.
     """
     taken, remaining = 0, int((split == TRAIN).sum())
-    for group in line.tolist():
+    for group in map(int, line):
         if taken >= target or remaining <= spare:
             return
         if split[group] == TRAIN and taken + sizes[group] <= (1 + TOLERANCE) * target:

@@ -13,10 +13,11 @@ from theta.corpus.items import Notes
 
 EXAMPLE_CHARACTERS = 60
 
-# Each pattern is tried only if the text holds one of the cheap marks beside it: most texts hold none.
+# Each pattern is tried only if the text holds the mark beside it: a single character is found at memory speed, longer
+# ones at a tenth of it, and most texts hold none.
 _TEMPLATES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("{{", re.compile(r"\{\{[^{}\n]{1,80}\}\}")),
-    ("{%", re.compile(r"\{%[^{}\n]{1,80}%\}")),
+    ("{", re.compile(r"\{\{[^{}\n]{1,80}\}\}")),
+    ("{", re.compile(r"\{%[^{}\n]{1,80}%\}")),
     ("[", re.compile(r"\[[A-Z][A-Z0-9'’/&_-]*(?:[ _][A-Z0-9'’/&_-]+)+\]")),  # [SIMPLE EXPLANATION]
     ("[", re.compile(r"\[(?:[Ii]nsert|[Yy]our|INSERT|YOUR)\b[^\]\n]{0,60}\]")),
     ("<", re.compile(r"<(?:[Ii]nsert|[Yy]our|INSERT|YOUR)\b[^<>\n]{0,60}>")),
@@ -60,9 +61,13 @@ _PERSONAL: dict[str, tuple[re.Pattern[str], Callable[[str], bool], str]] = {
     "phones": (_PHONE, _always, "[phone number]"),
 }
 _KEY_MARKS = (
-    "sk-", "AKIA", "ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "glpat-", "xox", "AIza", "hf_", "eyJ",
-    "-----BEGIN",
-)  # fmt: skip
+    ("-", ("sk-", "glpat-", "-----BEGIN")),
+    ("_", ("ghp_", "gho_", "ghu_", "ghs_", "ghr_", "github_pat_", "hf_")),
+    ("A", ("AKIA", "AIza")),
+    ("J", ("eyJ",)),
+    ("x", ("xox",)),
+)
+"""How keys begin, by a character that is quick to find."""
 _PHONE_DIGITS, _CARD_DIGITS = 7, 13
 """Digits of the shortest phone number and of the shortest card number; most texts have fewer."""
 
@@ -115,13 +120,12 @@ def _redacted(text: str, kinds: Collection[str], source: str, notes: Notes) -> s
 def _kinds_in(text: str) -> list[str]:
     """The kinds of personal data that a text may hold, by marks that are quick to find."""
     kinds = []
-    for mark in _KEY_MARKS:  # three times as fast as any(...)
-        if mark in text:
-            kinds.append("keys")
-            break
+    if [mark for sign, marks in _KEY_MARKS if sign in text for mark in marks if mark in text]:
+        kinds.append("keys")
     if "@" in text:
         kinds.append("emails")
-    digits = sum(map(text.count, "0123456789"))
+    content = text.encode("utf-8", "surrogatepass")
+    digits = len(content) - len(content.translate(None, b"0123456789"))
     if digits >= _CARD_DIGITS:
         kinds.append("cards")
     if digits >= _PHONE_DIGITS and ("+" in text or "(" in text):

@@ -4,7 +4,7 @@ a conversation of train ─┬─ with the wordings that are learned, written an
                          └─ one for each new wording: a wording that is held back ────────── new_wordings.jsonl
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -68,22 +68,22 @@ class Wordings:
         self.examples += later.examples[: EXAMPLES - len(self.examples)]
 
 
-_KEYS, _COUNTS = ".keys.npy", ".counts.npy"
+_KEYS, _COUNTS = ".keys", ".counts"
 """The files of `save_asked`."""
 
 
-def save_asked(path: Path, keys: np.ndarray, counts: np.ndarray) -> None:
+def save_asked(path: Path, asked: Iterable[tuple[np.ndarray, np.ndarray]]) -> None:
     """Write how often each question and wording of all conversations occurs, those that are held out included.
 
     Other processes read it, each only the pages that it needs.
 
     Args:
-        keys: uint64 [keys], in order.
-        counts: int64 [keys].
+        asked: keys, uint64 [keys], and how often each occurs, int64 [keys]; all keys are in order.
     """
-    for suffix, values in ((_KEYS, keys), (_COUNTS, counts)):
-        with path.with_suffix(suffix).open("wb") as out:
-            np.save(out, values)
+    with path.with_suffix(_KEYS).open("wb") as all_keys, path.with_suffix(_COUNTS).open("wb") as all_counts:
+        for keys, counts in asked:
+            all_keys.write(keys.tobytes())
+            all_counts.write(counts.tobytes())
 
 
 def remove_asked(path: Path) -> None:
@@ -119,14 +119,15 @@ class _Asked:
     """How often each question and wording occurs."""
 
     def __init__(self, path: Path) -> None:
-        self._keys = np.load(path.with_suffix(_KEYS), mmap_mode="r")
-        self._counts = np.load(path.with_suffix(_COUNTS), mmap_mode="r")
+        self._keys = np.memmap(path.with_suffix(_KEYS), np.uint64, "r")
+        self._counts = np.memmap(path.with_suffix(_COUNTS), np.int64, "r")
 
     def counts(self, wanted: Sequence[int]) -> list[int]:
         """Return how often each of some keys occurs."""
         sought = np.array(wanted, np.uint64)
         places = np.minimum(np.searchsorted(self._keys, sought), len(self._keys) - 1)
-        return np.where(self._keys[places] == sought, self._counts[places], 0).tolist() if len(self._keys) else []
+        counts: list[int] = np.where(self._keys[places] == sought, self._counts[places], 0).tolist()
+        return counts
 
 
 def _divide(text: bytes, language: int, rules: WordingRules, asked: _Asked, made: Wordings) -> None:

@@ -13,7 +13,7 @@ import orjson
 
 from theta.conversation.messages import Conversation
 from theta.errors import DataError
-from theta.files import parse_json_line, sha256
+from theta.files import line_ends, parse_json_line, sha256
 from theta.parallel import ordered_map
 from theta.tokens.encode import ConversationEncoder, Counts, Encoded
 from theta.tokens.report import empty_split
@@ -92,7 +92,7 @@ class Lines(NamedTuple):
     path: Path
     first: int
     """The number of the first line, counting from 1."""
-    lines: Sequence[bytes]
+    content: bytes
 
 
 def encode_files(
@@ -126,9 +126,10 @@ def _batches(paths: Sequence[Path]) -> Iterator[Lines | None]:
             raise DataError(f"{path} does not exist; run `dvc repro` to create it.")
         with path.open("rb") as content:
             first = 1
-            while lines := content.readlines(BATCH_BYTES):
-                yield Lines(path, first, lines)
-                first += len(lines)
+            while part := content.read(BATCH_BYTES + 1):
+                lines = Lines(path, first, part if part.endswith(b"\n") else part + content.readline())
+                yield lines
+                first += line_ends(lines.content)
         yield None
 
 
@@ -138,10 +139,10 @@ def encode_lines(batch: Lines | None, tokenizer: Path, digest: str, max_length: 
         return None
     conversations = [
         _conversation(batch.path, number, line)
-        for number, line in enumerate(batch.lines, start=batch.first)
+        for number, line in enumerate(batch.content.split(b"\n"), start=batch.first)
         if line.strip()
     ]
-    return sum(map(len, batch.lines)), _encoder(tokenizer, digest).encode(conversations, max_length)
+    return len(batch.content), _encoder(tokenizer, digest).encode(conversations, max_length)
 
 
 def _conversation(path: Path, number: int, line: bytes) -> Conversation:

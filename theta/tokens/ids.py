@@ -5,11 +5,11 @@ every word. It is used for tokenizers that split texts as GPT-2's does and add n
 Its ids are compared on `HARD_TEXTS` whenever it is loaded; docs/decisions.md has the larger comparison and the speed.
 """
 
-import json
 import re
 from collections.abc import Iterator, Sequence
 
 import numpy as np
+import orjson
 import psutil
 from tokenizers import Tokenizer
 
@@ -19,7 +19,7 @@ from theta.tokens.vocabulary import SAMPLES, splits_as_gpt2
 PIECE_CHARACTERS = 1_000_000
 """Longer texts are encoded in pieces. Both libraries need more than linear time for a word as long as a book."""
 
-CACHE_BYTES = 256 << 20
+CACHE_BYTES = 128 << 20
 """gigatoken's memory of words has no limit, so it is loaded again when the process has grown by so much."""
 
 HARD_TEXTS = (
@@ -48,10 +48,10 @@ class Encoder:
 
     def __init__(self, tokenizer: Tokenizer) -> None:
         self._tokenizer = tokenizer
-        content = json.loads(tokenizer.to_str())
+        content = orjson.loads(tokenizer.to_str())
         self._splits_as_gpt2 = splits_as_gpt2(content) and all(token["special"] for token in content["added_tokens"])
         # Without the special tokens, a text that spells one stays text.
-        self._json = json.dumps({**content, "added_tokens": [], "post_processor": None})
+        self._json = orjson.dumps({**content, "added_tokens": [], "post_processor": None}).decode()
         self.fallback = self._load() if self._splits_as_gpt2 else "this base's tokenizer is not of GPT-2's kind"
 
     def _load(self) -> str:

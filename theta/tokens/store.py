@@ -22,7 +22,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from theta.errors import DataError, reason
-from theta.files import replacing_file
+from theta.files import flushing, replacing_file
 from theta.tokens.wordings import WORDING, Slots, Wording
 
 IGNORED = -100
@@ -56,7 +56,8 @@ class Documents:
     """Documents laid end to end.
 
     Attributes:
-        ids, labels: int32 [tokens].
+        ids: int32 [tokens].
+        learned: whether each token is learned, bool [tokens].
         lengths: tokens of each document, at least 1, int64 [documents].
         domains, sources: a string for each document.
         learned_bytes: length of the learned text of each document in UTF-8 bytes, int64 [documents].
@@ -64,7 +65,7 @@ class Documents:
     """
 
     ids: np.ndarray
-    labels: np.ndarray
+    learned: np.ndarray
     lengths: np.ndarray
     domains: Sequence[str]
     sources: Sequence[str]
@@ -74,11 +75,9 @@ class Documents:
     @classmethod
     def of(cls, documents: Sequence[Document]) -> "Documents":
         """Lay single documents end to end."""
-        ids = np.array([i for document in documents for i in document.ids], dtype=np.int32)
-        learned = np.array([flag for document in documents for flag in document.learned], dtype=bool)
         return cls(
-            ids,
-            np.where(learned, ids, np.int32(IGNORED)),
+            np.array([i for document in documents for i in document.ids], dtype=np.int32),
+            np.array([flag for document in documents for flag in document.learned], dtype=bool),
             np.array([len(document.ids) for document in documents], dtype=np.int64),
             [document.domain for document in documents],
             [document.source for document in documents],
@@ -91,11 +90,11 @@ class Documents:
 
     def __iter__(self) -> Iterator[Document]:
         ends = np.cumsum(self.lengths)[:-1]
-        ids, labels = np.split(self.ids, ends), np.split(self.labels, ends)
+        ids, learned = np.split(self.ids, ends), np.split(self.learned, ends)
         for place in range(len(self)):
             yield Document(
                 ids[place].tolist(),
-                (labels[place] != IGNORED).tolist(),
+                learned[place].tolist(),
                 self.domains[place],
                 self.sources[place],
                 int(self.learned_bytes[place]),
@@ -103,12 +102,17 @@ class Documents:
             )
 
     @property
+    def labels(self) -> np.ndarray:
+        """The ids of learned tokens, IGNORED elsewhere, int32 [tokens]."""
+        return np.where(self.learned, self.ids, np.int32(IGNORED))
+
+    @property
     def learned_counts(self) -> np.ndarray:
         """Learned tokens of each document that another token precedes, int64 [documents]."""
         begins = np.cumsum(self.lengths) - self.lengths
-        predicted = self.labels != IGNORED
-        predicted[begins] = False  # no token predicts the first one
-        return np.add.reduceat(predicted, begins, dtype=np.int64)
+        predicted = self.learned.astype(np.int32)
+        predicted[begins] = 0  # no token predicts the first one
+        return np.add.reduceat(predicted, begins).astype(np.int64)
 
 
 def write(path: Path, documents: Iterable[Document]) -> None:
@@ -126,6 +130,7 @@ def write_batches(path: Path, batches: Iterable[Documents]) -> None:
         replacing_file(path) as temporary,
         pa.OSFile(str(temporary), "wb") as sink,
         pa.ipc.new_file(sink, _SCHEMA) as out,
+        flushing(temporary),  # a gigabyte of text becomes three of tokens, which takes a disk as long as encoding them
     ):
         for documents in batches:
             if len(documents):

@@ -10,6 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+import orjson
 from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, processors
 
 from theta.conversation.template import (
@@ -107,8 +108,8 @@ class Vocabulary:
         import numpy as np
 
         counts = np.zeros(self.size, dtype=np.int32)
-        for text, token in self.tokenizer.get_vocab(with_added_tokens=True).items():
-            counts[token] = len(text)
+        vocabulary = self.tokenizer.get_vocab(with_added_tokens=True)
+        counts[list(vocabulary.values())] = list(map(len, vocabulary))
         for token, added in self.tokenizer.get_added_tokens_decoder().items():
             counts[token] = 0 if added.special else len(added.content.encode())
         return counts
@@ -257,7 +258,7 @@ def _with_special_tokens(tokenizer: Tokenizer, folder: Path) -> Tokenizer:
             f"{folder}: the ids of this base's vocabulary do not run from 0 without gaps, one for each token; choose "
             "another base."
         )
-    content = json.loads(tokenizer.to_str())
+    content = orjson.loads(tokenizer.to_str())
     own = [token for token in content["added_tokens"] if token["content"] in names]
     if all(token.items() >= SPECIAL.items() for token in own):
         return tokenizer
@@ -321,7 +322,7 @@ def _special_tokens_map(vocabulary: Vocabulary) -> dict[str, object]:
 
 
 def _tokenizer_config(vocabulary: Vocabulary, max_length: int) -> dict[str, object]:
-    content = json.loads(vocabulary.tokenizer.to_str())
+    content = orjson.loads(vocabulary.tokenizer.to_str())
     # For GPT2Tokenizer, transformers 5 builds a new pre-tokenizer and ignores the one in tokenizer.json. The other
     # class keeps it.
     is_gpt2s = splits_as_gpt2(content)

@@ -92,20 +92,21 @@ class Content:
 
     def _raw(self, skipped_bytes: int) -> Iterator[bytes]:
         """Yield what can be read, also where a compressed file turns out to be damaged; the error follows."""
-        chunk, ends = bytearray(self._begin[skipped_bytes:]), False
+        parts, size, ends = [self._begin[skipped_bytes:]], len(self._begin) - skipped_bytes, False
         while not ends:
             try:
-                while len(chunk) < CHUNK_BYTES and not ends:
-                    part = self.stream.read1(CHUNK_BYTES - len(chunk))
+                while size < CHUNK_BYTES and not ends:
+                    part = self.stream.read1(CHUNK_BYTES - size)
                     ends = not part
-                    chunk += part
+                    parts.append(part)
+                    size += len(part)
             except Exception:
-                if chunk:
-                    yield bytes(chunk)
+                if size:
+                    yield b"".join(parts)
                 raise
-            if chunk:
-                yield bytes(chunk)
-                chunk.clear()
+            if size:
+                yield b"".join(parts)
+                parts, size = [], 0
 
     def _transcoded(self, raw: Iterator[bytes], encoding: str) -> Iterator[bytes]:
         decoder = codecs.getincrementaldecoder(encoding)()

@@ -60,7 +60,8 @@ class JsonBlock:
         named, places = Named(self.file), _Places(self.content, self.begin)
         chat: list[Any] = []
         for number, offset, piece in self._lines() if self.ends is None else self._pieces(self.ends):
-            entries = list(self._entries(piece, offset, places))
+            value = json_values.only(piece)
+            entries = [value] if value is not None else list(self._entries(piece, offset, places))
             for rank, entry in enumerate(entries, start=1):
                 label = number if len(entries) == 1 else f"{number}.{rank}"
                 if isinstance(entry, Fault):

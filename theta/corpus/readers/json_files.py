@@ -16,6 +16,7 @@ from theta.corpus.readers.json_blocks import FILLERS, SEPARATORS, JsonBlock, Pla
 from theta.corpus.readers.json_values import NOT_JSON, Fault
 from theta.corpus.readers.structure import Structure
 from theta.errors import DataError
+from theta.files import line_ends
 
 VALUE_BYTES_AT_MOST = 256 << 20
 """A single value that is larger is refused: decoded, it would need several times as much memory."""
@@ -111,10 +112,10 @@ def _lines(file: File, chunks: Iterator[bytes], is_message: IsMessage, first: An
                     f"{file.name}, line {line}: {what} more than {VALUE_BYTES_AT_MOST >> 20} MB; divide the file."
                 )
             continue
-        content = bytes(waiting) + chunk[: end + 1]
-        yield JsonBlock(file, content, None, line, Place(line), is_message)
-        line += content.count(b"\n")
-        waiting = bytearray(chunk[end + 1 :])
+        waiting += memoryview(chunk)[: end + 1]
+        yield JsonBlock(file, bytes(waiting), None, line, Place(line), is_message)
+        line += line_ends(waiting)
+        waiting = bytearray(memoryview(chunk)[end + 1 :])
     if waiting:
         yield JsonBlock(file, bytes(waiting), None, line, Place(line), is_message, is_chat)
 

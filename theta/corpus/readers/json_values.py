@@ -10,6 +10,7 @@ from theta.corpus.items import Number
 
 SEPARATORS = " \t\r\n,\ufeff\x1e\x00"
 """What may stand before and after a value: also a byte order mark or a record separator (RFC 7464)."""
+_SEPARATORS = SEPARATORS.encode()
 DEPTH_LIMIT = 100
 """Values that are nested deeper are refused: programs that read them after us may not be able to."""
 
@@ -58,6 +59,16 @@ def values(text: str) -> Iterator[Any]:
         at = _skipped(text, end)
 
 
+def only(content: bytes) -> Any:
+    """Return the object that a text consists of; None if there is something else, or anything wrong with it."""
+    try:
+        text = content.strip(_SEPARATORS).decode()
+        value, end = _DECODER.raw_decode(text)
+    except (ValueError, RecursionError, MemoryError):
+        return None
+    return _checked(value, text, 0, end) if end == len(text) and type(value) is dict else None
+
+
 def _decoded(text: str, at: int) -> tuple[Any, int]:
     try:
         return _DECODER.raw_decode(text, at)
@@ -73,7 +84,7 @@ def _checked(value: Any, text: str, at: int, end: int) -> Any:
         return Fault(text[at:end], f"key_twice: {_twice(value)}")
     if _is_deep(value, text, at, end):
         return Fault(text[at:end], "nested_too_deeply")
-    if text.find("\\u", at, end) >= 0 and _LONE_SURROGATE.search(text, at, end):
+    if text.find("\\", at, end) >= 0 and text.find("\\u", at, end) >= 0 and _LONE_SURROGATE.search(text, at, end):
         return _without_surrogates(value)
     return value
 

@@ -51,7 +51,7 @@ def read(item: Item, rules: Rules, notes: Notes) -> Conversation | None:
     if rules.fields or rules.roles or rules.speakers or rules.repair_encoding:
         return None
     plan = _plan(tuple(value))
-    if plan is None or any(type(held) is dict for held in value.values()):  # it may hold a mark
+    if plan is None or dict in map(type, value.values()):  # it may hold a mark
         return None
     if plan.messages:
         made, note = _messages(value[plan.messages]), _MESSAGES
