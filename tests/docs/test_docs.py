@@ -1,7 +1,8 @@
-"""Commands, settings and links of the documentation exist. `.ci/run` runs the tutorial and builds the site."""
+"""Commands, settings and links of the documentation exist. `.ci/run` runs the commands and builds the site."""
 
 import ast
 import re
+import runpy
 import shlex
 import textwrap
 import tomllib
@@ -18,6 +19,7 @@ from ruamel.yaml import YAML
 
 from stages.__main__ import app as stages
 from tests.support.imports import ROOT
+from tests.support.reader_tables import PAGE, README, listed
 from theta.cli.main import app
 from theta.params import SECTIONS
 
@@ -167,6 +169,15 @@ def anchors(page: Path) -> set[str]:
     """The anchors of the headings of a page, as GitHub and mkdocs make them."""
     headings = re.findall(r"^#+ (.+)$", BLOCK.sub("", page.read_text(encoding="utf-8")), re.MULTILINE)
     return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+
+
+def test_the_commands_of_every_page_are_run_or_listed_with_a_reason() -> None:
+    runpy.run_path(str(ROOT / ".ci/pages.py"))["check_all_is_listed"]()
+
+
+def test_the_readme_has_the_readers_of_the_full_table() -> None:
+    assert listed(README) == listed(PAGE)
+    assert len(listed(PAGE)) > 10
 
 
 def test_the_readme_is_short() -> None:

@@ -60,8 +60,8 @@ def test_answers_are_the_first_figures() -> None:
     }
     text = card(dataclasses.replace(FACTS, evaluate={**EVALUATE, "answers": given}))
     rows = [line for line in text.splitlines() if line.startswith("| ")]
-    assert rows[2] == "| Answers given to the questions that were trained | 90% of 1,200 |"
-    assert "new wordings of them" not in text
+    assert rows[2] == "| Trained questions that get their answer | 90% of 1,200 |"
+    assert "The same in wordings" not in text
 
 
 def test_the_lineage_goes_back_to_the_model_of_the_hub() -> None:

@@ -11,7 +11,7 @@ from theta import ThetaModel
 from theta.bases import descriptors
 from theta.errors import DataError, ExportError, ThetaError
 from theta.export import rehearsal
-from theta.export.release import all_in, model_in, of_folder, of_project, path_of
+from theta.export.release import all_in, beside, model_in, of_folder, of_project, path_of
 from theta.files import write_json, write_json_lines, write_text
 
 DAY = date(2026, 11, 23)
@@ -185,6 +185,12 @@ def test_another_model_takes_along_what_lies_beside_it(project: Path) -> None:
     assert [folder.name for folder in all_in(project / "models")] == ["a", "b", "c"]
     assert model_in(project / "models/a") == project / "models/a/theta_final"
     assert model_in(project / "models/theta_final") == project / "models/theta_final"
+
+
+def test_what_is_made_from_a_release_is_not_written_into_it(project: Path) -> None:
+    of_project(project, project / "models/a", "0123abc")
+    assert beside(project / "models/a/theta_final", "gguf") == project / "models/a_gguf"
+    assert beside(project / "models/theta_final", "gguf") == project / "models/gguf"
 
 
 @pytest.mark.slow

@@ -1,11 +1,12 @@
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.support.imports import ROOT
+from tests.support.reader_tables import PAGE, README, listed, unversioned
 from tests.support.readers import answers
 from theta.export import bundle, formats
 from theta.export.formats import Format
@@ -14,6 +15,18 @@ from theta.model import network
 from theta.tokens.vocabulary import Vocabulary
 
 LAYERS = 4
+
+
+@pytest.fixture(autouse=True)
+def is_listed(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Check that the tables of the pages name the reader that a test opened, unless they are being made."""
+    yield
+    if "THETA_READERS_TABLE" in os.environ:
+        return
+    readers = {unversioned(value) for name, value in request.node.user_properties if name == "reader"}
+    for page in (PAGE, README):
+        absent = readers - set(map(unversioned, listed(page)))
+        assert not absent, f"{page.name} lacks {absent}; run `python -m tests.readers.table models/theta_final --write`"
 
 
 @pytest.fixture(scope="session")

@@ -115,4 +115,4 @@ def test_the_modelfile_in_gos_templates(tmp_path: Path, record_property: Record)
     assert done.stdout.decode().split("\0")[:-1] == EXPECTED
     shown = subprocess.run([go, "version"], env=environment, capture_output=True, text=True, check=True).stdout
     record_property("reader", f"Go {shown.split()[2].removeprefix('go')}'s text/template (Ollama's Modelfile)")
-    record_property("found", f"text {len(CHATS)}/{len(CHATS)}; Ollama itself was not at hand")
+    record_property("found", f"text {len(CHATS)}/{len(CHATS)}; Ollama itself was not run")

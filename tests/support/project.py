@@ -23,6 +23,10 @@ CONVERSATIONS = {
     "What is a commit?": "A saved state of a project.",
     "What is a cache?": "A place for what is used again.",
 }
+FILES = (
+    "dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore", ".dvc/plots.html",
+    "models/.gitignore",
+)  # fmt: skip
 SETTINGS: dict[str, dict[str, object]] = {
     "model": {"base": "scratch:nano"},
     "data": {"path": "Datasets/conversations", "validation_fraction": 0.1, "test_fraction": 0.1},
@@ -38,7 +42,7 @@ def make(root: Path) -> Path:
     """Create the project and commit it; nothing has run."""
     for name in ("theta", "stages"):
         shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("dvc.yaml", "params.yaml", ".gitignore", ".dvcignore", ".dvc/config", ".dvc/.gitignore"):
+    for name in FILES:
         (root / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(ROOT / name, root / name)
     data = root / "Datasets/conversations/it.json"

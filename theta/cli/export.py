@@ -15,14 +15,16 @@ def export(
     ],
     model: Model = FINAL,
     output: Annotated[
-        Path | None, typer.Option(help="The new folder.", show_default="FORMAT, beside the model")
+        Path | None,
+        typer.Option(help="The new folder.", show_default="FORMAT, beside the model; of a release RELEASE_FORMAT"),
     ] = None,
 ) -> None:
     """Write a model in the format of another program, and compare it with the model."""
+    from theta.export.release import beside
     from theta.generate.folder import check
 
     check(model)
-    output = output or model.parent / name
+    output = output or beside(model, name)
     write(name, model, output)
     megabytes = sum(path.stat().st_size for path in output.rglob("*")) / 1e6
     typer.echo(f"{output}: {megabytes:.1f} MB, checked against {model}")

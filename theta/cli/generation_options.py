@@ -14,7 +14,14 @@ if TYPE_CHECKING:
 
 FINAL = Path("models/theta_final")
 
-Model = Annotated[Path, typer.Option(help="Folder of the model.")]
+
+def _model_in(folder: Path) -> Path:
+    from theta.export.release import model_in
+
+    return model_in(folder)
+
+
+Model = Annotated[Path, typer.Option(help="Folder of the model, or of a release.", callback=_model_in)]
 Dtype = Annotated[
     str,
     typer.Option(

@@ -25,11 +25,9 @@ def publish(
     """Publish a model. Without --send, show which files would be sent where, and check the model card."""
     from theta.errors import SettingsError
     from theta.export import publish
-    from theta.export.release import model_in
 
     if [hub, folder, remote].count(None) != 2:
         raise SettingsError("Name one target: --hub USER/NAME, --folder PATH or --remote NAME.")
-    model = model_in(model)
     if remote is not None:
         _to_remote(model, remote, send=send)
         return

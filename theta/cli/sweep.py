@@ -32,7 +32,8 @@ def sweep(
     from theta.project.tools import find_root
 
     root, combinations = find_root(Path()), grid(settings)
-    typer.echo(f"{len(combinations)} combinations; at most {len(rounds(len(combinations), early=early))} rounds")
+    most = len(rounds(len(combinations), early=early))
+    typer.echo(f"{len(combinations)} combinations; at most {most} round{'s' if most > 1 else ''}")
     results: list[Result] = []
     shown: Mapping[str, str] = {}
     try:

@@ -285,8 +285,8 @@ def _main_figures(facts: Facts) -> str:
     rows = [
         (words, f"{answers[name]['share']:.0%} of {answers[name]['questions']:,}")
         for name, words in (
-            ("trained", "Answers given to the questions that were trained"),
-            ("new_wordings", "Answers given to new wordings of them"),
+            ("trained", "Trained questions that get their answer"),
+            ("new_wordings", "The same in wordings that training never saw"),
         )
         if answers.get(name)
     ]
@@ -295,7 +295,7 @@ def _main_figures(facts: Facts) -> str:
         words = "Loss on conversations that training never saw, in nats per token (the base)"
         rows.append((words, f"{test['loss_nats_per_token']:.2f} ({before:.2f})"))
     if (evaluate.get("replies") or {}).get("chrf") is not None:
-        words = "Likeness of its replies to theirs, as chrF from 0 to 100"
+        words = "Similarity of its replies to the expected ones, as chrF from 0 to 100"
         rows.append((words, f"{evaluate['replies']['chrf']:.1f}"))
     return table(("figure", "value"), rows) if rows else NOT_MEASURED
 

@@ -120,6 +120,12 @@ def model_in(folder: Path) -> Path:
     return folder / MODEL if (folder / MODEL).is_dir() else folder
 
 
+def beside(model: Path, name: str) -> Path:
+    """Return a folder for what is made from a model: beside it, or beside its release, which is never changed."""
+    folder = model.parent
+    return folder.with_name(f"{folder.name}_{name}") if (folder / PROVENANCE).is_file() else folder / name
+
+
 def about_data(descriptor: dict[str, Any]) -> dict[str, Any]:
     """Sum up models/base/data.json: its path, the number of files, and a digest of all they hold."""
     files = descriptor["files"]
