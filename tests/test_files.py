@@ -8,6 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -220,7 +221,9 @@ def test_a_growing_file_is_flushed_before_it_is_complete(tmp_path: Path, monkeyp
     monkeypatch.setattr(files, "FLUSH_SECONDS", 0.001)
     monkeypatch.setattr(os, "fsync", lambda number: flushed.append(os.fstat(number).st_size))
     with (tmp_path / "growing").open("wb") as out, files.flushing(tmp_path / "growing"):
+        deadline = time.monotonic() + 60
         while len(set(flushed)) < 3:
+            assert time.monotonic() < deadline
             out.write(b"more")
             out.flush()
     assert flushed == sorted(flushed)

@@ -1,5 +1,10 @@
 """Products with packed weights: against plain ones, and whatever the number of rows and threads."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 import torch
 
@@ -11,6 +16,9 @@ pytestmark = [
     pytest.mark.skipif(not cpu_products.is_available(), reason="needs FBGEMM"),
     pytest.mark.filterwarnings("ignore:.*quantized tensor creation functions"),  # where `Product8.of` is called alone
 ]
+
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def random(*sizes: int, seed: int) -> torch.Tensor:
@@ -38,9 +46,15 @@ def test_the_product_in_16_bits_is_that_in_float32(bias: torch.Tensor | None) ->
 def test_the_product_in_8_bits_is_that_of_the_rounded_weights(bias: torch.Tensor | None) -> None:
     exact = torch.nn.functional.linear(X.double(), in_8_bits(WEIGHT), None if bias is None else bias.double())
     found = Product8.of(weights.Matrix(WEIGHT, bias))(X)
-    # A value is off by at most 1 / 64,516 of the largest of its row, which is about 2.5.
-    assert (found.double() - exact).abs().max() < 96 * 2.5 / 64516
-    assert (found.double() - exact).std() < 4e-4
+    # An activation is off by at most 1 / 15,876 of the largest of its row, which is about 2.5.
+    assert (found.double() - exact).abs().max() < 96 * 2.5 / 15876
+    assert (found.double() - exact).std() < 2e-3
+
+
+def test_the_product_in_8_bits_is_exact_on_processors_without_vnni() -> None:
+    own = f"import {__name__} as own; own.test_the_product_in_8_bits_is_that_of_the_rounded_weights(own.BIAS)"
+    environment = {**os.environ, "FBGEMM_ENABLE_INSTRUCTIONS": "AVX2"}
+    subprocess.run([sys.executable, "-c", own], cwd=ROOT, env=environment, check=True)
 
 
 def test_in_8_bits_one_large_value_does_not_spoil_the_others_of_its_row() -> None:
@@ -49,7 +63,7 @@ def test_in_8_bits_one_large_value_does_not_spoil_the_others_of_its_row() -> Non
     x[:, 7] = 100
     exact = x.double() @ in_8_bits(WEIGHT).T
     found = Product8.of(weights.Matrix(WEIGHT, None))(x)
-    assert (found.double() - exact).std() < 0.02
+    assert (found.double() - exact).std() < 0.08
 
 
 def test_in_8_bits_zeros_are_exact() -> None:

@@ -238,14 +238,14 @@ def test_int8_replies_are_those_in_float32_with_rounded_weights(unrounded_model:
 
 def test_prompts_that_are_read_together_are_those_that_are_read_alone(model: GPT2LMHeadModel) -> None:
     pytest.importorskip("triton")
-    from theta.generate.gpu_prompt import Prompts
+    from theta.generate.gpu_prefill import Prefill
     from theta.generate.gpu_state import State
 
     tensors, shape = parts(model)
     arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.float32)
     state = State.new(arranged, shape, NEVER, slots=5)
     slots, prompts = [4, 0, 3], [list(range(size)) for size in (32, 1, 7)]
-    reader = Prompts(arranged, shape, state, rows=4, size=32, graph=False)
+    reader = Prefill(arranged, shape, state, rows=4, size=32, graph=False)
     reader.read([1], [[9] * 30])
     reader.read(slots, prompts)
 

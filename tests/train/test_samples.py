@@ -144,10 +144,27 @@ def test_nine_of_ten_learned_tokens_stand_within_the_tokens_of_a_conversation(
         samples = Samples(store, epochs=20, seed=1, follow_up_share=share, most_tokens=90, chat_ids=vocabulary.chat_ids)
         found = conversation_tokens(samples)
         learned = [samples[index][1] != IGNORED for index in range(samples.split_size)]
+        learned = [one for one in learned if not one[1:].all()]  # without the plain text
         within = sum(int(one[:found].sum()) for one in learned) / sum(int(one.sum()) for one in learned)
         shorter = sum(int(one[: found - 1].sum()) for one in learned) / sum(int(one.sum()) for one in learned)
         assert shorter < 0.9 <= within
         assert found < samples.lengths.max()
+
+
+def test_long_chats_count_where_there_are_many_though_most_tokens_stand_nearer(
+    tmp_path: Path, vocabulary: Vocabulary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    chat = Conversation(tuple(each for number in range(12) for each in TURNS), "chats", "x#1")
+    rows = (*(conversation("git", f"What is {number}?", "A tool.") for number in range(400)), chat)
+    plain = (Conversation((Message("text", "A plain text of some words. " * 20),), "texts", "x#2"),) * 50
+    samples = [
+        Samples(save_tokens(tmp_path / name, kept, vocabulary), epochs=1, seed=0)
+        for name, kept in (("chats", rows), ("both", (*rows, *plain)), ("texts", plain))
+    ]
+    assert conversation_tokens(samples[0]) == conversation_tokens(samples[1]) < 20
+    assert conversation_tokens(samples[2]) > 0.8 * samples[2].lengths.max()
+    monkeypatch.setattr("theta.train.samples.FURTHER_TOKENS", 10)
+    assert 0.8 * samples[0].lengths.max() < conversation_tokens(samples[0]) < samples[0].lengths.max()
 
 
 def test_the_rehearsal_follows_as_it_is(tmp_path: Path, store: Store, vocabulary: Vocabulary) -> None:

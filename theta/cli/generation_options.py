@@ -25,8 +25,8 @@ Model = Annotated[Path, typer.Option(help="Folder of the model, or of a release.
 Dtype = Annotated[
     str,
     typer.Option(
-        help="Number format: auto, float32, in which replies do not depend on their neighbours, bfloat16, or int8, the "
-        "fastest on a CPU."
+        help="Number format: auto; float32; bfloat16, in which a reply on a GPU may depend on the others of a batch; or "
+        "int8, the fastest on an x86 CPU from about 100M parameters on."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]
@@ -68,10 +68,11 @@ def with_generation_parameters(command: Callable[..., None]) -> Callable[..., No
     return run
 
 
-def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False, apart: bool = False) -> "ThetaModel":
+def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False, in_worker: bool = False) -> "ThetaModel":
     """Load the model of a folder, with a sign of life in a terminal.
 
-    A wrong folder is refused before the imports, which take seconds; the options are those of `ThetaModel.load`.
+    A wrong folder is refused before the imports, which take seconds; the options are those of `ThetaModel.load`, or
+    with `in_worker` those of `ThetaModel.load_in_worker`.
     """
     from rich.console import Console
     from rich.text import Text
@@ -83,7 +84,9 @@ def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False, apart: 
     with Console(stderr=True).status(words):
         from theta.generate.assistant import ThetaModel
 
-        return ThetaModel.load(folder, dtype=dtype, soon=soon, apart=apart)
+        if in_worker:
+            return ThetaModel.load_in_worker(folder, dtype=dtype)
+        return ThetaModel.load(folder, dtype=dtype, soon=soon)
 
 
 def check_seed(seed: Any) -> None:

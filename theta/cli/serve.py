@@ -44,7 +44,7 @@ def serve(
 
     check_access(host, token)
     listening = bind(host, port)
-    loaded = load_model(model, dtype=dtype, apart=True)
+    loaded = load_model(model, dtype=dtype, in_worker=True)
     from theta.serve.app import create_app
 
     app = create_app(

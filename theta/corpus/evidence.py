@@ -225,8 +225,7 @@ def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.nda
         group_of: the group of each conversation.
         ones, others: pairs of conversations.
     """
-    groups = np.arange(int(group_of.max(initial=-1)) + 1, dtype=np.int32)
-    of = groups.copy()
+    of = np.arange(int(group_of.max(initial=-1)) + 1, dtype=np.int32)
     left, right = group_of[ones], group_of[others]
     while (differ := left != right).any():
         left, right = left[differ], right[differ]
@@ -234,8 +233,14 @@ def united(group_of: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.nda
         while (further := of[of] != of).any():
             of[further] = of[of[further]]
         left, right = of[left], of[right]
-    number = np.cumsum(of == groups, dtype=np.int32) - 1  # without gaps, in the order of their smallest groups
-    return np.asarray(number[of[group_of]])
+    return without_gaps(of[group_of])
+
+
+def without_gaps(group_of: np.ndarray) -> np.ndarray:
+    """Number the groups that occur, in their order: int32 [conversations]."""
+    occurs = np.zeros(int(group_of.max(initial=-1)) + 1, np.bool_)
+    occurs[group_of] = True
+    return np.asarray((np.cumsum(occurs, dtype=np.int32) - 1)[group_of])
 
 
 def _held_with_twins(

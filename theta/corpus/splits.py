@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from theta.corpus.evidence import KINDS, Evidence, Ties, united
+from theta.corpus.evidence import KINDS, Evidence, Ties, united, without_gaps
 from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -80,7 +80,7 @@ def divide(
     _require_one_for_each_split(len(places), fractions)
     steps = _steps(len(places), min(filter(None, fractions), default=0.0))
     for number, loosened in enumerate(steps):
-        group_of = _without_gaps(groups(ties, _holds(ties, loosened), len(members))[places])
+        group_of = without_gaps(groups(ties, _holds(ties, loosened), len(members))[places])
         points = evidence.points[places[_first_of_groups(group_of, evidence.whole[places])]]
         sizes = np.bincount(group_of)
         split_of_group, is_filled = _fill(sizes, points, fractions)
@@ -135,13 +135,6 @@ def _holds(ties: Ties, loosened: Loosened) -> np.ndarray:
 def groups(ties: Ties, holds: np.ndarray, count: int) -> np.ndarray:
     """A number for each conversation that those of its group have too, int32 [conversations]."""
     return united(np.arange(count, dtype=np.int32), ties.ones[holds], ties.others[holds])
-
-
-def _without_gaps(group_of: np.ndarray) -> np.ndarray:
-    """Number the groups that occur, in their order: int32 [conversations]."""
-    occurs = np.zeros(int(group_of.max()) + 1, np.bool_)
-    occurs[group_of] = True
-    return np.asarray((np.cumsum(occurs, dtype=np.int32) - 1)[group_of])
 
 
 def _first_of_groups(group_of: np.ndarray, whole: np.ndarray) -> np.ndarray:

@@ -4,7 +4,7 @@ model = ThetaModel.load("models/theta_final")
 model.generate("What is machine learning?", max_length=200, temperature=0.8)
 """
 
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from os import PathLike
@@ -15,13 +15,13 @@ from theta.conversation.messages import Message
 from theta.conversation.template import END
 from theta.errors import DataError, GenerationError, SettingsError
 from theta.generate import writers
-from theta.generate.apart import ApartWriter
 from theta.generate.engine import Engine, Request, SharedEngine, Token, Writer
 from theta.generate.folder import CONVERSATION_TOKENS, check
 from theta.generate.folder import verify as verify_sums
 from theta.generate.prompt import Fitted, Prompt, fit, to_messages
 from theta.generate.reply_text import ReplyText
 from theta.generate.settings import GenerationSettings, Parameters, read_generation_config
+from theta.generate.worker import WorkerWriter
 from theta.tokens.vocabulary import END_OF_TEXT, Vocabulary
 
 if TYPE_CHECKING:
@@ -74,14 +74,7 @@ class ThetaModel:
 
     @classmethod
     def load(
-        cls,
-        path: str | Path,
-        device: str = "auto",
-        dtype: str = "auto",
-        *,
-        soon: bool = False,
-        verify: bool = False,
-        apart: bool = False,
+        cls, path: str | Path, device: str = "auto", dtype: str = "auto", *, soon: bool = False, verify: bool = False
     ) -> "ThetaModel":
         """Load a folder that Theta exported, such as models/theta_final, without a network.
 
@@ -89,14 +82,12 @@ class ThetaModel:
             path: the folder.
             device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16", "float32", or on an
-                x86 CPU "int8". There bfloat16 and int8 round the weights alone. Loading takes 20 ns of processor time
+                x86 CPU "int8". There bfloat16 rounds the weights alone, and int8 the activations too. Loading takes 20 ns of processor time
                 longer for each weight with bfloat16 and 35 with int8, which is refused if the model then predicts
                 something else (`int8_gate`).
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU, a small model is then computed by NumPy, and torch is not imported.
             verify: first compare every file with the SHA-256 in its SHA256SUMS.
-            apart: for a server: let another process write the replies, so that neither holds the other up. A script
-                that does so needs `if __name__ == "__main__":`, as Python's multiprocessing does.
 
         Raises:
             GenerationError: the folder, a file or the device is missing, a file is damaged, or int8 is refused.
@@ -105,16 +96,26 @@ class ThetaModel:
         if not isinstance(path, str | PathLike):
             raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
         folder = Path(path).expanduser()
-        learned = check(folder).get(CONVERSATION_TOKENS)
         if verify:
+            check(folder)
             verify_sums(folder)
+        return cls._of_folder(folder, lambda never: writers.of_folder(folder, never, device, dtype, soon=soon))
+
+    @classmethod
+    def load_in_worker(cls, path: str | Path, device: str = "auto", dtype: str = "auto") -> "ThetaModel":
+        """Load a folder into a process of its own, so that neither it nor this one holds the other up: for servers.
+
+        The arguments and errors are those of `load`. A reply must not be interrupted by an exception from outside, such
+        as that of Ctrl-C; see `WorkerWriter`.
+        """
+        folder = Path(path).expanduser()
+        return cls._of_folder(folder, lambda never: WorkerWriter(folder, never, device, dtype))
+
+    @classmethod
+    def _of_folder(cls, folder: Path, writer_of: Callable[[writers.Never], Writer]) -> "ThetaModel":
+        learned = check(folder).get(CONVERSATION_TOKENS)
         settings, vocabulary = read_generation_config(folder), _load_vocabulary(folder)
-        never = partial(_never, vocabulary)
-        if apart:
-            writer: Writer = ApartWriter(folder, never, device, dtype)
-        else:
-            writer = writers.of_folder(folder, never, device, dtype, soon=soon)
-        return cls(writer, vocabulary, settings, learned)
+        return cls(writer_of(partial(_never, vocabulary)), vocabulary, settings, learned)
 
     @classmethod
     def of(

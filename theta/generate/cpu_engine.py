@@ -70,6 +70,8 @@ class CpuWriter:
         never: ids that are never written.
     """
 
+    is_alive = True
+
     def __init__(self, tensors: Mapping[str, Array], shape: Shape, never: Sequence[int]) -> None:
         self.most_rows, self.positions = MOST_ROWS, shape.positions
         self.device, self.dtype = "cpu", "float32"

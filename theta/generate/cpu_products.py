@@ -20,12 +20,15 @@ from theta.generate.weights import MATRICES, Block, Matrix, Weights
 
 SMALLEST_STEP = 2.0**-24
 """Between two numbers in float16, at zero."""
-MOST, ZERO = 127, 128
-"""Numbers in 8 bits are whole ones from -127 to 127. FBGEMM wants values without a sign, 128 for zero."""
-FINE_STEPS = 254
+MOST_OF_WEIGHTS = 127
+"""Weights in 8 bits are whole numbers from -127 to 127."""
+MOST, ZERO_POINT = 63, 64
+"""Activations are numbers from -63 to 63 in 7 bits, and FBGEMM wants them without a sign, 64 for zero. x86 processors
+without VNNI add pairs of products in 16 bits: 2 x 127 x 127 fits, and what 8 bits give would not."""
+FINE_STEPS = 126
 """Of the fine number, in one step of the coarse one."""
 STEPS = torch.tensor([MOST, MOST * FINE_STEPS]).view(2, 1, 1)
-"""Of the coarse and of the fine number, in the largest value of a row."""
+"""Of the coarse and of the fine number, in the largest activation of a row."""
 TINY = 1e-30
 """Instead of zero, where it would divide."""
 
@@ -77,12 +80,12 @@ class Product16:
 
 @dataclass(frozen=True, slots=True)
 class Product8:
-    """A product with weights in 8 bits, of values that are sums of two numbers in 8 bits; it adds whole numbers.
+    """A product with weights in 8 bits, of activations that are sums of two numbers in 7 bits; it adds whole numbers.
 
-    A row of values is divided by its largest one. Each value is rounded to 8 bits, the coarse number, and what that
-    leaves is rounded to 8 bits again, the fine number. Both are rows of the same product, which takes hardly longer,
-    since it is the weights that are read from memory. Some values of language models are many times as large as the
-    others of their row (Dettmers et al. 2022, arXiv 2208.07339), so that 8 bits alone would leave little of those.
+    A row of activations is divided by its largest one. Each is rounded to 7 bits, the coarse number, and what that
+    leaves is rounded to 7 bits again, the fine number. Both are rows of the same product, which takes hardly longer,
+    since it is the weights that are read from memory. Some activations of language models are many times as large as
+    the others of their row (Dettmers et al. 2022, arXiv 2208.07339), so that 8 bits alone would leave little of those.
     """
 
     packed: Any
@@ -92,7 +95,7 @@ class Product8:
     def of(cls, matrix: Matrix) -> "Product8":
         """Round and pack a matrix."""
         weight, bias = _in_float32(matrix)
-        scales = vector_norm(weight, inf, 1).clamp_min_(TINY) / MOST
+        scales = vector_norm(weight, inf, 1).clamp_min_(TINY) / MOST_OF_WEIGHTS
         zeros = torch.zeros(len(scales), dtype=torch.long)
         rounded = torch.quantize_per_channel(weight, scales.double(), zeros, 0, torch.qint8)
         return cls(torch.ops.quantized.linear_prepack(rounded, None), bias)
@@ -105,7 +108,7 @@ class Product8:
         coarse.round_()
         fine.sub_(coarse, alpha=FINE_STEPS)
         product = torch.ops.quantized.linear_with_input_q_dq_qweight_dq_output_fp32(
-            numbers.flatten(0, 1), 1.0, ZERO, self.packed
+            numbers.flatten(0, 1), 1.0, ZERO_POINT, self.packed
         )
         coarse, fine = product.chunk(2)
         whole = coarse.add_(fine, alpha=1 / FINE_STEPS)

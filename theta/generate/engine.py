@@ -73,6 +73,10 @@ class Writer(Protocol):
     device: str
     dtype: str
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether it can still write; a writer in another process may have ended."""
+
     def open(self, rows: Sequence[Row]) -> None:
         """Take in the prompts of new rows."""
 
@@ -99,6 +103,11 @@ class Engine:
         self._rows: dict[int, Row] = {}
         self._joining: list[Row] = []
         self._joined = 0
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether tokens can still be written."""
+        return self._writer.is_alive
 
     @property
     def is_full(self) -> bool:

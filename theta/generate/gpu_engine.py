@@ -4,7 +4,7 @@
     device  step 1 ──────── step 2 ───────────────── step 3 ─────────
 
 The rows' states (current id, position, reply, parameters, random numbers) lie on the device, so a step needs nothing
-from the host, which runs one step behind. Prompts are taken in as packed rows through the attention kernel of the
+from the host, which runs one step behind. Prefill are taken in as packed rows through the attention kernel of the
 training.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from theta.generate import network
 from theta.generate.engine import Row, Written
-from theta.generate.gpu_prompt import Prompts
+from theta.generate.gpu_prefill import Prefill
 from theta.generate.gpu_state import State, set_rows
 from theta.generate.gpu_step import Step
 from theta.generate.sampling import reported
@@ -33,7 +33,7 @@ MEMORY_SHARE = 0.8
 SHORTEST_PROMPT = 32
 """A few prompts are read by graphs for powers of two of rows, and of tokens from this one on."""
 GRAPH_ROWS, GRAPH_TOKENS = 16, 2048
-"""The most rows and the most tokens, filled up, of such a graph. Larger ones keep the GPU busy without."""
+"""Limits of such a graph, padding included. Larger batches keep the GPU busy without one."""
 PROMPT_TOKENS = 16_384
 """Tokens of prompts that are taken in at once."""
 
@@ -58,6 +58,8 @@ class GpuWriter:
         graphs: False runs the kernels of a step without a graph, as Triton's interpreter needs it.
     """
 
+    is_alive = True
+
     def __init__(self, weights: Weights, shape: Shape, never: Sequence[int], *, graphs: bool = True) -> None:
         self.positions = shape.positions
         self.device, self.dtype = str(weights.tokens.device), str(weights.tokens.dtype).removeprefix("torch.")
@@ -66,7 +68,7 @@ class GpuWriter:
         self._never = list(never)
         self._state = State.new(weights, shape, never, slots=1)
         self._steps: dict[tuple[int, int], Step] = {}
-        self._prompts: dict[tuple[int, int], Prompts] = {}
+        self._prompts: dict[tuple[int, int], Prefill] = {}
         self._free = [0]
         self._launches: dict[int, int] = {}
         self._launched: _Launched | None = None
@@ -91,9 +93,9 @@ class GpuWriter:
         for pack in packs(prompted):
             self._read(pack)
 
-    def _reader(self, rows: int, size: int) -> Prompts:
+    def _reader(self, rows: int, size: int) -> Prefill:
         if (rows, size) not in self._prompts:
-            self._prompts[rows, size] = Prompts(self._weights, self._shape, self._state, rows, size)
+            self._prompts[rows, size] = Prefill(self._weights, self._shape, self._state, rows, size)
         return self._prompts[rows, size]
 
     def _grow(self) -> None:

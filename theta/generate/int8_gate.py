@@ -88,7 +88,7 @@ class Difference:
 
     @property
     def is_small(self) -> bool:
-        """Whether it is within the margins; numbers that are none are not."""
+        """Whether it is within the margins; NaN is not."""
         return self.nats <= MOST_NATS and self.equal >= LEAST_EQUAL
 
 

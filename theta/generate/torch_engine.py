@@ -28,6 +28,8 @@ class TorchWriter:
         never: ids that are never written.
     """
 
+    is_alive = True
+
     def __init__(self, weights: Weights, shape: Shape, never: Sequence[int]) -> None:
         self.most_rows, self.positions = MOST_ROWS, shape.positions
         self._device = weights.tokens.device

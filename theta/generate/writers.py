@@ -182,7 +182,7 @@ def _dtype(name: str, device: "torch.device") -> "torch.dtype":
 
     if name == "int8":
         if device.type != "cpu":
-            raise GenerationError(f"dtype 'int8' is for CPUs, and the device is '{device}'; choose another of the two.")
+            raise GenerationError(f"dtype 'int8' is for CPUs, and the device is '{device}'; choose another dtype.")
         name = "float32"  # from which it is rounded
     if name == "auto":
         # On a CPU float32 also makes the replies of NumPy and of torch the same (docs/decisions.md has the speeds).

@@ -118,7 +118,7 @@ class Batching:
         self._waiting: deque[Reply] = deque()
         self._rows: dict[int, Reply] = {}
         self._changed = Condition()
-        self._closing = False
+        self._closing, self._ended = False, ENDED
         self._mean_seconds = 1.0
         self._thread = Thread(target=self._run, name="engine", daemon=True)
 
@@ -136,8 +136,8 @@ class Batching:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the engine's thread runs."""
-        return self._thread.is_alive()
+        """Whether replies can be written."""
+        return self._thread.is_alive() and self._engine.is_alive
 
     def submit(self, replies: Sequence[Reply]) -> None:
         """Queue the replies of one request.
@@ -154,7 +154,7 @@ class Batching:
             )
         with self._changed:
             if self._closing:
-                raise EngineError(ENDED)
+                raise EngineError(self._ended)
             self._waiting = deque(reply for reply in self._waiting if not reply.left)
             places = most - len(self._rows)
             if len(self._waiting) + len(replies) > places:
@@ -179,10 +179,11 @@ class Batching:
                     self._step()
         except EOFError as fault:
             LOG.error("%s; restart the server.", fault)
+            self._ended = f"{fault}; the server must be restarted."
         finally:  # also after a fault of the engine that nothing can go on from
             with self._changed:
                 self._closing = True
-                self._deliver((*self._rows.values(), *self._waiting), EngineError(ENDED))
+                self._deliver((*self._rows.values(), *self._waiting), EngineError(self._ended))
 
     def _is_to_go_on(self) -> bool:
         """Wait until there is anything to do, and free the rows that nobody reads; return False at the end."""

@@ -26,9 +26,9 @@ OPENING_TOKENS = 8
 MOST_OPENINGS = 12
 """Of a document in an epoch."""
 
-LEARNED_SHARE = 0.9
-"""Of the learned tokens, for `conversation_tokens`. What the last tenth stands behind was learned too seldom to be
-relied on; see docs/decisions.md."""
+FURTHER_SHARE, FURTHER_TOKENS = 0.1, 100_000
+"""As many learned tokens may stand further from the beginning than `conversation_tokens`. Places beyond it were learned
+too seldom to rely on; see docs/decisions.md."""
 MOST_READ = 4000
 """Samples that `conversation_tokens` reads, in place of all."""
 
@@ -264,11 +264,16 @@ def _chats(
 def conversation_tokens(samples: Samples) -> int:
     """Return how many tokens a conversation may have for the model to reply as well as it has learned to.
 
-    Nine of ten learned tokens of the split stand no further than that from the beginning of their sample.
+    Nine of ten learned tokens of the split's conversations stand no further than that from the beginning of their
+    sample; where the last tenth has more than `FURTHER_TOKENS`, all but these. Plain texts do not count unless there is
+    nothing else: nobody replies in them.
     """
-    chosen = range(0, samples.split_size, -(-samples.split_size // MOST_READ))
-    places = [np.flatnonzero(samples[index][1] != IGNORED) for index in chosen]
-    return 1 + int(np.quantile(np.concatenate(places), LEARNED_SHARE, method="inverted_cdf"))
+    step = -(-samples.split_size // MOST_READ)
+    learned = [samples[index][1] != IGNORED for index in range(0, samples.split_size, step)]
+    replies = [one for one in learned if not one[1:].all()] or learned  # a plain text is learned completely
+    places = np.concatenate(list(map(np.flatnonzero, replies)))
+    further = min(FURTHER_SHARE, FURTHER_TOKENS / (len(places) * step))
+    return 1 + int(np.quantile(places, 1 - further, method="inverted_cdf"))
 
 
 def samples_of(store: Store, settings: TrainSettings, vocabulary: Vocabulary, max_length: int) -> Samples:

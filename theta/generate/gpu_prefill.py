@@ -12,11 +12,12 @@ from theta.generate.shape import Shape
 from theta.generate.weights import Weights
 
 
-class Prompts:
+class Prefill:
     """Reads up to `rows` prompts of up to `size` ids each.
 
     Shorter ones are filled up: what follows a prompt changes nothing before it, and its keys and values are overwritten
-    by the reply before they are read. Prompts that are missing go to the slot that belongs to no row.
+    by the reply before they are read. Prompts that are missing go to the slot that belongs to no row. Without `graph`,
+    the same is computed at once, as it can be on a CPU.
     """
 
     def __init__(
