@@ -51,6 +51,7 @@ NOT_RUN = {
     "pytest": "a step of .ci/run",
     "bash tests/readers/install": "a step of .ci/run",
     "python -m tests.readers.table": "minutes, and it changes the pages; .ci/run runs the tests that it runs",
+    "theta sweep": "minutes; tests/experiments runs one",
     "torchrun": "needs two machines; tests/train starts it on one",
     "ollama": "cannot be installed by pip; tests/readers renders its Modelfile and opens the model in llama.cpp",
     "llama-server": "cannot be installed by pip; tests/readers opens the model in llama.cpp",

@@ -1,6 +1,7 @@
 import asyncio
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -358,3 +359,24 @@ def test_missing_weights_are_not_filled_at_random(folder: Path) -> None:
 def test_a_missing_device_gives_one_line(tiny_folder: Path) -> None:
     with pytest.raises(GenerationError, match=r"device 'abacus' cannot be used .*; try 'auto' or 'cpu'"):
         ThetaModel.load(tiny_folder, device="abacus")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"n_head": "four"}, "n_head is 'four', expected a whole number above 0"),
+        ({"conversation_tokens": "many"}, "conversation_tokens is 'many'"),
+        ({"n_layer": 0}, "n_layer is 0"),
+        ({"n_embd": 64}, "says n_embd 64, n_positions 128 and n_head 2, and the weights have width 32"),
+        ({"n_head": 3}, "and n_head 3, and the weights"),
+        ({"n_positions": 2048}, "n_positions 2048"),
+    ],
+)
+@pytest.mark.parametrize("soon", [True, False])
+def test_a_config_that_does_not_fit_the_weights_is_one_clear_line(
+    folder: Path, changes: dict[str, Any], words: str, soon: bool
+) -> None:
+    config = json.loads((folder / "config.json").read_text())
+    (folder / "config.json").write_text(json.dumps(config | changes))
+    with pytest.raises(GenerationError, match=re.escape(words)):
+        ThetaModel.load(folder, device="cpu", soon=soon)

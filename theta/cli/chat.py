@@ -158,11 +158,13 @@ def obey(chat: Chat, command: str, rest: str, console: Console, interrupts: Inte
             say(console, HELP)
         case "/reset" | "/clear":
             chat.exchanges.clear()
+            chat.shortened = False
             say(console, "The conversation is forgotten.", style="dim")
         case "/undo" | "/retry" if not chat.exchanges:
             say(console, "There is no question yet.", style="dim")
         case "/undo":
             question, _ = chat.exchanges.pop()
+            chat.speed = None
             say(console, f"Forgotten: {question}", style="dim")
         case "/retry":
             answer(chat, chat.exchanges.pop()[0], console, interrupts)

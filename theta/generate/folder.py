@@ -21,6 +21,10 @@ CONVERSATION_TOKENS = "conversation_tokens"
 """The key of config.json that says how many tokens a conversation may have for the model to reply well."""
 
 
+WHOLE_NUMBERS = ("n_layer", "n_head", "n_embd", "n_positions", "vocab_size", CONVERSATION_TOKENS)
+"""The keys of config.json that are used."""
+
+
 def lacking(folder: Path) -> list[str]:
     """Describe the files that `folder` lacks to be a model; empty if it is complete."""
     absent = [name for name in ("config.json", "tokenizer.json") if not (folder / name).is_file()]
@@ -45,6 +49,13 @@ def check(folder: Path) -> dict[str, Any]:
         kind = config["model_type"]
     except (ValueError, KeyError, TypeError):
         raise GenerationError(f"{folder / 'config.json'} is not a model config; export the model again.") from None
+    for name in WHOLE_NUMBERS:
+        value = config.get(name)
+        if value is not None and not (isinstance(value, int) and value > 0):
+            raise GenerationError(
+                f"{folder / 'config.json'}: {name} is {value!r}, expected a whole number above 0; export the model "
+                "again."
+            )
     if kind != "gpt2":
         raise GenerationError(f"{folder} holds a model of type {kind!r}; Theta answers from GPT-2 models.")
     return config

@@ -50,8 +50,9 @@ class TorchWriter:
         """Take in all ids of the prompts but the last, which the first step reads."""
         needed = len(self._open) + len(rows)
         if needed > len(self._cache):
-            larger = self._new_cache(max(needed, 2 * len(self._cache)))
-            larger[: len(self._open)] = self._cache[: len(self._open)]
+            larger = self._new_cache(max(needed, min(2 * len(self._cache), MOST_ROWS)))
+            for row in self._open:
+                larger[row.slot, ..., : _reached(row), :] = self._cache[row.slot, ..., : _reached(row), :]
             self._cache = larger
         for row in rows:
             row.slot = len(self._open)
@@ -127,9 +128,16 @@ class TorchWriter:
 
     @torch.inference_mode()
     def close(self, row: Row) -> None:
-        """Forget a row; the last one takes its slot."""
+        """Forget a row; the last one takes its slot, and with the last row the memory goes."""
         last = self._open.pop()
         if last is not row:
-            self._cache[row.slot] = self._cache[last.slot]
+            self._cache[row.slot, ..., : _reached(last), :] = self._cache[last.slot, ..., : _reached(last), :]
             self._open[row.slot] = last
             last.slot = row.slot
+        if not self._open and len(self._cache) > FIRST_SLOTS:
+            self._cache = self._new_cache(FIRST_SLOTS)
+
+
+def _reached(row: Row) -> int:
+    """Return how many positions of a row the cache holds at most."""
+    return len(row.prompt) + len(row.reply)

@@ -15,6 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from multiprocessing.util import Finalize
 from pathlib import Path
 from typing import NamedTuple
@@ -72,7 +73,7 @@ class WorkerWriter:
             self._process.start()
         there.close()
         # Before multiprocessing waits for its processes at the end, or it would wait for ever.
-        Finalize(self, self._pipe.close, exitpriority=10)
+        Finalize(self, _end, args=(self._pipe, self._process), exitpriority=10)
         ready = self._first_message(folder)
         for words in ready.warnings:
             warnings.warn(words, stacklevel=3)
@@ -80,6 +81,7 @@ class WorkerWriter:
         self.device, self.dtype = ready.device, ready.dtype
         self._closed: list[int] = []
         self._opened: list[Row] = []
+        self._rows = 0
 
     def _first_message(self, folder: Path) -> _Ready:
         try:
@@ -101,6 +103,7 @@ class WorkerWriter:
     def open(self, rows: Sequence[Row]) -> None:
         """Take in new rows with the next step."""
         self._opened += rows
+        self._rows += len(rows)
 
     def write(self, rows: Sequence[Row]) -> Mapping[int, Written]:
         """Return what the worker wrote for the rows.
@@ -121,8 +124,19 @@ class WorkerWriter:
         return answer
 
     def close(self, row: Row) -> None:
-        """Forget a row with the next step."""
+        """Forget a row with the next step, and the last one at once, since no step may follow for long."""
         self._closed.append(row.number)
+        self._rows -= 1
+        if not self._rows:
+            with suppress(EOFError, RuntimeError):  # the next step tells
+                self.write(())
+
+
+def _end(pipe: Connection, process: BaseProcess) -> None:
+    """Let the worker end by itself, or end it."""
+    pipe.close()
+    process.join(SECONDS_TO_END)
+    process.kill()
 
 
 @contextmanager

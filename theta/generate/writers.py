@@ -56,7 +56,7 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
     with memory_remedy(place, MEMORY_ADVICE):
         try:
             tensors = weights.read(folder)
-            _refuse_missing(folder, tensors, shape)
+            _refuse_wrong(folder, tensors, shape)
             arranged = _arranged(tensors, shape, place, _dtype(dtype, place))
             few = sum(tensor.numel() for tensor in tensors.values()) < FEW_WEIGHTS
             if dtype == "int8":
@@ -96,13 +96,20 @@ def _of_small_folder(folder: Path, shape: Shape, never: Never) -> Writer:
         tensors = read(folder / SAFETENSORS)
     except (OSError, ValueError, LookupError, TypeError) as fault:
         raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
-    _refuse_missing(folder, tensors, shape)
+    _refuse_wrong(folder, tensors, shape)
     return CpuWriter(tensors, shape, never(len(tensors[EMBEDDING])))
 
 
-def _refuse_missing(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> None:
+def _refuse_wrong(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> None:
+    """Refuse weights that are missing or of other sizes than config.json says."""
     if lacking := missing(tensors, shape):
         raise GenerationError(f"{folder} lacks {len(lacking)} weights, such as {lacking[0]}; export the model again.")
+    (_, width), (positions, _) = tensors[EMBEDDING].shape, tensors["wpe.weight"].shape
+    if width != shape.width or positions < shape.positions or width % shape.heads:
+        raise GenerationError(
+            f"{folder / 'config.json'} says n_embd {shape.width}, n_positions {shape.positions} and n_head "
+            f"{shape.heads}, and the weights have width {width} and {positions} positions; export the model again."
+        )
 
 
 def of_model(model: "GPT2LMHeadModel", never: Never) -> Writer:

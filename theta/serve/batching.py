@@ -21,6 +21,8 @@ from theta.serve.metrics import Metrics
 LOG = logging.getLogger("uvicorn.error")
 """The log of the server that runs the app."""
 
+SECONDS_TO_END = 10
+
 HAND_OVERS_PER_SECOND = 2000
 """To all replies together: each costs the event loop as much time as some ten tokens."""
 
@@ -132,7 +134,7 @@ class Batching:
         with self._changed:
             self._closing = True
             self._changed.notify()
-        self._thread.join()
+        self._thread.join(SECONDS_TO_END)  # a step that hangs must not keep the server from ending
 
     @property
     def is_alive(self) -> bool:
@@ -184,6 +186,7 @@ class Batching:
             with self._changed:
                 self._closing = True
                 self._deliver((*self._rows.values(), *self._waiting), EngineError(self._ended))
+                self._metrics.running.set(0)
 
     def _is_to_go_on(self) -> bool:
         """Wait until there is anything to do, and free the rows that nobody reads; return False at the end."""

@@ -92,6 +92,7 @@ def server(app: FastAPI, ready: Callable[[], None]) -> uvicorn.Server:
         app,
         log_level="error",  # not a line for each request that is no HTTP,
         access_log=False,
+        use_colors=False,  # uvicorn would ask the standard output, which may be closed
         proxy_headers=False,
         ws="none",
         lifespan="on",
