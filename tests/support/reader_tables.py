@@ -20,4 +20,4 @@ def listed(page: Path) -> list[str]:
 
 def unversioned(reader: str) -> str:
     """Return a reader's name without its version, which differs between installations."""
-    return re.sub(r"\d+(\.\d+)+", "", reader).strip()
+    return re.sub(r" ?\d+(\.\d+)+", "", reader)
