@@ -93,9 +93,7 @@ class ThetaModel:
             GenerationError: the folder, a file or the device is missing, a file is damaged, or int8 is refused.
             SettingsError: a value of its generation_config.json is out of range.
         """
-        if not isinstance(path, str | PathLike):
-            raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
-        folder = Path(path).expanduser()
+        folder = _folder(path)
         if verify:
             check(folder)
             verify_sums(folder)
@@ -108,7 +106,7 @@ class ThetaModel:
         The arguments and errors are those of `load`. A reply must not be interrupted by an exception from outside, such
         as that of Ctrl-C; see `WorkerWriter`.
         """
-        folder = Path(path).expanduser()
+        folder = _folder(path)
         return cls._of_folder(folder, lambda never: WorkerWriter(folder, never, device, dtype))
 
     @classmethod
@@ -293,6 +291,12 @@ def _is_number(value: object) -> bool:
 def _are_several(prompt: Any) -> TypeGuard[Sequence[Prompt]]:
     """Whether these are prompts rather than one: its items are texts or lists, not messages."""
     return isinstance(prompt, list | tuple) and bool(prompt) and isinstance(prompt[0], str | list | tuple)
+
+
+def _folder(path: Any) -> Path:
+    if not isinstance(path, str | PathLike):
+        raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
+    return Path(path).expanduser()
 
 
 def _never(vocabulary: Vocabulary, rows: int) -> list[int]:

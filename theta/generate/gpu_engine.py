@@ -4,7 +4,7 @@
     device  step 1 ──────── step 2 ───────────────── step 3 ─────────
 
 The rows' states (current id, position, reply, parameters, random numbers) lie on the device, so a step needs nothing
-from the host, which runs one step behind. Prefill are taken in as packed rows through the attention kernel of the
+from the host, which runs one step behind. Prompts are taken in as packed rows through the attention kernel of the
 training.
 """
 

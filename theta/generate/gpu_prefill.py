@@ -7,6 +7,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from theta.generate import network
+from theta.generate.gpu_graph import recorded
 from theta.generate.gpu_state import State, to_device
 from theta.generate.shape import Shape
 from theta.generate.weights import Weights
@@ -28,18 +29,7 @@ class Prefill:
         self._ids = torch.zeros((rows, size), dtype=torch.long, device=device)
         self._slots = torch.full((rows,), state.slots, dtype=torch.long, device=device)
         self._places = torch.arange(size, device=device).repeat(rows)
-        self._graph = self._record() if graph else None
-
-    def _record(self) -> torch.cuda.CUDAGraph:
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            self._compute()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._compute()
-        return graph
+        self._run = recorded(self._compute) if graph else self._compute
 
     def read(self, slots: Sequence[int], prompts: Sequence[Sequence[int]]) -> None:
         """Put the keys and values of prompts into their slots of the cache."""
@@ -47,10 +37,7 @@ class Prefill:
         padded = [[*ids, *[0] * (self._size - len(ids))] for ids in (*prompts, *[()] * missing)]
         self._slots.copy_(to_device([*slots, *[self._state.slots] * missing], self._slots.device))
         self._ids.copy_(to_device(padded, self._ids.device))
-        if self._graph:
-            self._graph.replay()
-        else:
-            self._compute()
+        self._run()
 
     def _compute(self) -> None:
         x = network.embed(self._weights, self._ids.flatten(), self._places)

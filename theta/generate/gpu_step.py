@@ -7,6 +7,7 @@ import torch
 import triton
 from torch import Tensor
 
+from theta.generate.gpu_graph import recorded
 from theta.generate.gpu_state import State, to_device
 from theta.generate.network import ACTIVATIONS
 from theta.generate.shape import Shape
@@ -56,7 +57,8 @@ class Step:
         self.chosen = self._new(rows, dtype=torch.int32)
         self._pads = state.slots
         self._placed: list[int] = []
-        self._graph = self._record() if graph else None
+        # The rows that warm up are those that only fill up a step; their state begins anew each time.
+        self._run = recorded(self._compute) if graph else self._compute
 
     def run(self, slots: Sequence[int]) -> Tensor:
         """Advance the rows of these slots by a token; return the logits [rows, columns] before the rules."""
@@ -64,24 +66,8 @@ class Step:
             self._placed = list(slots)
             padded = [*slots, *[self._pads] * (self._rows - len(slots))]
             self._slots.copy_(to_device(padded, self._slots.device, torch.int32))
-        if self._graph:
-            self._graph.replay()
-        else:
-            self._compute()
+        self._run()
         return self._logits
-
-    def _record(self) -> torch.cuda.CUDAGraph:
-        # The rows that warm up are those that only fill up a step; their state begins anew each time.
-        stream = torch.cuda.Stream()
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):
-            for _ in range(2):
-                self._compute()
-        torch.cuda.current_stream().wait_stream(stream)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._compute()
-        return graph
 
     def _compute(self) -> None:
         shape, state = self._shape, self._state

@@ -1,7 +1,6 @@
 """POST /v1/chat/completions and /v1/completions: a request becomes prompts, and their replies an answer."""
 
 import asyncio
-import logging
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -17,13 +16,10 @@ from theta.errors import GenerationError
 from theta.generate.assistant import ThetaModel
 from theta.generate.settings import GenerationSettings
 from theta.serve.answers import DONE, Answer, Form, Json, error, event
-from theta.serve.batching import Batching, EngineError
+from theta.serve.batching import LOG, Batching, EngineError
 from theta.serve.choices import Choices, Piece, Prompt
 from theta.serve.metrics import Metrics
 from theta.serve.requests import ChatRequest, CompletionRequest, GenerationRequest
-
-LOG = logging.getLogger("uvicorn.error")
-"""The log of the server that runs the app."""
 
 GONE = 499
 """The status of a request whose client has left; nobody reads it."""
