@@ -11,6 +11,7 @@ from theta.conversation.messages import Conversation
 from theta.errors import DataError
 from theta.evaluate.settings import EvaluateSettings
 from theta.generate.settings import GenerationSettings
+from theta.machine.mkl import fix_order_of_sums
 from theta.machine.settings import MachineSettings
 from theta.settings import load
 
@@ -42,6 +43,7 @@ def evaluate(
     params: Path = Path("params.yaml"),
 ) -> None:
     """Measure the model and its base before fine-tuning on the test split."""
+    fix_order_of_sums()  # before torch is imported
     settings = load(params, "evaluate", EvaluateSettings)
     generation = load(params, "generation", GenerationSettings)
     machine = load(params, "machine", MachineSettings)

@@ -1,9 +1,13 @@
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from stages.evaluate import evaluate
+from tests.support.imports import ROOT
 from tests.support.tiny import save_project, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.errors import DataError
@@ -48,6 +52,21 @@ def test_the_stage_writes_the_same_bytes_twice(
     out = capsys.readouterr().out
     assert "measuring 5 test documents" in out
     assert "4 held-out replies: chrF" in out
+
+
+def test_sums_have_one_order_from_the_first_product_on(tmp_path: Path) -> None:
+    """Otherwise a busy machine, where replies are computed with fewer threads, would change their bits."""
+    code = (
+        "import os, sys\n"
+        "from stages.evaluate import evaluate\n"
+        "try: evaluate()\n"
+        "except Exception as fault: print(type(fault).__name__, 'torch' in sys.modules, os.environ['MKL_CBWR'])\n"
+    )
+    environment = {key: value for key, value in os.environ.items() if key != "MKL_CBWR"} | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "SettingsError False AUTO,STRICT\n"
 
 
 def test_the_summary_begins_with_answers_given_and_explains_a_higher_loss() -> None:

@@ -50,7 +50,9 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
     from theta.generate import cpu_products, int8_gate, weights
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import memory_remedy
+    from theta.machine.mkl import prepare_vector_functions
 
+    prepare_vector_functions()
     share_cpus()
     place = _device(device)
     with memory_remedy(place, MEMORY_ADVICE):

@@ -19,6 +19,7 @@ from theta.bases.hub import CONFIG
 from theta.bases.presets import VOCABULARY_SIZE, columns, preset
 from theta.errors import BaseModelError, reason
 from theta.files import read_json, replacing_folder, writing
+from theta.machine.mkl import prepare_vector_functions
 
 
 def from_base(descriptor: dict[str, Any], vocabulary_size: int) -> GPT2LMHeadModel:
@@ -72,6 +73,7 @@ def new(layers: int, heads: int, width: int, *, seed: int, vocabulary_size: int 
     Weights are normal with standard deviation 1 / sqrt(width), which preserves the scale of activations. GPT-2's own
     0.02 is right for widths above 1,000; at width 128 it made learning three times slower (docs/decisions.md).
     """
+    prepare_vector_functions()
     config = GPT2Config(
         n_layer=layers, n_head=heads, n_embd=width, vocab_size=vocabulary_size, initializer_range=width**-0.5
     )
@@ -87,6 +89,7 @@ def load(folder: Path) -> GPT2LMHeadModel:
         BaseModelError: the weights cannot be read, are not those of its config, or the output matrix is not the
             embedding.
     """
+    prepare_vector_functions()
     logging.disable_progress_bar()  # one file, seconds at most
     # transformers prints twenty lines on a fault and continues; its report is read below. torch warns of old pickles.
     with _quiet(), catch_warnings():
