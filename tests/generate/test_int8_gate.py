@@ -15,19 +15,18 @@ from theta.bases.weight_files import plain_name
 from theta.conversation.messages import Message
 from theta.conversation.template import render
 from theta.errors import GenerationError
-from theta.generate import int8_gate, weights, writers
+from theta.generate import cpu_library, cpu_products, int8_gate, network, weights, writers
 from theta.generate.cpu_products import is_available
 from theta.generate.int8_gate import Difference
 from theta.generate.shape import Shape
 from theta.tokens.vocabulary import Vocabulary
 
-pytestmark = pytest.mark.skipif(not is_available(), reason="needs FBGEMM")
 
-
-def arranged(model: GPT2LMHeadModel) -> tuple[weights.Weights, Shape]:
+def logits_of(model: GPT2LMHeadModel) -> int8_gate.Logits:
     tensors = {plain_name(name): each for name, each in model.state_dict().items()}
     shape = Shape.of(model.config.to_dict())
-    return weights.arrange(tensors, shape, torch.device("cpu"), torch.float32, as_stored=True), shape
+    arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.float32, as_stored=True)
+    return lambda ids, places: network.logits(arranged, shape, ids, places).numpy()
 
 
 def test_the_difference_is_that_of_transformers(tiny_folder: Path, vocabulary: Vocabulary) -> None:
@@ -45,12 +44,12 @@ def test_the_difference_is_that_of_transformers(tiny_folder: Path, vocabulary: V
             )
         nats.append(kl_div(found, expected, reduction="none", log_target=True).sum(-1))
         equal.append(expected.argmax(-1) == found.argmax(-1))
-    (ours, shape), (theirs, _) = arranged(reference), arranged(other)
-    difference = int8_gate.difference(ours, theirs, shape, vocabulary)
+    ours, theirs = logits_of(reference), logits_of(other)
+    difference = int8_gate.difference(ours, theirs, 128, vocabulary)
     assert difference.nats == pytest.approx(float(torch.cat(nats).mean()), rel=1e-3)
     assert difference.nats > 1e-4
     assert difference.equal == pytest.approx(float(torch.cat(equal).float().mean()), abs=0.006)
-    assert int8_gate.difference(ours, ours, shape, vocabulary) == Difference(0.0, 1.0)
+    assert int8_gate.difference(ours, ours, 128, vocabulary) == Difference(0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -80,6 +79,17 @@ def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[[float], Path]
     return change
 
 
+@pytest.fixture(params=["compiled", "FBGEMM"])
+def _either_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    if request.param == "FBGEMM":
+        if not is_available():
+            pytest.skip("needs FBGEMM")
+        monkeypatch.setattr(cpu_library, "library", lambda: None)
+    elif cpu_library.library() is None:
+        pytest.skip("needs a C compiler")
+
+
+@pytest.mark.usefixtures("_either_engine")
 def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[[float], Path]) -> None:
     folder = changed_folder(1)
     loaded = ThetaModel.load(folder, device="cpu", dtype="int8")
@@ -89,6 +99,7 @@ def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[[float], P
     assert reply == loaded.generate(["Well?", "Hi", "What?"], max_length=20, seed=2)[1]
 
 
+@pytest.mark.usefixtures("_either_engine")
 def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: Callable[[float], Path]) -> None:
     message = (
         r"theta_final loses too much in int8: its predictions diverge from those in float32 by \d\.\d{4} nats a token "
@@ -104,6 +115,7 @@ def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: C
 def test_machines_that_cannot_are_told(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GenerationError, match="'int8' is for CPUs, and the device is 'cuda'; choose another"):
         writers._dtype("int8", torch.device("cuda"))
-    monkeypatch.setattr(int8_gate, "is_available", lambda: False)
-    with pytest.raises(GenerationError, match="needs FBGEMM, which torch has on x86 processors alone; choose dtype"):
+    monkeypatch.setattr(cpu_library, "library", lambda: None)
+    monkeypatch.setattr(cpu_products, "is_available", lambda: False)
+    with pytest.raises(GenerationError, match=r"needs a C compiler, or FBGEMM, .* install gcc"):
         ThetaModel.load(tiny_folder, device="cpu", dtype="int8")

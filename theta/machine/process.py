@@ -71,6 +71,21 @@ def set_threads(threads: int | str) -> int:
     return torch.get_num_threads()
 
 
+def computing_threads() -> int:
+    """Return the number of threads for code without torch: one for each core, or torch's number if it is imported.
+
+    OMP_NUM_THREADS, which torch obeys, sets it here too.
+    """
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    import psutil
+
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return min(available_cores(), psutil.cpu_count(logical=False) or available_cores())
+
+
 def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """Count the cores that this process may use, by its affinity and, on Linux, the CPU quota of its control groups.
 
