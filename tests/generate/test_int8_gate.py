@@ -1,8 +1,10 @@
 """The gate before replies with weights in 8 bits."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -61,14 +63,14 @@ def test_the_margins(nats: float, equal: float, small: bool) -> None:
 
 
 @pytest.fixture
-def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[[float], Path]:
+def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function for a folder whose weights of one channel are larger, and the values smaller, by a factor.
 
     In float32 the predictions are the same. In 8 bits the other weights, which share a scale with the large ones, lose.
     """
 
-    def change(factor: float) -> Path:
-        folder = Path(shutil.copytree(tiny_folder, tmp_path / "theta_final"))
+    def change(factor: float, name: str = "theta_final") -> Path:
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / name))
         tensors = load_file(folder / "model.safetensors")
         for kind in ("weight", "bias"):
             tensors[f"transformer.h.0.ln_2.{kind}"][0] /= factor
@@ -80,7 +82,8 @@ def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[[float], Path]
 
 
 @pytest.fixture(params=["compiled", "FBGEMM"])
-def _either_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+def _either_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(int8_gate, "user_cache", lambda: tmp_path / "cache")
     if request.param == "FBGEMM":
         if not is_available():
             pytest.skip("needs FBGEMM")
@@ -90,7 +93,7 @@ def _either_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.usefixtures("_either_engine")
-def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[[float], Path]) -> None:
+def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[..., Path]) -> None:
     folder = changed_folder(1)
     loaded = ThetaModel.load(folder, device="cpu", dtype="int8")
     assert loaded.dtype == "int8"
@@ -100,7 +103,7 @@ def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[[float], P
 
 
 @pytest.mark.usefixtures("_either_engine")
-def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: Callable[[float], Path]) -> None:
+def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: Callable[..., Path]) -> None:
     message = (
         r"theta_final loses too much in int8: its predictions diverge from those in float32 by \d\.\d{4} nats a token "
         r"\(at most 0\.01 is allowed\), and \d+\.\d% of the likeliest tokens are the same \(at least 95%\); choose "
@@ -110,6 +113,31 @@ def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: C
     with pytest.raises(GenerationError, match=message):
         ThetaModel.load(folder, device="cpu", dtype="int8")
     assert ThetaModel.load(folder, device="cpu", dtype="bfloat16").generate("Hi", max_length=4)
+
+
+def test_a_model_is_checked_once_unless_a_file_changes(
+    changed_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if cpu_library.library() is None:
+        pytest.skip("needs a C compiler")
+    monkeypatch.setattr(int8_gate, "user_cache", lambda: tmp_path / "cache")
+    folder, difference, checks = changed_folder(1), int8_gate.difference, []
+
+    def counted(*given: Any) -> Difference:
+        checks.append(given)
+        return difference(*given)
+
+    monkeypatch.setattr(int8_gate, "difference", counted)
+    for _ in range(2):
+        ThetaModel.load(folder, device="cpu", dtype="int8")
+        assert len(checks) == 1
+    os.utime(folder / "model.safetensors")
+    ThetaModel.load(folder, device="cpu", dtype="int8")
+    assert len(checks) == 2
+    worse = changed_folder(1e5, "worse")
+    for _ in range(2):
+        with pytest.raises(GenerationError, match="loses too much in int8"):
+            ThetaModel.load(worse, device="cpu", dtype="int8")
 
 
 def test_machines_that_cannot_are_told(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,7 +26,7 @@
 #else
 #define MOST_ROWS 4
 #endif
-#define SPINS 2000  // before a waiting thread lets others have its CPU
+#define SPINS 400  // some 20 microseconds, before a waiting thread lets others have its CPU
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
 typedef int32_t ints __attribute__((vector_size(4 * LANES)));

@@ -15,6 +15,8 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
+from theta.machine.process import user_cache
+
 SOURCE = Path(__file__).with_name("cpu_forward.c")
 # "native" is the processor's own set of instructions. Sums keep the order in which they are written.
 FLAGS = ("-O3", "-march=native", "-std=gnu11", "-fno-math-errno", "-fno-trapping-math", "-fopenmp-simd", "-shared")
@@ -37,7 +39,7 @@ def library() -> ctypes.CDLL | None:
 
 def _built(compiler: str) -> Path:
     """Return the library's file, which is built unless the cache has it."""
-    folder = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "theta" / "compiled"
+    folder = user_cache() / "compiled"
     made_of = "\n".join((SOURCE.read_text(encoding="utf-8"), compiler, *FLAGS, _processor()))
     file = folder / f"cpu_forward-{sha256(made_of.encode()).hexdigest()[:16]}.so"
     if not file.is_file():

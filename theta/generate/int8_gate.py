@@ -7,15 +7,20 @@ likeliest tokens are closer together.
 """
 
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from theta.bases.weight_files import SAFETENSORS
 from theta.conversation.messages import Message
 from theta.conversation.template import render
 from theta.errors import GenerationError
+from theta.generate import cpu_library
+from theta.machine.process import user_cache
 from theta.tokens.vocabulary import Vocabulary
 
 Array = NDArray[np.float32]
@@ -93,7 +98,7 @@ class Difference:
 
 
 def check(folder: Path, reference: Logits, rounded: Logits, positions: int) -> None:
-    """Refuse a model that predicts something else once it is rounded.
+    """Refuse a model that predicts something else once it is rounded, and remember one that does not.
 
     Args:
         reference, rounded: the predictions of the model of the folder in float32 and in 8 bits.
@@ -110,6 +115,34 @@ def check(folder: Path, reference: Logits, rounded: Logits, positions: int) -> N
             f"a token (at most {MOST_NATS} is allowed), and {found.equal:.1%} of the likeliest tokens are the same (at "
             f"least {LEAST_EQUAL:.0%}); {REMEDY}."
         )
+    with suppress(OSError):  # then it is checked again next time
+        mark = _mark(folder)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+
+
+def has_passed(folder: Path) -> bool:
+    """Whether these files of a model were admitted before, on this machine and by this version of the gate."""
+    try:
+        return _mark(folder).exists()
+    except OSError:
+        return False
+
+
+def _mark(folder: Path) -> Path:
+    """Return the empty file that stands for a model that was admitted.
+
+    Its name is made of what decides: where the model's files are, their sizes and when they were written, which is how
+    git knows a file again too, and the code of the gate and of the products.
+    """
+    digest = sha256()
+    for name in (SAFETENSORS, "tokenizer.json", "config.json"):
+        file = (folder / name).resolve()
+        status = file.stat()
+        digest.update(repr((str(file), status.st_size, status.st_mtime_ns, status.st_ino)).encode())
+    for source in (Path(__file__), cpu_library.SOURCE):
+        digest.update(source.read_bytes())
+    return user_cache() / "int8" / digest.hexdigest()
 
 
 def difference(reference: Logits, other: Logits, positions: int, vocabulary: Vocabulary) -> Difference:

@@ -54,11 +54,16 @@ def prepare_gpu() -> None:
     Compiled code is cached between runs in a folder that survives a restart. The allocator grows its segments instead
     of fragmenting the memory; `devices` turns this off where the driver does not support it.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "theta" / "compiled"
+    cache = user_cache() / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     os.environ.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
+def user_cache() -> Path:
+    """Return the folder for what Theta may make again, which survives a restart."""
+    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "theta"
 
 
 def set_threads(threads: int | str) -> int:
