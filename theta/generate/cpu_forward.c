@@ -26,6 +26,9 @@
 #else
 #define MOST_ROWS 4
 #endif
+#define FEW_PANELS 4  // of a single token, so that no sum waits for the one before
+#define MOST_SUMS 8
+#define PREFETCHED 1024  // bytes from the weights that are used to those that are asked for
 #define SPINS 400  // some 20 microseconds, before a waiting thread lets others have its CPU
 
 typedef float floats __attribute__((vector_size(4 * LANES)));
@@ -108,38 +111,53 @@ static inline void weights_of(const void *panel, enum format format, int64_t k, 
     }
 }
 
-static inline __attribute__((always_inline)) void add_input(
-    const int rows, const enum format format, const void *panel, const float *x, int64_t in, int64_t k, int odd,
-    floats sum[8][2]) {
-    floats left, right;
-    weights_of(panel, format, k, odd, &left, &right);
+// The bytes of a panel; an odd number of inputs is filled up.
+static inline int64_t panel_bytes(int64_t in, enum format format) {
+    return format == FLOAT32 ? in * PANEL * 4 : format == BFLOAT16 ? in * PANEL * 2 : (in + 1) / 2 * PANEL * 2;
+}
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE void add_input(
+    const int rows, const int panels, const enum format format, const char *first, const float *x, int64_t in,
+    int64_t k, int odd, floats sum[MOST_SUMS][2]) {
 #pragma GCC unroll 8
-    for (int row = 0; row < rows; row++) {
-        sum[row][0] += left * x[row * in + k];
-        sum[row][1] += right * x[row * in + k];
+    for (int panel = 0; panel < panels; panel++) {
+        const char *weights = first + panel * panel_bytes(in, format);
+        floats left, right;
+        __builtin_prefetch(weights + panel_bytes(k, format) + PREFETCHED);
+        weights_of(weights, format, k, odd, &left, &right);
+#pragma GCC unroll 8
+        for (int row = 0; row < rows; row++) {
+            sum[row * panels + panel][0] += left * x[row * in + k];
+            sum[row * panels + panel][1] += right * x[row * in + k];
+        }
     }
 }
 
-// The sums of a panel for some rows; all arguments but the pointers are constants where it is used.
-static inline __attribute__((always_inline)) void sums(
-    const int rows, const enum format format, const void *panel, const float *x, int64_t in, float *result) {
-    floats sum[8][2] = {0};
+// The sums of panels for some rows; all arguments but the pointers and `in` are constants where it is used.
+INLINE void sums(
+    const int rows, const int panels, const enum format format, const char *first, const float *x, int64_t in,
+    float *result) {
+    floats sum[MOST_SUMS][2] = {0};
     for (int64_t k = 0; k + 1 < in; k += 2) {
-        add_input(rows, format, panel, x, in, k, 0, sum);
-        add_input(rows, format, panel, x, in, k + 1, 1, sum);
+        add_input(rows, panels, format, first, x, in, k, 0, sum);
+        add_input(rows, panels, format, first, x, in, k + 1, 1, sum);
     }
-    if (in % 2) add_input(rows, format, panel, x, in, in - 1, 0, sum);
-    for (int row = 0; row < rows; row++) memcpy(result + row * PANEL, sum[row], sizeof sum[row]);
+    if (in % 2) add_input(rows, panels, format, first, x, in, in - 1, 0, sum);
+    for (int i = 0; i < rows * panels; i++) memcpy(result + i * PANEL, sum[i], sizeof sum[i]);
 }
 
-#define ROWS(rows, format) sums(rows, format, panel, x, in, result)
-#define BY_ROWS(format) \
-    rows == 8 ? ROWS(8, format) : rows == 4 ? ROWS(4, format) : rows == 2 ? ROWS(2, format) : ROWS(1, format)
+#define SUMS(rows, panels, format) sums(rows, panels, format, first, x, in, result)
+#define BY_SIZE(format)                                                                                    \
+    panels > 1 ? SUMS(1, FEW_PANELS, format) : rows == 8 ? SUMS(8, 1, format) : rows == 4 ? SUMS(4, 1, format) \
+    : rows == 2 ? SUMS(2, 1, format) : SUMS(1, 1, format)
 
-static void sums_of(int rows, enum format format, const void *panel, const float *x, int64_t in, float *result) {
-    if (format == FLOAT32) BY_ROWS(FLOAT32);
-    else if (format == BFLOAT16) BY_ROWS(BFLOAT16);
-    else BY_ROWS(INT8);
+static void sums_of(
+    int rows, int panels, enum format format, const char *first, const float *x, int64_t in, float *result) {
+    if (format == FLOAT32) BY_SIZE(FLOAT32);
+    else if (format == BFLOAT16) BY_SIZE(BFLOAT16);
+    else BY_SIZE(INT8);
 }
 
 static int block(int64_t tokens) {  // how many of them have their sums in registers
@@ -148,33 +166,34 @@ static int block(int64_t tokens) {  // how many of them have their sums in regis
     return rows;
 }
 
-// The bytes of a panel; an odd number of inputs is filled up.
-static int64_t panel_bytes(int64_t in, enum format format) {
-    return format == FLOAT32 ? in * PANEL * 4 : format == BFLOAT16 ? in * PANEL * 2 : (in + 1) / 2 * PANEL * 2;
-}
-
-// Compute columns of x [tokens, in] times a matrix, and give each token's 32 at a time to `put`.
+// Receives 32 columns of a token's result, or what is left of them.
 typedef void Put(void *of, int64_t token, int64_t column, int64_t columns, const float *values);
 
+static void finish_sums(const Matrix *m, int64_t column, float *values, int64_t token, Put *put, void *of) {
+    int64_t columns = m->out - column < PANEL ? m->out - column : PANEL;
+    for (int64_t i = 0; i < columns; i++) {
+        if (m->scales) values[i] *= m->scales[column + i];
+        if (m->bias) values[i] += m->bias[column + i];
+    }
+    put(of, token, column, columns, values);
+}
+
+// Multiply x [tokens, in] by a matrix. A single token has the sums of several panels computed at once.
 static void product(Phase *phase, long threads, const Matrix *m, const float *x, int64_t tokens, Put *put, void *of) {
     int64_t panels = (m->out + PANEL - 1) / PANEL, each = panels / (8 * threads) + 1;
+    if (tokens == 1) each = (each + FEW_PANELS - 1) / FEW_PANELS * FEW_PANELS;
     long pieces = (panels + each - 1) / each;
     IN_PIECES(phase, pieces, piece) {
-        for (int64_t p = piece * each; p < panels && p < (piece + 1) * each; p++) {
-            const char *panel = (const char *)m->panels + p * panel_bytes(m->in, m->format);
-            int64_t column = p * PANEL, columns = m->out - column < PANEL ? m->out - column : PANEL;
+        int64_t end = (piece + 1) * each < panels ? (piece + 1) * each : panels;
+        for (int64_t p = piece * each, few; p < end; p += few) {
+            const char *first = (const char *)m->panels + p * panel_bytes(m->in, m->format);
+            few = tokens == 1 && p + FEW_PANELS <= end ? FEW_PANELS : 1;
             for (int64_t token = 0, rows; token < tokens; token += rows) {
-                float result[MOST_ROWS * PANEL];
+                float result[MOST_SUMS * PANEL];
                 rows = block(tokens - token);
-                sums_of(rows, m->format, panel, x + token * m->in, m->in, result);
-                for (int row = 0; row < rows; row++) {
-                    float *values = result + row * PANEL;
-                    for (int64_t i = 0; i < columns; i++) {
-                        if (m->scales) values[i] *= m->scales[column + i];
-                        if (m->bias) values[i] += m->bias[column + i];
-                    }
-                    put(of, token + row, column, columns, values);
-                }
+                sums_of(rows, few, m->format, first, x + token * m->in, m->in, result);
+                for (int64_t i = 0; i < rows * few; i++)
+                    finish_sums(m, (p + i % few) * PANEL, result + i * PANEL, token + i / few, put, of);
             }
         }
     }
