@@ -1,4 +1,4 @@
-"""The writer in NumPy, in float32: the plain reference of the others, and the fastest to start.
+"""The writer in NumPy, in float32: the plain reference of the others, and without a C compiler the fastest to start.
 
 torch takes more than a second to import; this writer has a small model's reply in that time. It reads the weights
 straight from the safetensors file, and computes row after row, so a reply is the same to the bit next to any others.
