@@ -82,8 +82,8 @@ class ThetaModel:
             path: the folder.
             device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
             dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16", "float32", or on a CPU
-                "int8". On a CPU both smaller formats round the weights alone; int8 is refused if the model then predicts
-                something else (`int8_gate`), which is found out when the model is first loaded.
+                "int8". On a CPU both smaller formats round the weights alone. int8 is refused if the model then
+                predicts something else (`int8_gate`), which is checked when the model is first loaded.
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
                 Without a GPU and a C compiler, a small model is then computed by NumPy, and torch is not imported.
             verify: first compare every file with the SHA-256 in its SHA256SUMS.
