@@ -62,8 +62,17 @@ def prepare_gpu() -> None:
 
 
 def user_cache() -> Path:
-    """Return the folder for what Theta may make again, which survives a restart."""
-    return Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "theta"
+    """Return the folder for what Theta may make again, which survives a restart.
+
+    Raises:
+        OSError: this user has no home folder.
+    """
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "theta"
+    try:
+        return Path.home() / ".cache" / "theta"
+    except RuntimeError as fault:
+        raise OSError(str(fault)) from None
 
 
 def set_threads(threads: int | str) -> int:
