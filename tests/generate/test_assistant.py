@@ -3,16 +3,20 @@ import json
 import pickle
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from theta import ThetaModel
 from theta.conversation.messages import Message
 from theta.errors import BaseModelError, GenerationError, SettingsError
+from theta.generate import cpu_library, writers
 from theta.generate.assistant import Reply, text_pieces
 from theta.generate.settings import GenerationSettings
 from theta.model import network
@@ -39,6 +43,47 @@ def test_the_number_format_is_chosen_or_given(model: ThetaModel, tiny_folder: Pa
     assert half.generate(QUESTION, max_length=20, seed=1)
     with pytest.raises(GenerationError, match="dtype is 'int3', expected one of auto, bfloat16, float32, int8"):
         ThetaModel.load(tiny_folder, dtype="int3")
+
+
+def writer_of(folder: Path, **options: Any) -> str:
+    return type(ThetaModel.load(folder, device="cpu", **options).engine._writer).__name__
+
+
+@pytest.fixture
+def _compiler() -> None:
+    if cpu_library.library() is None:
+        pytest.skip("needs a C compiler")
+
+
+@pytest.mark.usefixtures("_compiler")
+def test_on_a_cpu_replies_are_compiled_except_for_many_weights_in_float32(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert writer_of(folder) == writer_of(folder, soon=True) == "CompiledWriter"
+    monkeypatch.setattr(writers, "FEW_WEIGHTS", 1)
+    assert writer_of(folder, dtype="bfloat16") == "CompiledWriter"
+    assert writer_of(folder) == "TorchWriter"
+    tensors = {name: each.bfloat16() for name, each in load_file(folder / "model.safetensors").items()}
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    assert writer_of(folder) == "CompiledWriter"
+
+
+def test_without_a_c_compiler_torch_or_numpy_writes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cpu_library, "library", lambda: None)
+    assert writer_of(folder) == writer_of(folder, dtype="bfloat16") == "TorchWriter"
+    assert writer_of(folder, soon=True) == "CpuWriter"
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("_compiler")
+@pytest.mark.parametrize("dtype", ["auto", "bfloat16", "int8"])
+def test_a_reply_on_a_cpu_needs_no_torch(tiny_folder: Path, dtype: str) -> None:
+    code = (
+        "import sys; from theta import ThetaModel; "
+        f"ThetaModel.load({str(tiny_folder)!r}, 'cpu', {dtype!r}).generate('Hi', max_length=2); print(*sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert not {"torch", "transformers"} & set(done.stdout.split())
 
 
 def test_generate_returns_the_reply_alone_and_a_seed_repeats_it(model: ThetaModel) -> None:
@@ -347,8 +392,6 @@ def test_pickled_weights_never_run_code(
 
 
 def test_missing_weights_are_not_filled_at_random(folder: Path) -> None:
-    from safetensors.torch import load_file, save_file
-
     weights = load_file(folder / "model.safetensors")
     del weights["transformer.h.1.mlp.c_fc.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})

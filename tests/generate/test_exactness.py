@@ -12,7 +12,7 @@ import torch
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, plain_name
-from theta.generate import cpu_engine, cpu_products, cpu_sampling, weights
+from theta.generate import cpu_compiled, cpu_engine, cpu_library, cpu_products, cpu_sampling, weights
 from theta.generate.engine import Engine, Request, Row, SharedEngine, Writer
 from theta.generate.sampling import nucleus, penalised
 from theta.generate.settings import GenerationSettings
@@ -60,6 +60,18 @@ def packed_writer(model: GPT2LMHeadModel) -> Writer:
     return TorchWriter(packed, shape, NEVER)
 
 
+def compiled_writer(model: GPT2LMHeadModel, dtype: str = "float32") -> Writer:
+    if (library := cpu_library.library()) is None:
+        pytest.skip("needs a C compiler")
+    tensors, shape = parts(model)
+    arrays = {name: each.numpy() for name, each in tensors.items()}
+    return cpu_compiled.CompiledWriter(cpu_compiled.Network(library, arrays, shape, dtype, threads=2), NEVER)
+
+
+def compiled_int8_writer(model: GPT2LMHeadModel) -> Writer:
+    return compiled_writer(model, "int8")
+
+
 def int8_writer(model: GPT2LMHeadModel) -> Writer:
     if not cpu_products.is_available():
         pytest.skip("needs FBGEMM")
@@ -82,7 +94,8 @@ def rounded_writer(model: GPT2LMHeadModel) -> Writer:
     )
 
 
-WRITERS = [numpy_writer, torch_writer, packed_writer]
+WRITERS = [numpy_writer, torch_writer, packed_writer, compiled_writer]
+INT8_WRITERS = [int8_writer, compiled_int8_writer]
 
 
 def gpu_writer(model: GPT2LMHeadModel) -> Writer:
@@ -186,14 +199,25 @@ def reference_states(model: GPT2LMHeadModel, reply: list[int]) -> Iterator[tuple
         yield logits[step].numpy(), Row(0, [1], LONG_GREEDY, np.zeros(1000, np.float32), reply=reply[:step])
 
 
-def test_bfloat16_on_a_cpu_writes_nearly_the_likeliest_tokens_of_float32(unrounded_model: GPT2LMHeadModel) -> None:
+def bfloat16_writer(model: GPT2LMHeadModel) -> Writer:
+    tensors, shape = parts(model)
+    arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.bfloat16)
+    return TorchWriter(cpu_products.pack_exactly(arranged), shape, NEVER)
+
+
+def compiled_bfloat16_writer(model: GPT2LMHeadModel) -> Writer:
+    return compiled_writer(model, "bfloat16")
+
+
+@pytest.mark.parametrize("make", [bfloat16_writer, compiled_bfloat16_writer])
+def test_bfloat16_on_a_cpu_writes_nearly_the_likeliest_tokens_of_float32(
+    unrounded_model: GPT2LMHeadModel, make: Any
+) -> None:
     """Of a thousand tokens at least 98 % are the choice of float32, and none is 0.05 nats less likely than it.
 
     The weights differ by up to 2 ** -9 of themselves, and those of a trained model are smaller than these.
     """
-    tensors, shape = parts(unrounded_model)
-    rounded = cpu_products.pack_exactly(weights.arrange(tensors, shape, torch.device("cpu"), torch.bfloat16))
-    (reply,) = written(TorchWriter(rounded, shape, NEVER), [Request([1, 2, 3], LONG_GREEDY)], end=-1)
+    (reply,) = written(make(unrounded_model), [Request([1, 2, 3], LONG_GREEDY)], end=-1)
     lost = []
     for step, (logits, row) in enumerate(reference_states(unrounded_model, reply)):
         scores = logits - cpu_sampling.log_sum_exp(logits)
@@ -203,7 +227,7 @@ def test_bfloat16_on_a_cpu_writes_nearly_the_likeliest_tokens_of_float32(unround
     assert 0 < max(lost) < 0.05
 
 
-@pytest.mark.parametrize("make", [*WRITERS, int8_writer])
+@pytest.mark.parametrize("make", [*WRITERS, *INT8_WRITERS])
 def test_a_reply_ends_with_the_positions(model: GPT2LMHeadModel, make: Any) -> None:
     border(make(model))
 
@@ -231,9 +255,17 @@ def test_numpy_and_torch_write_the_same_replies(model: GPT2LMHeadModel) -> None:
     assert written(packed_writer(model), REQUESTS) == expected
 
 
-def test_int8_replies_are_those_in_float32_with_rounded_weights(unrounded_model: GPT2LMHeadModel) -> None:
+def test_the_compiled_writer_writes_the_same_replies(model: GPT2LMHeadModel, unrounded_model: GPT2LMHeadModel) -> None:
+    """The weights of the first model are kept in 16 bits, those of the second in 32."""
+    requests = [*REQUESTS, Request(list(range(50)) * 6, LONG_GREEDY.replaced(max_length=100))]
+    for each in (model, unrounded_model):
+        assert written(compiled_writer(each), requests) == written(numpy_writer(each), requests)
+
+
+@pytest.mark.parametrize("make", INT8_WRITERS)
+def test_int8_replies_are_those_in_float32_with_rounded_weights(unrounded_model: GPT2LMHeadModel, make: Any) -> None:
     requests = [*REQUESTS, Request([1, 2, 3], LONG_GREEDY.replaced(max_length=300))]
-    assert written(int8_writer(unrounded_model), requests) == written(rounded_writer(unrounded_model), requests)
+    assert written(make(unrounded_model), requests) == written(rounded_writer(unrounded_model), requests)
 
 
 def test_prompts_that_are_read_together_are_those_that_are_read_alone(model: GPT2LMHeadModel) -> None:
@@ -261,11 +293,14 @@ def test_prompts_that_are_read_together_are_those_that_are_read_alone(model: GPT
         torch.testing.assert_close(state.cache[:, slot, :, :, : len(ids)], expected, rtol=1e-5, atol=1e-5)
 
 
-def test_int8_replies_depend_neither_on_their_neighbours_nor_on_their_number(unrounded_model: GPT2LMHeadModel) -> None:
+@pytest.mark.parametrize("make", [*INT8_WRITERS, compiled_writer])
+def test_replies_depend_neither_on_their_neighbours_nor_on_their_number(
+    unrounded_model: GPT2LMHeadModel, make: Any
+) -> None:
     requests = [replace(request, seed=seed) for seed in range(4) for request in REQUESTS]
-    alone = [written(int8_writer(unrounded_model), [request])[0] for request in requests]
+    alone = [written(make(unrounded_model), [request])[0] for request in requests]
     for rows in (2, 7, 20):
-        assert written(int8_writer(unrounded_model), requests, rows) == alone
+        assert written(make(unrounded_model), requests, rows) == alone
 
 
 class TestGpu:

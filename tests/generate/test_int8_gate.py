@@ -1,8 +1,10 @@
 """The gate before replies with weights in 8 bits."""
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -15,19 +17,18 @@ from theta.bases.weight_files import plain_name
 from theta.conversation.messages import Message
 from theta.conversation.template import render
 from theta.errors import GenerationError
-from theta.generate import int8_gate, weights, writers
+from theta.generate import cpu_library, cpu_products, int8_gate, network, weights, writers
 from theta.generate.cpu_products import is_available
 from theta.generate.int8_gate import Difference
 from theta.generate.shape import Shape
 from theta.tokens.vocabulary import Vocabulary
 
-pytestmark = pytest.mark.skipif(not is_available(), reason="needs FBGEMM")
 
-
-def arranged(model: GPT2LMHeadModel) -> tuple[weights.Weights, Shape]:
+def logits_of(model: GPT2LMHeadModel) -> int8_gate.Logits:
     tensors = {plain_name(name): each for name, each in model.state_dict().items()}
     shape = Shape.of(model.config.to_dict())
-    return weights.arrange(tensors, shape, torch.device("cpu"), torch.float32, as_stored=True), shape
+    arranged = weights.arrange(tensors, shape, torch.device("cpu"), torch.float32, as_stored=True)
+    return lambda ids, places: network.logits(arranged, shape, ids, places).numpy()
 
 
 def test_the_difference_is_that_of_transformers(tiny_folder: Path, vocabulary: Vocabulary) -> None:
@@ -45,12 +46,12 @@ def test_the_difference_is_that_of_transformers(tiny_folder: Path, vocabulary: V
             )
         nats.append(kl_div(found, expected, reduction="none", log_target=True).sum(-1))
         equal.append(expected.argmax(-1) == found.argmax(-1))
-    (ours, shape), (theirs, _) = arranged(reference), arranged(other)
-    difference = int8_gate.difference(ours, theirs, shape, vocabulary)
+    ours, theirs = logits_of(reference), logits_of(other)
+    difference = int8_gate.difference(ours, theirs, 128, vocabulary)
     assert difference.nats == pytest.approx(float(torch.cat(nats).mean()), rel=1e-3)
     assert difference.nats > 1e-4
     assert difference.equal == pytest.approx(float(torch.cat(equal).float().mean()), abs=0.006)
-    assert int8_gate.difference(ours, ours, shape, vocabulary) == Difference(0.0, 1.0)
+    assert int8_gate.difference(ours, ours, 128, vocabulary) == Difference(0.0, 1.0)
 
 
 @pytest.mark.parametrize(
@@ -62,14 +63,14 @@ def test_the_margins(nats: float, equal: float, small: bool) -> None:
 
 
 @pytest.fixture
-def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[[float], Path]:
+def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[..., Path]:
     """Return a function for a folder whose weights of one channel are larger, and the values smaller, by a factor.
 
     In float32 the predictions are the same. In 8 bits the other weights, which share a scale with the large ones, lose.
     """
 
-    def change(factor: float) -> Path:
-        folder = Path(shutil.copytree(tiny_folder, tmp_path / "theta_final"))
+    def change(factor: float, name: str = "theta_final") -> Path:
+        folder = Path(shutil.copytree(tiny_folder, tmp_path / name))
         tensors = load_file(folder / "model.safetensors")
         for kind in ("weight", "bias"):
             tensors[f"transformer.h.0.ln_2.{kind}"][0] /= factor
@@ -80,7 +81,19 @@ def changed_folder(tiny_folder: Path, tmp_path: Path) -> Callable[[float], Path]
     return change
 
 
-def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[[float], Path]) -> None:
+@pytest.fixture(params=["compiled", "FBGEMM"])
+def _either_engine(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(int8_gate, "user_cache", lambda: tmp_path / "cache")
+    if request.param == "FBGEMM":
+        if not is_available():
+            pytest.skip("needs FBGEMM")
+        monkeypatch.setattr(cpu_library, "library", lambda: None)
+    elif cpu_library.library() is None:
+        pytest.skip("needs a C compiler")
+
+
+@pytest.mark.usefixtures("_either_engine")
+def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[..., Path]) -> None:
     folder = changed_folder(1)
     loaded = ThetaModel.load(folder, device="cpu", dtype="int8")
     assert loaded.dtype == "int8"
@@ -89,7 +102,8 @@ def test_a_model_that_loses_little_is_loaded(changed_folder: Callable[[float], P
     assert reply == loaded.generate(["Well?", "Hi", "What?"], max_length=20, seed=2)[1]
 
 
-def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: Callable[[float], Path]) -> None:
+@pytest.mark.usefixtures("_either_engine")
+def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: Callable[..., Path]) -> None:
     message = (
         r"theta_final loses too much in int8: its predictions diverge from those in float32 by \d\.\d{4} nats a token "
         r"\(at most 0\.01 is allowed\), and \d+\.\d% of the likeliest tokens are the same \(at least 95%\); choose "
@@ -101,9 +115,35 @@ def test_a_model_that_loses_much_is_refused_with_what_it_loses(changed_folder: C
     assert ThetaModel.load(folder, device="cpu", dtype="bfloat16").generate("Hi", max_length=4)
 
 
+def test_a_model_is_checked_once_unless_a_file_changes(
+    changed_folder: Callable[..., Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    if cpu_library.library() is None:
+        pytest.skip("needs a C compiler")
+    monkeypatch.setattr(int8_gate, "user_cache", lambda: tmp_path / "cache")
+    folder, difference, checks = changed_folder(1), int8_gate.difference, []
+
+    def counted(*given: Any) -> Difference:
+        checks.append(given)
+        return difference(*given)
+
+    monkeypatch.setattr(int8_gate, "difference", counted)
+    for _ in range(2):
+        ThetaModel.load(folder, device="cpu", dtype="int8")
+        assert len(checks) == 1
+    os.utime(folder / "model.safetensors")
+    ThetaModel.load(folder, device="cpu", dtype="int8")
+    assert len(checks) == 2
+    worse = changed_folder(1e5, "worse")
+    for _ in range(2):
+        with pytest.raises(GenerationError, match="loses too much in int8"):
+            ThetaModel.load(worse, device="cpu", dtype="int8")
+
+
 def test_machines_that_cannot_are_told(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(GenerationError, match="'int8' is for CPUs, and the device is 'cuda'; choose another"):
         writers._dtype("int8", torch.device("cuda"))
-    monkeypatch.setattr(int8_gate, "is_available", lambda: False)
-    with pytest.raises(GenerationError, match="needs FBGEMM, which torch has on x86 processors alone; choose dtype"):
+    monkeypatch.setattr(cpu_library, "library", lambda: None)
+    monkeypatch.setattr(cpu_products, "is_available", lambda: False)
+    with pytest.raises(GenerationError, match=r"needs a C compiler, or FBGEMM, .* install gcc"):
         ThetaModel.load(tiny_folder, device="cpu", dtype="int8")

@@ -10,7 +10,16 @@ import pytest
 import torch
 
 from theta.machine import cpu_sharing
-from theta.machine.cpu_sharing import BUSY_WAIT, SECONDS_KEPT, SECONDS_PER_LOOK, TASKS, Busy, IdleTeams, teams_needed
+from theta.machine.cpu_sharing import (
+    BUSY_WAIT,
+    SECONDS_KEPT,
+    SECONDS_PER_LOOK,
+    TASKS,
+    Busy,
+    FairThreads,
+    IdleTeams,
+    teams_needed,
+)
 
 pytestmark = pytest.mark.skipif(not TASKS.is_dir(), reason="needs /proc")
 
@@ -23,6 +32,22 @@ def test_a_machine_is_busy_while_threads_wait_and_for_some_time_after() -> None:
         seen.append(busy.now(at, waited))
     seen.append(busy.now(at + SECONDS_KEPT, waited))
     assert seen == [False, True, True, False]
+
+
+def test_calls_that_wait_for_a_cpu_get_half_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Calls of a tenth of a second: their 4 threads use all of their time, then half of it, then all again."""
+    clock = {"monotonic": 100.0, "process_time": 5.0}
+    monkeypatch.setattr("theta.machine.cpu_sharing.time.monotonic", lambda: clock["monotonic"])
+    monkeypatch.setattr("theta.machine.cpu_sharing.time.process_time", lambda: clock["process_time"])
+    fair, given = FairThreads(4), []
+    for used in [1.0] * 5 + [0.5] * 5 + [1.0] * 30:
+        with fair.computing() as threads:
+            clock["monotonic"] += 0.1
+            clock["process_time"] += 0.1 * threads * used
+        given.append(threads)
+    assert given[:5] == [4] * 5
+    assert 10 * SECONDS_KEPT <= given.count(2) <= 10 * SECONDS_KEPT + 10
+    assert given[-1] == 4
 
 
 @pytest.mark.slow

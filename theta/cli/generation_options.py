@@ -26,7 +26,7 @@ Dtype = Annotated[
     str,
     typer.Option(
         help="Number format: auto; float32; bfloat16, in which a reply on a GPU may depend on the others of a batch; "
-        "or int8, the fastest on an x86 CPU from about 100M parameters on."
+        "or int8, the fastest on a CPU."
     ),
 ]
 Seed = Annotated[int | None, typer.Option(help="The same seed gives the same reply.")]

@@ -81,12 +81,11 @@ class ThetaModel:
         Args:
             path: the folder.
             device: "auto" (a CUDA device if there is one), "cpu", "cuda", "cuda:1", ...
-            dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16", "float32", or on an
-                x86 CPU "int8". There bfloat16 rounds the weights alone, and int8 the activations too. Loading takes
-                20 ns of processor time longer for each weight with bfloat16 and 35 with int8, which is refused if the
-                model then predicts something else (`int8_gate`).
+            dtype: "auto" (bfloat16 on a GPU that computes in it, otherwise float32), "bfloat16", "float32", or on a CPU
+                "int8". On a CPU both smaller formats round the weights alone. int8 is refused if the model then
+                predicts something else (`int8_gate`), which is checked when the model is first loaded.
             soon: for a process that asks one question: choose what starts soonest rather than what writes the fastest.
-                Without a GPU, a small model is then computed by NumPy, and torch is not imported.
+                Without a GPU and a C compiler, a small model is then computed by NumPy, and torch is not imported.
             verify: first compare every file with the SHA-256 in its SHA256SUMS.
 
         Raises:

@@ -1,4 +1,4 @@
-"""The writer in NumPy, in float32: the plain reference of the others, and the fastest to start.
+"""The writer in NumPy, in float32: the plain reference of the others, and without a C compiler the fastest to start.
 
 torch takes more than a second to import; this writer has a small model's reply in that time. It reads the weights
 straight from the safetensors file, and computes row after row, so a reply is the same to the bit next to any others.
@@ -19,6 +19,8 @@ from theta.generate.engine import Row, Written
 from theta.generate.shape import Shape
 
 Array = NDArray[np.float32]
+Stored = NDArray[Any]
+"""As a file holds it; bfloat16 is in np.uint16."""
 
 MOST_ROWS = 64
 
@@ -36,8 +38,8 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = dict.fromkeys(
 """Those that this writer computes."""
 
 
-def read(path: Path) -> dict[str, Array]:
-    """Return the tensors of a safetensors file by their plain names, in float32; those stored so are not copied.
+def stored(path: Path) -> dict[str, Stored]:
+    """Return the tensors of a safetensors file by their plain names, mapped from the file rather than read.
 
     Raises:
         OSError, ValueError, LookupError, TypeError: the file is damaged.
@@ -50,16 +52,25 @@ def read(path: Path) -> dict[str, Array]:
     return {plain_name(name): _array(content, start, entry) for name, entry in header.items()}
 
 
-def _array(content: mmap.mmap, start: int, entry: Mapping[str, Any]) -> Array:
+def _array(content: mmap.mmap, start: int, entry: Mapping[str, Any]) -> Stored:
     begin, end = entry["data_offsets"]
     if not 0 <= begin <= end <= len(content) - start:
         raise ValueError(f"a tensor ends at byte {start + end} of {len(content)}")
-    raw = memoryview(content)[start + begin : start + end]
-    if entry["dtype"] == "BF16":  # the upper half of a float32
-        array = (np.frombuffer(raw, np.uint16).astype(np.uint32) << 16).view(np.float32)
-    else:
-        array = np.frombuffer(raw, {"F64": np.float64, "F32": np.float32, "F16": np.float16}[entry["dtype"]])
-    return array.astype(np.float32, copy=False).reshape(entry["shape"])
+    dtypes = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+    array = np.frombuffer(memoryview(content)[start + begin : start + end], dtypes[entry["dtype"]])
+    return array.reshape(entry["shape"])
+
+
+def in_float32(stored: Stored) -> Array:
+    """Return an array of `stored` in float32; what is stored so is not copied."""
+    if stored.dtype == np.uint16:  # bfloat16, the upper half of a float32
+        return (stored.astype(np.uint32) << 16).view(np.float32)
+    return stored.astype(np.float32, copy=False)
+
+
+def read(path: Path) -> dict[str, Array]:
+    """Return the tensors of `stored` in float32."""
+    return {name: in_float32(array) for name, array in stored(path).items()}
 
 
 class CpuWriter:

@@ -1,4 +1,4 @@
-"""Products with packed weights on a CPU, by FBGEMM, which comes with torch for x86.
+"""Products with packed weights on a CPU without a C compiler, by FBGEMM, which comes with torch for x86.
 
 What a step reads from memory is most of its time. Weights in 16 bits are half of those in float32, and the products are
 the same but for rounding; weights in 8 bits are a fourth, and the products differ. Either way a row of a product does

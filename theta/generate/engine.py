@@ -5,9 +5,10 @@
     leave(row) ─────────┘
 
 Rows join and leave between steps (continuous batching), each with its own parameters, seed and length. What differs
-between machines is the writer, which holds the model and the cache of keys and values: `cpu_engine`, `torch_engine` and
-`gpu_engine`. Each row has its own random numbers, so a reply depends neither on its neighbours nor on their number,
-except by rounding: a matrix product of several rows may add its terms in another order than that of one row.
+between machines is the writer, which holds the model and the cache of keys and values: `cpu_compiled`, `cpu_engine`,
+`torch_engine` and `gpu_engine`. Each row has its own random numbers, so a reply depends neither on its neighbours nor
+on their number, except by rounding in torch and on a GPU: a matrix product of several rows may add its terms in
+another order than that of one row.
 """
 
 from collections import deque

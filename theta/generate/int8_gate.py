@@ -6,21 +6,26 @@ one subject. A model that finds it hard, because it knows another language, is j
 likeliest tokens are closer together.
 """
 
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 
-import torch
-from torch import Tensor
-from torch.nn.functional import log_softmax, scaled_dot_product_attention
+import numpy as np
+from numpy.typing import NDArray
 
+from theta.bases.weight_files import SAFETENSORS
 from theta.conversation.messages import Message
 from theta.conversation.template import render
 from theta.errors import GenerationError
-from theta.generate import network
-from theta.generate.cpu_products import is_available, round_to_8_bits
-from theta.generate.shape import Shape
-from theta.generate.weights import Weights
+from theta.generate import cpu_library
+from theta.machine.process import user_cache
 from theta.tokens.vocabulary import Vocabulary
+
+Array = NDArray[np.float32]
+Logits = Callable[[list[int], list[int]], Array]
+"""The logits [places, vocabulary] of the tokens that follow ids at some places."""
 
 MOST_NATS = 0.01
 """Mean divergence of a token's distribution (Kullback and Leibler 1951) from the one in float32."""
@@ -92,47 +97,67 @@ class Difference:
         return self.nats <= MOST_NATS and self.equal >= LEAST_EQUAL
 
 
-def rounded(weights: Weights, shape: Shape, folder: Path) -> Weights:
-    """Return weights in 8 bits, if the model of the folder predicts nearly the same with them.
+def check(folder: Path, reference: Logits, rounded: Logits, positions: int) -> None:
+    """Refuse a model that predicts something else once it is rounded, and remember one that does not.
+
+    Args:
+        reference, rounded: the predictions of the model of the folder in float32 and in 8 bits.
+        positions: the most tokens that it reads.
 
     Raises:
-        GenerationError: it does not, or this machine cannot multiply by weights in 8 bits.
+        GenerationError: it does.
         DataError: the tokenizer is damaged.
     """
-    if not is_available():
-        raise GenerationError(f"dtype 'int8' needs FBGEMM, which torch has on x86 processors alone; {REMEDY}.")
-    small = round_to_8_bits(weights)
-    found = difference(weights, small, shape, Vocabulary.load(folder))
+    found = difference(reference, rounded, positions, Vocabulary.load(folder))
     if not found.is_small:
         raise GenerationError(
             f"{folder} loses too much in int8: its predictions diverge from those in float32 by {found.nats:.4f} nats "
             f"a token (at most {MOST_NATS} is allowed), and {found.equal:.1%} of the likeliest tokens are the same (at "
             f"least {LEAST_EQUAL:.0%}); {REMEDY}."
         )
-    return small
+    with suppress(OSError):  # then it is checked again next time
+        mark = _mark(folder)
+        mark.parent.mkdir(parents=True, exist_ok=True)
+        mark.touch()
 
 
-@torch.inference_mode()
-def difference(reference: Weights, other: Weights, shape: Shape, vocabulary: Vocabulary) -> Difference:
+def has_passed(folder: Path) -> bool:
+    """Whether these files of a model were admitted before, on this machine and by this version of the gate."""
+    try:
+        return _mark(folder).exists()
+    except OSError:
+        return False
+
+
+def _mark(folder: Path) -> Path:
+    """Return the empty file that stands for a model that was admitted.
+
+    Its name is made of what decides: where the model's files are, their sizes and when they were written, which is how
+    git knows a file again too, and the code of the gate and of the products.
+    """
+    digest = sha256()
+    for name in (SAFETENSORS, "tokenizer.json", "config.json"):
+        file = (folder / name).resolve()
+        status = file.stat()
+        digest.update(repr((str(file), status.st_size, status.st_mtime_ns, status.st_ino)).encode())
+    for source in (Path(__file__), cpu_library.SOURCE):
+        digest.update(source.read_bytes())
+    return user_cache() / "int8" / digest.hexdigest()
+
+
+def difference(reference: Logits, other: Logits, positions: int, vocabulary: Vocabulary) -> Difference:
     """Compare the predictions of a model for the assistant's tokens of `CONVERSATIONS` with a reference's."""
     nats, equal = [], []
     for question, answer in CONVERSATIONS:
         ids, learned = vocabulary.encode(list(render([Message("user", question), Message("assistant", answer)])))
-        ids, before = ids[: shape.positions], torch.tensor(learned[1 : shape.positions]).nonzero()[:, 0]
-        expected, found = (_log_probabilities(each, shape, ids, before) for each in (reference, other))
-        nats.append((expected.exp() * (expected - found)).sum(-1))
+        ids, before = ids[:positions], np.flatnonzero(learned[1:positions])
+        expected, found = (_log_softmax(each(ids, before.tolist())) for each in (reference, other))
+        nats.append((np.exp(expected) * (expected - found)).sum(-1))
         equal.append(expected.argmax(-1) == found.argmax(-1))
-    return Difference(float(torch.cat(nats).mean()), float(torch.cat(equal).float().mean()))
+    return Difference(float(np.concatenate(nats).mean()), float(np.concatenate(equal).mean()))
 
 
-def _log_probabilities(weights: Weights, shape: Shape, ids: list[int], places: Tensor) -> Tensor:
-    """Return those of the tokens that follow the ids at some places, [places, vocabulary]."""
-
-    def mix(layer: int, qkv: Tensor) -> Tensor:
-        q, k, v = qkv.view(len(ids), 3, shape.heads, shape.head).permute(1, 2, 0, 3)[:, None]
-        mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=shape.scales[layer])
-        return mixed[0].transpose(0, 1).flatten(1)
-
-    x = network.embed(weights, torch.tensor(ids), torch.arange(len(ids)))
-    x = network.blocks(weights, shape, x, mix)
-    return log_softmax(weights.head(network.norm(x[places], weights.norm, shape)), -1)
+def _log_softmax(logits: Array) -> Array:
+    logits = logits - logits.max(-1, keepdims=True)
+    result: Array = logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+    return result

@@ -1,10 +1,10 @@
 """GPT-2's forward pass in plain torch over `Weights`, with the attention left to the caller."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
-from torch.nn.functional import gelu, layer_norm, relu, silu
+from torch.nn.functional import gelu, layer_norm, relu, scaled_dot_product_attention, silu
 
 from theta.generate.shape import Shape
 from theta.generate.weights import Affine, Weights
@@ -48,3 +48,16 @@ def blocks(weights: Weights, shape: Shape, x: Tensor, mix: Mix) -> Tensor:
 def norm(x: Tensor, affine: Affine, shape: Shape) -> Tensor:
     """Return the layer norm of the residual stream, in float32."""
     return layer_norm(x, (shape.width,), *affine, shape.epsilon)
+
+
+@torch.inference_mode()
+def logits(weights: Weights, shape: Shape, ids: Sequence[int], places: Sequence[int]) -> Tensor:
+    """Return the logits [places, vocabulary] after the ids at some places of a text, [ids]."""
+
+    def mix(layer: int, qkv: Tensor) -> Tensor:
+        q, k, v = qkv.view(len(ids), 3, shape.heads, shape.head).permute(1, 2, 0, 3)[:, None]
+        mixed = scaled_dot_product_attention(q, k, v, is_causal=True, scale=shape.scales[layer])
+        return mixed[0].transpose(0, 1).flatten(1)
+
+    x = blocks(weights, shape, embed(weights, torch.tensor(ids), torch.arange(len(ids))), mix)
+    return weights.head(norm(x[list(places)], weights.norm, shape)).float()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from warnings import warn
 
 from theta.bases.weight_files import EMBEDDING, SAFETENSORS
-from theta.errors import GenerationError, SettingsError, reason
+from theta.errors import GenerationError, OutOfMemoryError, SettingsError, reason
 from theta.generate.engine import Writer
 from theta.generate.shape import Shape, missing
 
@@ -43,18 +43,23 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
     if not isinstance(device, str):
         raise GenerationError(f"The device is {device!r}, expected a text such as 'auto', 'cpu' or 'cuda'.")
     shape = Shape.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
-    if soon and device in ("auto", "cpu") and dtype in ("auto", "float32") and starts_sooner(folder, shape):
+    if (_is_cpu(device) or _device(device).type == "cpu") and (writer := _compiled(folder, shape, never, dtype)):
+        return writer
+    if soon and _is_cpu(device) and dtype in ("auto", "float32") and starts_sooner(folder, shape):
         return _of_small_folder(folder, shape, never)
+    return _of_torch(folder, shape, never, _device(device), dtype, soon)
+
+
+def _of_torch(folder: Path, shape: Shape, never: Never, place: "torch.device", dtype: str, soon: bool) -> Writer:
     from safetensors import SafetensorError
 
-    from theta.generate import cpu_products, int8_gate, weights
+    from theta.generate import cpu_products, weights
     from theta.machine.cpu_sharing import share_cpus
     from theta.machine.devices import memory_remedy
     from theta.machine.mkl import prepare_vector_functions
 
     prepare_vector_functions()
     share_cpus()
-    place = _device(device)
     with memory_remedy(place, MEMORY_ADVICE):
         try:
             tensors = weights.read(folder)
@@ -62,7 +67,7 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
             arranged = _arranged(tensors, shape, place, _dtype(dtype, place))
             few = sum(tensor.numel() for tensor in tensors.values()) < FEW_WEIGHTS
             if dtype == "int8":
-                arranged = int8_gate.rounded(arranged, shape, folder)
+                arranged = _rounded(arranged, shape, folder)
             elif place.type == "cpu" and (dtype == "bfloat16" or (few and not soon)):
                 arranged = cpu_products.pack_exactly(arranged)
         except (OSError, ValueError, SafetensorError) as fault:
@@ -70,25 +75,72 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
         return _of_weights(arranged, shape, never(len(arranged.tokens)))
 
 
+def _rounded(weights: "Weights", shape: Shape, folder: Path) -> "Weights":
+    """Return weights in 8 bits, if the model of the folder predicts nearly the same with them."""
+    from theta.generate import cpu_products, int8_gate, network
+
+    if not cpu_products.is_available():
+        raise GenerationError(
+            "dtype 'int8' needs a C compiler, or FBGEMM, which torch has on x86 processors alone; install gcc, or "
+            f"{int8_gate.REMEDY}."
+        )
+    small = cpu_products.round_to_8_bits(weights)
+    before, after = (
+        lambda ids, places, of=of: network.logits(of, shape, ids, places).numpy() for of in (weights, small)
+    )
+    int8_gate.check(folder, before, after, shape.positions)
+    return small
+
+
 FEW_WEIGHTS = 50e6
 """They are packed in less than a second, so that it is done unasked."""
 SMALL_BYTES = 100e6
-GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/dxg")
-"""What Nvidia's driver puts on Linux, and on Windows' Linux."""
+GPU_DRIVERS = ("/proc/driver/nvidia", "/dev/dxg", "/dev/kfd")
+"""What the drivers of Nvidia on Linux, of Windows' Linux, and of AMD put into the file system."""
+
+
+def _is_cpu(device: str) -> bool:
+    """Whether a device is certainly the CPU, so that torch, which takes seconds to import, need not be asked."""
+    has_gpu = sys.platform == "win32" or any(Path(driver).exists() for driver in GPU_DRIVERS)
+    return device == "cpu" or (device == "auto" and not has_gpu)
+
+
+def _compiled(folder: Path, shape: Shape, never: Never, dtype: str) -> Writer | None:
+    """Return the compiled writer; None without a C compiler, or where torch is as fast and loads sooner.
+
+    That is for many weights in float32 which 16 bits do not hold: torch multiplies by them where the file is mapped.
+    """
+    from theta.generate import cpu_compiled, cpu_library, int8_gate
+    from theta.generate.cpu_engine import stored
+    from theta.machine.process import computing_threads
+
+    file, library = folder / SAFETENSORS, cpu_library.library()
+    if library is None or not file.is_file() or shape.activation not in cpu_compiled.ACTIVATIONS:
+        return None
+    try:
+        tensors = stored(file)
+        _refuse_wrong(folder, tensors, shape)
+        dtype = "float32" if dtype == "auto" else dtype
+        many = sum(tensor.size for tensor in tensors.values()) >= FEW_WEIGHTS
+        if dtype == "float32" and many and tensors[EMBEDDING].dtype != cpu_compiled.BFLOAT16:
+            return None
+        network = cpu_compiled.Network(library, tensors, shape, dtype, computing_threads())
+        if dtype == "int8" and not int8_gate.has_passed(folder):
+            exact = cpu_compiled.Network(library, tensors, shape, "float32", computing_threads())
+            int8_gate.check(folder, exact.logits, network.logits, shape.positions)
+    except (OSError, ValueError, LookupError, TypeError) as fault:
+        raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
+    except MemoryError:
+        raise OutOfMemoryError(f"The machine has too little memory; {MEMORY_ADVICE}.") from None
+    return cpu_compiled.CompiledWriter(network, never(network.rows))
 
 
 def starts_sooner(folder: Path, shape: Shape) -> bool:
-    """Whether NumPy has written a reply before torch is imported: for a small model, on a machine without a GPU."""
+    """Whether NumPy has written a reply before torch is imported, which is so for a small model."""
     from theta.generate.cpu_engine import ACTIVATIONS
 
     file = folder / SAFETENSORS
-    return (
-        sys.platform != "win32"
-        and not any(Path(driver).exists() for driver in GPU_DRIVERS)
-        and file.is_file()
-        and file.stat().st_size < SMALL_BYTES
-        and shape.activation in ACTIVATIONS
-    )
+    return file.is_file() and file.stat().st_size < SMALL_BYTES and shape.activation in ACTIVATIONS
 
 
 def _of_small_folder(folder: Path, shape: Shape, never: Never) -> Writer:

@@ -10,7 +10,7 @@ the machine is busy, Theta keeps further teams of threads that do nothing. The n
 the same, and so do the results, to the bit.
 
 A step that writes a token is so short that waiting for a thread without a CPU is most of it even so. It is computed by
-half of the threads while the machine is busy.
+half of the threads while the machine is busy. `FairThreads` does the same for compiled code that uses no OpenMP.
 """
 
 import os
@@ -91,6 +91,32 @@ class Busy:
             self._until = at + SECONDS_KEPT
         self._at, self._waited = at, waited
         return at < self._until
+
+
+class FairThreads:
+    """The number of threads for short calls whose threads spin while they wait for each other; half of it while busy.
+
+    Such a call uses the time of all its threads. What it does not use, some of them have waited for a CPU.
+
+    Args:
+        threads: on an idle machine.
+    """
+
+    def __init__(self, threads: int) -> None:
+        self._threads = threads
+        self._waited, self._looked, self._is_busy = 0.0, time.monotonic(), False
+        self._busy = Busy(self._looked, self._waited)
+
+    @contextmanager
+    def computing(self) -> Iterator[int]:
+        """Give the number of threads for a call that is made in this block."""
+        threads = max(1, self._threads // 2) if self._is_busy else self._threads
+        began, used = time.monotonic(), time.process_time()
+        yield threads
+        now = time.monotonic()
+        self._waited += max(0.0, threads * (now - began) - (time.process_time() - used))
+        if now >= self._looked + SECONDS_PER_LOOK:
+            self._looked, self._is_busy = now, self._busy.now(now, self._waited)
 
 
 class IdleTeams:

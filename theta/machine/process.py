@@ -54,11 +54,25 @@ def prepare_gpu() -> None:
     Compiled code is cached between runs in a folder that survives a restart. The allocator grows its segments instead
     of fragmenting the memory; `devices` turns this off where the driver does not support it.
     """
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "theta" / "compiled"
+    cache = user_cache() / "compiled"
     os.environ.setdefault("TORCHINDUCTOR_CACHE_DIR", str(cache))
     os.environ.setdefault("TRITON_CACHE_DIR", str(cache / "triton"))
     if "PYTORCH_CUDA_ALLOC_CONF" not in os.environ:  # the older name
         os.environ.setdefault("PYTORCH_ALLOC_CONF", "expandable_segments:True")
+
+
+def user_cache() -> Path:
+    """Return the folder for what Theta may make again, which survives a restart.
+
+    Raises:
+        OSError: this user has no home folder.
+    """
+    if given := os.environ.get("XDG_CACHE_HOME"):
+        return Path(given) / "theta"
+    try:
+        return Path.home() / ".cache" / "theta"
+    except RuntimeError as fault:
+        raise OSError(str(fault)) from None
 
 
 def set_threads(threads: int | str) -> int:
@@ -69,6 +83,21 @@ def set_threads(threads: int | str) -> int:
         threads = min(torch.get_num_threads(), available_cores())
     torch.set_num_threads(int(threads))
     return torch.get_num_threads()
+
+
+def computing_threads() -> int:
+    """Return the number of threads for code without torch: one for each core, or torch's number if it is imported.
+
+    OMP_NUM_THREADS, which torch obeys, sets it here too.
+    """
+    if torch := sys.modules.get("torch"):
+        return int(torch.get_num_threads())
+    import psutil
+
+    asked = os.environ.get("OMP_NUM_THREADS", "")
+    if asked.isdigit() and int(asked):
+        return int(asked)
+    return min(available_cores(), psutil.cpu_count(logical=False) or available_cores())
 
 
 def available_cores(cgroups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
