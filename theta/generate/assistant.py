@@ -103,8 +103,8 @@ class ThetaModel:
     def load_in_worker(cls, path: str | Path, device: str = "auto", dtype: str = "auto") -> "ThetaModel":
         """Load a folder into a process of its own, so that neither it nor this one holds the other up: for servers.
 
-        The arguments and errors are those of `load`. A reply must not be interrupted by an exception from outside, such
-        as that of Ctrl-C; see `WorkerWriter`.
+        The arguments and errors are those of `load`. A reply raises a GenerationError once that process has ended. It
+        must not be interrupted by an exception from outside, such as that of Ctrl-C; see `WorkerWriter`.
         """
         folder = _folder(path)
         return cls._of_folder(folder, lambda never: WorkerWriter(folder, never, device, dtype))
