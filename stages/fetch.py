@@ -30,6 +30,7 @@ from theta.files import digest, native, read_json, replacing_file, sweep, write_
 from theta.machine.process import prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.params import Sections, load_whole
+from theta.text import counted
 from theta.train import automatic
 from theta.train.resume_folder import forget_finished
 from theta.train.settings import check_options
@@ -168,7 +169,7 @@ def _write_rehearsal(target: Path, base: dict[str, Any], tokenizer: dict[str, An
     with fraction("writing rehearsal") as progress:
         written = list(texts(model.to(device), vocabulary, progress, TOKENS))
     write_json_lines(target, ({"text": text} for text in written))
-    typer.echo(f"It wrote {len(written):,} texts in {time.monotonic() - begin:.0f} s.")
+    typer.echo(f"It wrote {counted(len(written), 'text')} in {time.monotonic() - begin:.0f} s.")
 
 
 def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:

@@ -151,7 +151,7 @@ def test_saved_conversations_are_ones_that_the_pipeline_reads(model: ThetaModel,
 def test_stats_count_the_tokens(model: ThetaModel, tiny_folder: Path) -> None:
     done = chat(tiny_folder, "/stats", QUESTION, "/stats")
     lines = done.stdout.splitlines()
-    assert lines[0] == "The conversation has 1 tokens; the model uses 128."
+    assert lines[0] == "The conversation has 1 token; the model uses 128."
     assert lines[3].startswith("The last reply: ")
     assert lines[3].endswith(" tokens a second.")
 

@@ -25,6 +25,7 @@ from theta.cli.generation_options import (
 )
 from theta.cli.replies import Interrupts, show
 from theta.cli.user_input import piped_messages, typed_messages
+from theta.text import counted
 
 if TYPE_CHECKING:
     from theta.conversation.messages import Message
@@ -242,11 +243,11 @@ def stats(chat: Chat) -> str:
 
     vocabulary = chat.model.vocabulary
     tokens = len(vocabulary.encode(list(render_prompt(chat.messages())))[0])
-    lines = [f"The conversation has {tokens:,} tokens; the model uses {chat.model.conversation_tokens:,}."]
+    lines = [f"The conversation has {counted(tokens, 'token')}; the model uses {chat.model.conversation_tokens:,}."]
     if chat.speed and chat.exchanges:
         written = len(vocabulary.tokenizer.encode(chat.exchanges[-1][1]).ids)
         seconds = chat.speed.last - chat.speed.first
         rate = f", then {(written - 1) / seconds:,.0f} tokens a second" if seconds and written > 1 else ""
         first = 1000 * (chat.speed.first - chat.speed.begun)
-        lines.append(f"The last reply: {written:,} tokens, the first after {first:,.0f} ms{rate}.")
+        lines.append(f"The last reply: {counted(written, 'token')}, the first after {first:,.0f} ms{rate}.")
     return "\n".join(lines)

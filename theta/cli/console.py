@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from theta.cli.text import visible
+from theta.text import visible
 
 
 def console(stderr: bool = False) -> Console:

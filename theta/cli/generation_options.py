@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from theta.cli.text import visible
+from theta.text import visible
 
 if TYPE_CHECKING:
     from theta.generate.assistant import ThetaModel

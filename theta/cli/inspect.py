@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from theta.text import counted, visible
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -80,7 +82,6 @@ def _vocabulary(descriptor: Path) -> "Vocabulary":
 
 def _show_files(where: "Console", files: "Sequence[FileFacts]") -> None:
     from theta.cli.console import say, table
-    from theta.cli.text import visible
 
     shown = table("file", "holds", "items>", "kept>", "duplicates>", "rejected>", "mended>")
     for file in files[:FILES_SHOWN]:
@@ -89,14 +90,13 @@ def _show_files(where: "Console", files: "Sequence[FileFacts]") -> None:
         shown.add_row(visible(file.name), visible(holds or "-"), *(f"{count:,}" for count in counts))
     where.print(shown)
     if len(files) > FILES_SHOWN:
-        say(where, f"... and {len(files) - FILES_SHOWN:,} more files")
+        say(where, f"... and {counted(len(files) - FILES_SHOWN, 'more file')}")
 
 
 def _show_conversation(where: "Console", train: Path, vocabulary: "Vocabulary") -> None:
     """Print the first conversation as it would be learned: the learned part in green, the tokens divided by "|"."""
     from rich.text import Text
 
-    from theta.cli.text import visible
     from theta.conversation.messages import Conversation
     from theta.conversation.template import render
     from theta.files import read_json_lines
@@ -165,7 +165,6 @@ def _show_findings(where: "Console", facts: "Facts") -> list[str]:
 
 def _show_reasons(where: "Console", rows: "Sequence[tuple[str, int, str]]") -> None:
     from theta.cli.console import table
-    from theta.cli.text import visible
 
     if not rows:
         return

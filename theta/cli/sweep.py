@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from theta.text import counted
+
 if TYPE_CHECKING:
     from theta.experiments.sweep import Result
 
@@ -33,7 +35,7 @@ def sweep(
 
     root, combinations = find_root(Path()), grid(settings)
     most = len(rounds(len(combinations), early=early))
-    typer.echo(f"{len(combinations)} combinations; at most {most} round{'s' if most > 1 else ''}")
+    typer.echo(f"{counted(len(combinations), 'combination')}; at most {counted(most, 'round')}")
     results: list[Result] = []
     shown: Mapping[str, str] = {}
     try:

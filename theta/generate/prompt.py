@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from theta.conversation.messages import ROLES, Message
 from theta.conversation.template import render, render_prompt
 from theta.errors import GenerationError
+from theta.text import counted
 from theta.tokens.vocabulary import Vocabulary
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
@@ -98,7 +99,7 @@ def fit(
     if size >= positions:
         raise GenerationError(
             f"The prompt has {size} tokens and leaves no room for a reply: the model reads {positions}, "
-            f"prompt and reply together. Shorten the prompt by {size - positions + 1} tokens or more."
+            f"prompt and reply together. Shorten the prompt by {counted(size - positions + 1, 'token')} or more."
         )
     ids = [token for part in (*opening, *turns, ask) for token in part]
     return Fitted(ids, len(encoded) - len(opening) - len(turns))

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from theta.corpus.items import Number
 from theta.corpus.shapes.fields import CHOSEN, KNOWN, UnusableError, canonical
 from theta.corpus.shapes.turns import Place, Turn
+from theta.text import counted
 
 _GOOD = (
     "label", "ktotag", "rating", "feedback", "vote", "votes", "thumbs", "thumbsup", "reaction", "quality", "isgood",
@@ -213,8 +214,9 @@ def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
         if len(masked) != len(places):
             if name in ("labels", "label"):
                 continue
-            detail = f"{name} has {len(marks)} entries, the chat has {len(turns)} messages and {len(replies)} replies"
-            raise UnusableError("mark_does_not_fit", detail)
+            entries = counted(len(marks), "entry", "entries")
+            chat = f"{counted(len(turns), 'message')} and {counted(len(replies), 'reply', 'replies')}"
+            raise UnusableError("mark_does_not_fit", f"{name} has {entries}, the chat has {chat}")
         off = {at for at, is_masked in zip(places, masked, strict=True) if is_masked}
         turns = [
             turn._replace(learned=turn.learned and not (at in off and turn.role == "assistant"))
