@@ -20,6 +20,11 @@ def say(where: Console, text: str, style: str | None = None) -> None:
     where.print(visible(text), style=style, markup=False, soft_wrap=not where.is_terminal)
 
 
+def note(where: Console, text: str, style: str | None = "dim") -> None:
+    """Print what is not part of a command's output, such as a hint; if that goes to a pipe, to standard error."""
+    say(where if where.is_terminal else Console(stderr=True, highlight=False), text, style)
+
+
 def table(*columns: str) -> Table:
     """Return an empty table; `>` at the end of a name aligns its column right."""
     made = Table(box=box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)
