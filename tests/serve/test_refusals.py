@@ -58,7 +58,7 @@ def refused(served: Served, changes: dict[str, Any], path: str = CHAT) -> tuple[
         ({"messages": [{"role": "assistant", "content": "x"}]}, "Message 1 has role 'assistant', expected 'user'."),
         ({"messages": [{"role": "user", "content": "word " * 300}]}, "The prompt has 304 tokens and leaves no room"),
         ({"messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "messages.0.content"),
-        ({"model": "other"}, "There is no model 'other' here; this server has 'theta'."),
+        ({"model": "other"}, "This server has no model 'other'; it serves 'theta'."),
     ],
 )
 def test_a_wrong_request_names_what_is_wrong(served: Served, changes: dict[str, Any], message: str) -> None:

@@ -104,7 +104,7 @@ def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[li
 def _service(request: Request, body: GenerationRequest) -> Service:
     service: Service = request.app.state.service
     if body.model != service.name:
-        words = f"There is no model {body.model!r} here; this server has {service.name!r}."
+        words = f"This server has no model {body.model!r}; it serves {service.name!r}."
         raise HTTPException(404, error(words, param="model", code="model_not_found"))
     return service
 
