@@ -96,10 +96,10 @@ def test_parameters_are_set_and_shown(tiny_folder: Path, model: ThetaModel) -> N
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("/set temperature 9", "error: temperature is 9, allowed is 0.1 to 2.0."),
+        ("/set temperature 9", "error: temperature is 9 but must be from 0.1 to 2.0."),
         ("/set temperature warm", "error: temperature is 'warm', expected a number, as in /set temperature 0.6."),
         ("/set heat 1", "error: unknown parameter heat."),
-        ("/set seed -1", "error: seed is -1, allowed is a whole number from 0 to 9223372036854775807."),
+        ("/set seed -1", "error: seed is -1 but must be a whole number from 0 to 9223372036854775807."),
         ("/save", "error: /save : name a file that ends in .jsonl"),
         ("/save chat.txt", "error: /save chat.txt: name a file that ends in .jsonl"),
         ("/save nothing.jsonl", "error: /save: there is no reply yet that could be saved."),

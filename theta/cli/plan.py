@@ -140,7 +140,7 @@ def _check_longest(shapes: Mapping[str, Mapping[str, int]], longest: int) -> Non
 
     for base, shape in shapes.items():
         if not 1 <= longest <= shape["positions"]:
-            raise SettingsError(f"--max-length is {longest}, allowed for {base} is 1 to {shape['positions']}.")
+            raise SettingsError(f"--max-length is {longest} but must be from 1 to {shape['positions']} for {base}.")
 
 
 def _is_probed(forecast: "Forecast", chosen: "Placement | SettingsError", probed: Probed) -> bool:

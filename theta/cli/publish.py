@@ -62,7 +62,7 @@ def _to_remote(model: Path, remote: str, *, send: bool) -> None:
     known = _remotes(dvc(root, "config", "--list"))
     if remote not in known:
         raise ProjectError(
-            f"DVC has no remote {remote!r} ({', '.join(known) or 'none at all'}); add it with "
+            f"DVC has no remote {remote!r} (its remotes: {', '.join(known) or 'none'}); add it with "
             f"`dvc remote add {remote} URL`."
         )
     whole = model.resolve() if model.resolve() == (root / "models" / MODEL).resolve() else model.resolve().parent

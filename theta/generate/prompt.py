@@ -36,7 +36,7 @@ def to_messages(prompt: Prompt) -> list[Message]:
     """
     values = [Message("user", prompt)] if isinstance(prompt, str) else prompt
     if isinstance(values, Mapping) or not isinstance(values, Sequence):
-        raise GenerationError(f"The prompt is {values!r}, expected a text or a list of messages.")
+        raise GenerationError(f"The prompt is {values!r}, expected text or a list of messages.")
     messages = [_message(number, value) for number, value in enumerate(values, start=1)]
     opening = 1 if messages and messages[0].role == "system" else 0
     for place, message in enumerate(messages[opening:]):
@@ -44,7 +44,7 @@ def to_messages(prompt: Prompt) -> list[Message]:
         if message.role != expected:
             raise GenerationError(f"Message {opening + place + 1} has role '{message.role}', expected '{expected}'.")
     if (len(messages) - opening) % 2 == 0:
-        raise GenerationError("The conversation does not end with a message of the user; add the question to answer.")
+        raise GenerationError("The conversation does not end with a message from the user; add the question to answer.")
     return messages
 
 

@@ -92,7 +92,7 @@ def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[li
     for prompt in prompts:
         ids = vocabulary.encode([Span(prompt, learned=False)])[0] if isinstance(prompt, str) else prompt
         if unknown := [id_ for id_ in ids if not 0 <= id_ < vocabulary.size]:
-            raise GenerationError(f"The prompt has the id {unknown[0]}, allowed is 0 to {vocabulary.size - 1}.")
+            raise GenerationError(f"The prompt has the id {unknown[0]}; ids must be from 0 to {vocabulary.size - 1}.")
         if len(ids) >= positions:
             raise GenerationError(
                 f"The prompt has {len(ids)} tokens; the model reads {positions}, prompt and reply together."

@@ -28,7 +28,8 @@ def check_access(host: str, token: str | None) -> None:
     """
     if not token and not is_loopback(host):
         raise SettingsError(
-            f"--host {host} lets other machines ask; set a token that they must send, with --token or THETA_TOKEN."
+            f"--host {host} lets other machines reach the server; set a token that they must send, with --token or "
+            "THETA_TOKEN."
         )
 
 
