@@ -105,5 +105,5 @@ def test_machines_that_cannot_are_told(tiny_folder: Path, monkeypatch: pytest.Mo
     with pytest.raises(GenerationError, match="'int8' is for CPUs, and the device is 'cuda'; choose another"):
         writers._dtype("int8", torch.device("cuda"))
     monkeypatch.setattr(int8_gate, "is_available", lambda: False)
-    with pytest.raises(GenerationError, match="needs FBGEMM, which torch has only on x86 processors; choose dtype"):
+    with pytest.raises(GenerationError, match="needs FBGEMM, which torch has on x86 processors alone; choose dtype"):
         ThetaModel.load(tiny_folder, device="cpu", dtype="int8")

@@ -21,7 +21,6 @@ import numpy as np
 
 from theta.corpus.evidence import KINDS, Evidence, Ties, united, without_gaps
 from theta.errors import DataError
-from theta.text import counted
 
 SPLITS = ("train", "validation", "test")
 TRAIN, VALIDATION, TEST = range(3)
@@ -108,7 +107,7 @@ def _shares(split: np.ndarray, fractions: Sequence[float]) -> str:
     for side, fraction in zip((VALIDATION, TEST), fractions, strict=True):
         taken, target = int((split == side).sum()), _target(fraction, len(split))
         if abs(taken - target) > TOLERANCE * target:
-            off.append(f"{SPLITS[side]} has {taken} of {counted(len(split), 'conversation')} instead of {target}")
+            off.append(f"{SPLITS[side]} has {taken} of {len(split)} conversations instead of {target}")
     return " and ".join(off)
 
 

@@ -100,7 +100,7 @@ def rounded(weights: Weights, shape: Shape, folder: Path) -> Weights:
         DataError: the tokenizer is damaged.
     """
     if not is_available():
-        raise GenerationError(f"dtype 'int8' needs FBGEMM, which torch has only on x86 processors; {REMEDY}.")
+        raise GenerationError(f"dtype 'int8' needs FBGEMM, which torch has on x86 processors alone; {REMEDY}.")
     small = round_to_8_bits(weights)
     found = difference(weights, small, shape, Vocabulary.load(folder))
     if not found.is_small:
