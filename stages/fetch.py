@@ -71,21 +71,10 @@ def fetch(
         BaseModelError: the base cannot be fetched or used.
     """
     sections = load_whole(params)
-    model, max_length = sections.model, sections.tokenizer.max_length
+    model = sections.model
     described = _describe_data(sections.data)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
-    if max_length > base["positions"]:
-        raise SettingsError(
-            f"{params}: tokenizer.max_length is {max_length}, but model.base '{model.base}' has {base['positions']} "
-            f"positions; set it to {base['positions']} or less."
-        )
-    check_options(sections.train, base["layers"])
-    if sections.train.frozen_layers or sections.train.lora_rank:
-        _check_special_rows(model.base, vocabulary)
-    _check_machine(sections.machine)
-    for name in sections.export.formats:
-        formats.check_installed(name)
-    _check_in_full(base, vocabulary)
+    _check(sections, params, base, vocabulary)
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
     write_json(data, described)
@@ -102,6 +91,23 @@ def fetch(
     for out in (*OUTS, *WRITTEN_DATA):
         sweep(out)
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
+
+
+def _check(sections: Sections, params: Path, base: dict[str, Any], vocabulary: dict[str, Any]) -> None:
+    """Refuse settings that do not fit the base or the machine, and a base that a later stage could not use."""
+    name, max_length = sections.model.base, sections.tokenizer.max_length
+    if max_length > base["positions"]:
+        raise SettingsError(
+            f"{params}: tokenizer.max_length is {max_length}, but model.base '{name}' has {base['positions']} "
+            f"positions; set it to {base['positions']} or less."
+        )
+    check_options(sections.train, base["layers"])
+    if sections.train.frozen_layers or sections.train.lora_rank:
+        _check_special_rows(name, vocabulary)
+    _check_machine(sections.machine)
+    for each in sections.export.formats:
+        formats.check_installed(each)
+    _check_in_full(base, vocabulary)
 
 
 def _rehearsal(
