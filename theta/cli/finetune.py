@@ -18,9 +18,15 @@ def finetune(
     ] = "models/theta_final",
     output_dir: Annotated[Path | None, _option("output-dir", "New folder; without it, models/theta_continued.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the new data; without it, train.epochs.")] = None,
-    learning_rate: Annotated[float | None, _option("learning-rate", "Without it, train.learning_rate.")] = None,
+    learning_rate: Annotated[
+        float | None, _option("learning-rate", "Peak of the schedule; without it, train.learning_rate.")
+    ] = None,
     rehearsal_share: Annotated[
-        float | None, _option("rehearsal-share", "Tokens of what the base knows, per token of new data.")
+        float | None,
+        _option(
+            "rehearsal-share",
+            "Tokens of what the base knows for each token of new data; without it, train.rehearsal_share.",
+        ),
     ] = None,
 ) -> None:
     """Fine-tune a model on new data. What it knew is rehearsed, so that it goes on giving its old answers.

@@ -20,7 +20,7 @@ PIPE = "-"
 @with_generation_parameters
 def generate(
     words: Annotated[
-        list[str] | None, typer.Argument(help="The question. - stands for the standard input, as does no question.")
+        list[str] | None, typer.Argument(help="The question; - stands for standard input, and so does nothing at all.")
     ] = None,
     parameters: "Parameters | None" = None,
     model: Model = FINAL,

@@ -22,16 +22,16 @@ CHARACTERS_SHOWN = 2000
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A file or a folder of conversations.")],
-    params: Annotated[Path, typer.Option(help="The settings of `data` and `tokenizer`.")] = Path("params.yaml"),
-    base_tokenizer: Annotated[Path, typer.Option(help="The base's tokenizer, which fetch describes.")] = Path(
+    path: Annotated[Path, typer.Argument(help="File or folder of conversations.")],
+    params: Annotated[Path, typer.Option(help="File with the settings.")] = Path("params.yaml"),
+    base_tokenizer: Annotated[Path, typer.Option(help="What fetch wrote about the base's tokenizer.")] = Path(
         "models/base/tokenizer.json"
     ),
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 1 also for rejected items and warnings.")
+        bool, typer.Option("--strict", help="Exit with code 1 for rejected items and warnings, too.")
     ] = False,
 ) -> None:
-    """Show what would be read as what, what would be dropped, and how a conversation would be learned.
+    """Show how each file would be read, what would be dropped, and how a conversation would be learned.
 
     The exit code is 1 if a file cannot be read or nothing can be used.
     """

@@ -26,7 +26,7 @@ Probed = Literal["nothing", "chosen", "all"]
 
 def plan(
     model: Annotated[
-        str | None, typer.Option(help="gpt2, ..., scratch:PRESET or a folder; without it, GPT-2's four sizes.")
+        str | None, typer.Option(help="gpt2, ..., scratch:PRESET, or a folder; without it, all of GPT-2's sizes.")
     ] = None,
     vram: Vram = None,
     tokens_per_step: Annotated[int, typer.Option(help="Value of train.tokens_per_step.")] = 16_384,
@@ -36,7 +36,7 @@ def plan(
     probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
     params: Annotated[Path, typer.Option(help="File with the training settings of a probe.")] = Path("params.yaml"),
 ) -> None:
-    """Show what each plan of machine.memory needs, which one auto takes, and why; and the train settings of auto."""
+    """Show what each plan of machine.memory needs, which one auto takes and why, and what auto sets in train."""
     from theta.memory.gpu import gpu_of
 
     probed: Probed = "all" if probe_all else "chosen" if probe else "nothing"
