@@ -15,19 +15,21 @@ clause. Only questions whose conversation is in the train split are counted. --r
 
 import argparse
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from theta import ThetaModel
 from theta.conversation.messages import Conversation, Message
 from theta.evaluate.replies import Answered
-from theta.evaluate.settings import RIGHT_CHRF
 from theta.files import read_json_lines
 from theta.generate.assistant import Reply
+from theta.generate.prompt import Prompt
 
-QUESTIONS = Path("benchmarks/answers")
+QUESTIONS = Path(__file__).with_suffix("")
 
+BATCH = 128
+"""Replies that are written side by side."""
 SEEDS = 3
 """Replies are sampled, so each figure is the mean of as many runs."""
 CASES: Mapping[str, dict[str, Any]] = {
@@ -47,7 +49,7 @@ def main() -> None:
     arguments = parser.parse_args()
     trained = _trained(arguments.train)
     model = ThetaModel.load(arguments.model, arguments.device)
-    exact = [(each.messages, each) for each in trained.values()]
+    exact = [(each.messages[:-1], each) for each in trained.values()]
     new = [
         ((*trained[row["question"]].messages[:-2], Message("user", row["asked"])), trained[row["question"]])
         for row in _rows("new_wordings.jsonl")
@@ -55,11 +57,10 @@ def main() -> None:
     ]
     for case, parameters in CASES.items():
         for name, asked in (("trained questions", exact), ("new wordings", new)):
-            runs = [_answers(model, asked, seed * 1_000_000, parameters) for seed in range(SEEDS)]
-            right = sum(answered.chrf > RIGHT_CHRF for run in runs for answered in run) / SEEDS
-            print(f"{case}, {name}: {right:.0f} of {len(asked)} right ({right / len(asked):.1%})", flush=True)
+            count = right(model, asked, SEEDS, batch_size=BATCH, **parameters)
+            print(f"{case}, {name}: {count:.0f} of {len(asked)} right ({count / len(asked):.1%})", flush=True)
     if arguments.replies:
-        _print(new, _answers(model, new, 0, {}))
+        _print(new, answered(model, new, batch_size=BATCH, seed=0))
         _small_talk(model)
     _chat(model, trained, show=arguments.replies)
 
@@ -78,18 +79,28 @@ def _trained(path: Path) -> dict[str, Conversation]:
     return found
 
 
-def _answers(
-    model: ThetaModel, asked: Sequence[tuple[Sequence[Message], Conversation]], seed: int, parameters: Mapping[str, Any]
-) -> list[Answered]:
-    prompts = [[each for each in messages if each.role != "assistant"] for messages, _ in asked]
-    replies = model.generate_batch(prompts, batch_size=128, seed=seed, **parameters)
+def right(model: ThetaModel, asked: Iterable[tuple[Prompt, Conversation]], seeds: int = 1, **options: Any) -> float:
+    """Return how many replies are right, as a mean over the seeds.
+
+    Args:
+        asked: prompts, each with the conversation whose last message is the trained answer.
+        options: those of `ThetaModel.generate_batch`.
+    """
+    pairs = list(asked)
+    runs = [answered(model, pairs, seed=seed * 1_000_000, **options) for seed in range(seeds)]
+    return sum(each.is_right for run in runs for each in run) / seeds
+
+
+def answered(model: ThetaModel, asked: Sequence[tuple[Prompt, Conversation]], **options: Any) -> list[Answered]:
+    """Return the replies, each with the conversation that it is compared with; the arguments are those of `right`."""
+    replies = model.generate_batch([prompt for prompt, _ in asked], **options)
     return [Answered(conversation, reply) for (_, conversation), reply in zip(asked, replies, strict=True)]
 
 
 def _print(asked: Sequence[tuple[Sequence[Message], Conversation]], answers: Sequence[Answered]) -> None:
-    for (messages, _), answered in zip(asked, answers, strict=True):
-        mark = "right" if answered.chrf > RIGHT_CHRF else "wrong"
-        print(f"\n{mark} ({answered.chrf:.0f}): {messages[-1].content}\n  {answered.reply.text}")
+    for (messages, _), each in zip(asked, answers, strict=True):
+        mark = "right" if each.is_right else "wrong"
+        print(f"\n{mark} ({each.chrf:.0f}): {messages[-1].content}\n  {each.reply.text}")
 
 
 def _small_talk(model: ThetaModel) -> None:
@@ -101,19 +112,19 @@ def _small_talk(model: ThetaModel) -> None:
 def _chat(model: ThetaModel, trained: Mapping[str, Conversation], *, show: bool) -> None:
     """Let the model go through the chat; count the right answers in its halves."""
     session = model.session()
-    right = {"first": [0, 0], "second": [0, 0]}
+    halves = {"first": [0, 0], "second": [0, 0]}
     for turn, row in enumerate(_rows("chat.jsonl")):
         reply = session.ask(row["asked"], seed=turn)
         note = ""
         if conversation := trained.get(row.get("question", "")):
-            is_right = Answered(conversation, Reply(reply, 0, ended=True)).chrf > RIGHT_CHRF
-            counts = right["first" if turn < 10 else "second"]
+            is_right = Answered(conversation, Reply(reply, 0, ended=True)).is_right
+            counts = halves["first" if turn < 10 else "second"]
             counts[0] += is_right
             counts[1] += 1
             note = "right" if is_right else "wrong"
         if show:
             print(f"\n{turn + 1} {note}: {row['asked']}\n  {reply}")
-    (one, of_one), (two, of_two) = right.values()
+    (one, of_one), (two, of_two) = halves.values()
     print(f"chat: {one} of {of_one} trained questions right in turns 1 to 10, {two} of {of_two} in turns 11 to 20")
 
 

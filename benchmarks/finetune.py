@@ -18,11 +18,12 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from benchmarks.answers import right
 from theta import ThetaModel
 from theta.bases.descriptors import REHEARSAL
 from theta.conversation.messages import Conversation
-from theta.evaluate.replies import Answered
-from theta.evaluate.settings import RIGHT_CHRF
 from theta.export.release import MODEL
 from theta.files import read_json_lines
 
@@ -38,15 +39,15 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=1, help="how often each question is asked; figures are means")
     arguments = parser.parse_args()
     old = exchanges(OLD)
-    before = right(arguments.release / MODEL, old, arguments.seeds)
+    before = count_right(arguments.release / MODEL, old, arguments.seeds)
     print(f"before: {before:.0f} of {len(old)} old answers ({before / len(old):.1%})", flush=True)
     for case in arguments.cases:
         with tempfile.TemporaryDirectory() as folder:
             output = Path(folder) / "continued"
             seconds = finetune(arguments.release, output, case)
             new = [each for each in exchanges(output / REHEARSAL) if each.domain == NEW.stem]
-            learned = right(output / MODEL, new, arguments.seeds)
-            kept = right(output / MODEL, old, arguments.seeds)
+            learned = count_right(output / MODEL, new, arguments.seeds)
+            kept = count_right(output / MODEL, old, arguments.seeds)
         print(
             f"{case or 'no options'}: {learned:.0f} of {len(new)} new answers ({learned / len(new):.1%}), "
             f"{kept:.0f} of {len(old)} old answers ({kept / before:.1%} of before), {seconds:.0f} s",
@@ -72,13 +73,9 @@ def exchanges(file: Path) -> list[Conversation]:
     return [each for each in found if [message.role for message in each.messages] == ["user", "assistant"]]
 
 
-def right(model: Path, asked: Sequence[Conversation], seeds: int) -> float:
-    """Ask the questions; return how many replies are right, as a mean over the seeds."""
-    opened = ThetaModel.load(model)
-    questions = [each.messages[0].content for each in asked]
-    runs = [opened.generate_batch(questions, seed=seed * 1_000_000) for seed in range(seeds)]
-    answered = [Answered(*pair) for run in runs for pair in zip(asked, run, strict=True)]
-    return sum(each.chrf > RIGHT_CHRF for each in answered) / seeds
+def count_right(model: Path, asked: Sequence[Conversation], seeds: int) -> float:
+    """Ask the model of a folder the questions; return how many replies are right, as a mean over the seeds."""
+    return right(ThetaModel.load(model), [(each.opening, each) for each in asked], seeds)
 
 
 if __name__ == "__main__":

@@ -16,13 +16,14 @@ import tempfile
 import time
 from pathlib import Path
 
-from theta import ThetaModel
-from theta.conversation.messages import Conversation
-from theta.evaluate.replies import Answered
-from theta.evaluate.settings import RIGHT_CHRF
-from theta.files import read_json_lines
-
 ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+
+from benchmarks.answers import right  # noqa: E402
+from theta import ThetaModel  # noqa: E402
+from theta.conversation.messages import Conversation  # noqa: E402
+from theta.files import read_json_lines  # noqa: E402
+
 QUESTIONS = ROOT / "benchmarks" / "answers"
 STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export")
 
@@ -67,10 +68,7 @@ def measure(project: Path) -> None:
     new = [(row["asked"], trained[row["question"]]) for row in rows if row["question"] in trained]
     model = ThetaModel.load(project / "models" / "theta_final")
     for name, asked in (("trained questions", list(trained.items())), ("new wordings", new)):
-        replies = model.generate_batch([question for question, _ in asked], seed=0)
-        answers = [Answered(each, reply) for (_, each), reply in zip(asked, replies, strict=True)]
-        right = sum(answered.chrf > RIGHT_CHRF for answered in answers)
-        print(f"{name}: {right} of {len(answers)} right")
+        print(f"{name}: {right(model, asked):.0f} of {len(asked)} right")
 
 
 if __name__ == "__main__":

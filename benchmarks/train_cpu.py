@@ -37,6 +37,10 @@ from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
@@ -210,11 +214,7 @@ def trainer(arguments: argparse.Namespace) -> dict[str, float]:
 
     def collate(features: list[dict[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
         seen.append(sum(len(feature["input_ids"]) for feature in features))
-        pad = torch.nn.utils.rnn.pad_sequence
-        ids = pad([feature["input_ids"].long() for feature in features], batch_first=True)
-        labels = pad([feature["labels"].long() for feature in features], batch_first=True, padding_value=-100)
-        mask = pad([torch.ones(len(feature["input_ids"])) for feature in features], batch_first=True)
-        return {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
+        return padded(features)
 
     meter = Meter(arguments.seconds)
 
@@ -238,6 +238,17 @@ def trainer(arguments: argparse.Namespace) -> dict[str, float]:
             settings |= {"bf16": True, "optim": "adamw_torch_fused", "train_sampling_strategy": "group_by_length"}
         Trainer(model, TrainingArguments(**settings), collate, documents, callbacks=[Stop()]).train()
     return meter.result()
+
+
+def padded(features: "list[dict[str, torch.Tensor]]") -> "dict[str, torch.Tensor]":
+    """Return a batch as the Trainer's own collator pads it."""
+    import torch
+
+    pad = torch.nn.utils.rnn.pad_sequence
+    ids = pad([feature["input_ids"].long() for feature in features], batch_first=True)
+    labels = pad([feature["labels"].long() for feature in features], batch_first=True, padding_value=-100)
+    mask = pad([torch.ones(len(feature["input_ids"])) for feature in features], batch_first=True)
+    return {"input_ids": ids, "labels": labels, "attention_mask": mask.long()}
 
 
 class Meter:

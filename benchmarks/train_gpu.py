@@ -222,35 +222,16 @@ def new_model(name: str) -> Any:
 def theta(task: Task) -> dict[str, Any]:
     import torch
 
-    from theta.machine.settings import MachineSettings
     from theta.memory.plans import peak_bytes
     from theta.model import network
-    from theta.settings import load
-    from theta.train.automatic import PRETRAINED, Amount, resolve
     from theta.train.choose import choose_compute, size_of
     from theta.train.loop import train
     from theta.train.run import Run
     from theta.train.samples import Samples
-    from theta.train.settings import TrainSection
 
     memory = task.case.partition("@")[0].removeprefix(f"{gpus(task.case)}x")
     budget = float(memory) if memory[0].isdigit() else None
-    of_train = {
-        "epochs": task.epochs,
-        "tokens_per_step": task.tokens_per_step,
-        "learning_rate": LEARNING_RATE,
-        "warmup_fraction": 0.1,
-        "dropout": 0.0,
-    }
-    of_machine = {
-        "memory": budget or memory,
-        "compile": "auto" if task.measure_loss else "always",
-        "steps_per_checkpoint": 10**6,
-        "device": DEVICE,
-    }
-    section = load(ROOT / "params.yaml", "train", TrainSection)
-    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update=of_train)
-    machine = load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=of_machine)
+    settings, machine = settings_of(task, budget or memory)
     model = new_model(task.model).cpu()
     torch.cuda.empty_cache()
     if budget:
@@ -273,6 +254,31 @@ def theta(task: Task) -> dict[str, Any]:
     if task.ranks.count > 1:
         found["sum_ms"] = sum_milliseconds(task.ranks, size_of(model).parameters, compute.plan.weights)
     return found
+
+
+def settings_of(task: Task, memory: float | str) -> tuple[Any, Any]:
+    """Return the sections `train` and `machine` of params.yaml, resolved and with what the task fixes."""
+    from theta.machine.settings import MachineSettings
+    from theta.settings import load
+    from theta.train.automatic import PRETRAINED, Amount, resolve
+    from theta.train.settings import TrainSection
+
+    of_train = {
+        "epochs": task.epochs,
+        "tokens_per_step": task.tokens_per_step,
+        "learning_rate": LEARNING_RATE,
+        "warmup_fraction": 0.1,
+        "dropout": 0.0,
+    }
+    of_machine = {
+        "memory": memory,
+        "compile": "auto" if task.measure_loss else "always",
+        "steps_per_checkpoint": 10**6,
+        "device": DEVICE,
+    }
+    section = load(ROOT / "params.yaml", "train", TrainSection)
+    settings = resolve(section, PRETRAINED[0], Amount(1, 1, 1)).model_copy(update=of_train)
+    return settings, load(ROOT / "params.yaml", "machine", MachineSettings).model_copy(update=of_machine)
 
 
 def sum_milliseconds(ranks: Any, parameters: int, number_format: str) -> float:

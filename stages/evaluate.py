@@ -14,6 +14,7 @@ from theta.generate.settings import GenerationSettings
 from theta.machine.mkl import fix_order_of_sums
 from theta.machine.settings import MachineSettings
 from theta.settings import load
+from theta.text import counted
 
 if TYPE_CHECKING:
     from theta.evaluate.replies import Answered
@@ -56,7 +57,7 @@ def evaluate(
 
     store, vocabulary = Store.if_any(test), Vocabulary.load(tokenizer)
     if store:
-        typer.echo(f"measuring {len(store)} test documents under the base and the fine-tuned model")
+        typer.echo(f"measuring {counted(len(store), 'test document')} under the base and the fine-tuned model")
     asked = {"test": conversations, "trained": trained, "new wording": new_wordings}
     results, answers = _measure(checkpoint, base_weights, store, asked, vocabulary, settings, generation, machine)
     files.write_text(replies, page(answers))

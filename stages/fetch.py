@@ -10,24 +10,20 @@ rehearsal.jsonl is blank where there is nothing to rehearse. Weights are never c
 
 import os
 import shutil
-import time
-from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import typer
 
-from stages.progress import fraction
-from theta.bases import local
-from theta.bases.descriptors import locate_tokenizer, parameters, rehearsal, resolve
+from stages.rehearsal import rehearsal
+from theta.bases.descriptors import locate_tokenizer, parameters, resolve
 from theta.bases.digests import Digests, recall, remember
 from theta.corpus import sources
 from theta.corpus.settings import DataSettings
-from theta.errors import DataError, SettingsError
+from theta.errors import SettingsError
 from theta.export import formats
-from theta.files import digest, native, read_json, replacing_file, sweep, write_json, write_json_lines
-from theta.machine.process import prepare_gpu, set_threads
+from theta.files import digest, native, replacing_file, sweep, write_json
 from theta.machine.settings import MachineSettings
 from theta.params import Sections, load_whole
 from theta.train import automatic
@@ -41,9 +37,6 @@ WRITTEN_DATA = (Path("Datasets/prepared"), Path("Datasets/tokens"))
 """Folders that the stages write from the data; data.path may hold none, and be in none."""
 
 SYSTEM_FOLDERS = ("/proc", "/sys", "/dev")
-
-WRITING_VERSION = 1
-"""Raise it when bases shall write their rehearsal anew."""
 
 BYTES_PER_PARAMETER = 60
 """What a run writes at most: weights in float32 as the checkpoint (4), as the best so far (4) and in both files of the
@@ -70,25 +63,14 @@ def fetch(
         BaseModelError: the base cannot be fetched or used.
     """
     sections = load_whole(params)
-    model, max_length = sections.model, sections.tokenizer.max_length
+    model = sections.model
     described = _describe_data(sections.data)
     base, vocabulary = resolve(model.base, model.revision, model.seed, OUTS)
-    if max_length > base["positions"]:
-        raise SettingsError(
-            f"{params}: tokenizer.max_length is {max_length}, but model.base '{model.base}' has {base['positions']} "
-            f"positions; set it to {base['positions']} or less."
-        )
-    check_options(sections.train, base["layers"])
-    if sections.train.frozen_layers or sections.train.lora_rank:
-        _check_special_rows(model.base, vocabulary)
-    _check_machine(sections.machine)
-    for name in sections.export.formats:
-        formats.check_installed(name)
-    _check_in_full(base, vocabulary)
+    _check(sections, params, base, vocabulary)
     write_json(weights, base)
     write_json(tokenizer, vocabulary)
     write_json(data, described)
-    content, origin = _rehearsal(sections, base, vocabulary, rehearsed, rehearsal_origin)
+    content, origin = rehearsal(sections, base, vocabulary, rehearsed, rehearsal_origin)
     with replacing_file(rehearsed) as temporary:
         temporary.write_bytes(content or b"\n")  # DVC warns about empty files
     write_json(rehearsal_origin, origin)
@@ -103,72 +85,21 @@ def fetch(
     typer.echo(f"Base model {base['name']}{commit}: {parameters(base) / 1e6:.1f}M parameters.")
 
 
-def _rehearsal(
-    sections: Sections, base: dict[str, Any], tokenizer: dict[str, Any], last: Path, last_origin: Path
-) -> tuple[bytes, dict[str, Any]]:
-    """Return what the base rehearses, empty if nothing, and where it comes from.
-
-    Args:
-        last, last_origin: the same of the last time; in a clone, of the machine that it was pulled from.
-    """
-    wanted = sections.model.rehearsal
-    if wanted == "none" or base["kind"] == "scratch" or sections.train.rehearsal_share == 0:
-        return b"", {"from": "nothing"}
-    if wanted != "auto":
-        return _rehearsal_file(wanted), {"from": "file"}
-    if brought := rehearsal(base):
-        return brought, {"from": "base"}
-    key = digest([base["files"], tokenizer["files"], WRITING_VERSION])
-    origin = {"from": "written by the base", "key": key}
-    cached = local.project() / ".theta" / "rehearsal" / f"{key}.jsonl"
-    if not cached.is_file() and _origin(last_origin) == origin and last.is_file():
-        return last.read_bytes(), origin  # another machine would write other samples, and train again
-    if not cached.is_file():
-        _write_rehearsal(cached, base, tokenizer, sections.machine)
-    return cached.read_bytes(), origin
-
-
-def _origin(path: Path) -> Any:
-    with suppress(DataError, OSError):
-        return read_json(path)
-    return None
-
-
-def _rehearsal_file(path: str) -> bytes:
-    file = next((root / path for root in (Path.cwd(), local.project()) if (root / path).is_file()), None)
-    if file is None or not (content := file.read_bytes()).strip():
-        why = "does not exist" if file is None else "is empty"
+def _check(sections: Sections, params: Path, base: dict[str, Any], vocabulary: dict[str, Any]) -> None:
+    """Refuse settings that do not fit the base or the machine, and a base that a later stage could not use."""
+    name, max_length = sections.model.base, sections.tokenizer.max_length
+    if max_length > base["positions"]:
         raise SettingsError(
-            f"model.rehearsal is '{path}', which {why}; give auto, none, or a file of conversations or texts."
+            f"{params}: tokenizer.max_length is {max_length}, but model.base '{name}' has {base['positions']} "
+            f"positions; set it to {base['positions']} or less."
         )
-    return content
-
-
-def _write_rehearsal(target: Path, base: dict[str, Any], tokenizer: dict[str, Any], machine: MachineSettings) -> None:
-    """Let the base write texts for its own rehearsal."""
-    prepare_gpu()
-    from theta.generate.rehearsal import SECONDS, TOKENS, texts
-    from theta.machine.cpu_sharing import share_cpus
-    from theta.machine.devices import choose_device, has_bfloat16
-    from theta.model import network
-    from theta.tokens.vocabulary import Vocabulary
-
-    typer.echo(
-        f"{base['name']} writes texts of its own for rehearsal, once, which takes {SECONDS / 60:.0f} minutes at most "
-        "(model.rehearsal: none leaves it out)."
-    )
-    set_threads(machine.threads)
-    share_cpus()
-    vocabulary = Vocabulary.from_base(locate_tokenizer(tokenizer))
-    device = choose_device(machine.device)
-    model = network.from_base(base, vocabulary.size).eval()
-    if device.type == "cuda" and has_bfloat16(device):
-        model = model.bfloat16()
-    begin = time.monotonic()
-    with fraction("writing rehearsal") as progress:
-        written = list(texts(model.to(device), vocabulary, progress, TOKENS))
-    write_json_lines(target, ({"text": text} for text in written))
-    typer.echo(f"It wrote {len(written):,} texts in {time.monotonic() - begin:.0f} s.")
+    check_options(sections.train, base["layers"])
+    if sections.train.frozen_layers or sections.train.lora_rank:
+        _check_special_rows(name, vocabulary)
+    _check_machine(sections.machine)
+    for each in sections.export.formats:
+        formats.check_installed(each)
+    _check_in_full(base, vocabulary)
 
 
 def _check_special_rows(base: str, tokenizer: dict[str, Any]) -> None:

@@ -15,7 +15,6 @@ import typer
 
 from stages.progress import fraction
 from theta import files
-from theta.cli.text import visible
 from theta.corpus import sources
 from theta.corpus.build import UnusableCorpusError, build
 from theta.corpus.page import page
@@ -25,6 +24,7 @@ from theta.corpus.settings import DataSettings
 from theta.errors import DataError
 from theta.machine.process import available_cores
 from theta.settings import load
+from theta.text import visible
 
 
 def prepare(

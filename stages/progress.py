@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from theta.text import counted
+
 LINES = 20
 """Number of lines that a run prints without a terminal."""
 
@@ -66,7 +68,7 @@ def _lines(records: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
             step, steps = record["step"], record["steps"]
             if not first_step:
                 begin, first_step = monotonic() - record["seconds"], step
-                typer.echo(f"resuming after step {step - 1} of {steps}" if step > 1 else f"{steps} steps")
+                typer.echo(f"resuming after step {step - 1} of {steps}" if step > 1 else counted(steps, "step"))
             if step * LINES // steps > (step - 1) * LINES // steps:
                 seconds_left = (monotonic() - begin) / (step - first_step + 1) * (steps - step)
                 typer.echo(f"step {step}/{steps}  {words}  {timedelta(seconds=round(seconds_left))} left")

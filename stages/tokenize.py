@@ -12,6 +12,7 @@ from theta import files
 from theta.bases.descriptors import locate_tokenizer
 from theta.machine.process import available_cores
 from theta.settings import load
+from theta.text import counted
 from theta.tokens.build import CUT, REHEARSAL, build
 from theta.tokens.report import histogram, losses, report, together
 from theta.tokens.settings import TokenizerSettings
@@ -39,7 +40,7 @@ def tokenize(
     files.write_text(lengths, histogram(counts.values()))
     also = f", and {rehearsed:,} for rehearsal" if rehearsed else ""
     documents = counts["train"].lengths.total()
-    typer.echo(f"encoded {documents:,} training documents with {vocabulary.size:,} token ids{also}")
+    typer.echo(f"encoded {counted(documents, 'training document')} with {vocabulary.size:,} token ids{also}")
     data = together(counts.values())
     for why in data.fallbacks:
         typer.echo(f"The slower tokenizer was used: {why}.")

@@ -13,6 +13,7 @@ from theta.bases.descriptors import parameters
 from theta.machine.process import dvc_parent, keep_large_buffers, prepare_gpu, set_threads
 from theta.machine.settings import MachineSettings
 from theta.settings import load
+from theta.text import counted
 from theta.tokens.settings import TokenizerSettings
 from theta.train import automatic
 from theta.train.settings import TrainSection
@@ -195,9 +196,10 @@ def _header(run: "Run", section: TrainSection, base: dict[str, Any]) -> Iterator
     from theta.train.choose import tokens_of_run
 
     settings, total = run.settings, tokens_of_run(run.samples, run.settings.rehearsal_share)
+    updates = counted(-(-total // settings.tokens_per_step), "update")
     yield (
-        f"{run.samples.documents:,} documents, {settings.epochs} epochs, {total:,} tokens with rehearsal: about "
-        f"{-(-total // settings.tokens_per_step):,} updates of the weights. The base is {_kind(base).name}:"
+        f"{counted(run.samples.documents, 'document')}, {counted(settings.epochs, 'epoch')}, {total:,} tokens with "
+        f"rehearsal: about {updates} of the weights. The base is {_kind(base).name}:"
     )
     yield from automatic.table(section, settings)
 

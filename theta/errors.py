@@ -10,7 +10,7 @@ ThetaError
 ├── OutOfMemoryError  the GPU or the machine has too little memory
 ├── GenerationError   a prompt cannot be answered
 ├── ExportError       the exported folder does not hold what it should
-└── ProjectError      the folder is no project, or its git or DVC refuses
+└── ProjectError      the folder is not a project, or git or DVC refuses what was asked of it
 """
 
 
@@ -55,7 +55,7 @@ class ExportError(ThetaError):
 
 
 class ProjectError(ThetaError):
-    """The folder is no project of Theta, or git or DVC refuses what was asked of them."""
+    """The folder is not a project of Theta, or git or DVC refuses what was asked of it."""
 
 
 def reason(fault: BaseException) -> str:

@@ -33,9 +33,9 @@ class Settings(BaseModel):
                 raise ValueError("true or false")
             return value
         if any(isinstance(item, bool) for item in [value, *_items(value)]):
-            raise ValueError("a number or a text")
+            raise ValueError("a number or text")
         if any(isinstance(text, str) and _CONTROL.search(text) for text in [value, *_items(value)]):
-            raise ValueError("a text without control characters")
+            raise ValueError("text without control characters")
         return value
 
 
@@ -163,7 +163,7 @@ def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str
         value = entry["input"]
         return f"section '{section}' " + ("is missing or empty" if value is None else f"is {value!r}, expected keys")
     if kind == "invalid_key":
-        return f"{section or 'the call'} has the key {entry['input']!r}, expected a text"
+        return f"{section or 'the call'} has the key {entry['input']!r}, expected text"
     allowed = allowed_range(settings, str(entry["loc"][0]))
     if kind in _COMPARISONS:
         allowed = allowed or _COMPARISONS[kind][1].format(context[_COMPARISONS[kind][0]])
@@ -171,7 +171,7 @@ def _fault(section: str, settings: type[Settings], entries: Sequence[Mapping[str
     if not (allowed and out_of_range):
         return f"{name} is {entry['input']!r}, expected {' or '.join(map(_expectation, entries))}"
     words = [str(each["ctx"]["expected"]) for each in entries if each["type"] == "literal_error"]
-    return f"{name} is {entry['input']!r}, allowed is {', or '.join([allowed, *words])}"
+    return f"{name} is {entry['input']!r} but must be {', or '.join([allowed, *words])}"
 
 
 def _expectation(entry: Mapping[str, Any]) -> str:
@@ -180,12 +180,12 @@ def _expectation(entry: Mapping[str, Any]) -> str:
 
 
 def allowed_range(settings: type[Settings], field: str) -> str:
-    """Describe the allowed values of a numeric field, such as "0.1 to 2.0"; empty if it has no bounds."""
+    """Describe the allowed values of a numeric field, such as "from 0.1 to 2.0"; empty if it has no bounds."""
     bounds: dict[str, Any] = {}
     for item in _metadata(settings.model_fields.get(field)):
         bounds.update({key: getattr(item, key) for key in ("ge", "gt", "le", "lt") if hasattr(item, key)})
     if "ge" in bounds and "le" in bounds:
-        return f"{bounds['ge']} to {bounds['le']}"
+        return f"from {bounds['ge']} to {bounds['le']}"
     return " and ".join(words.format(bounds[key]) for key, words in _COMPARISONS.values() if key in bounds)
 
 

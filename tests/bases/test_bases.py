@@ -371,7 +371,7 @@ def test_rehearsal_may_be_a_file(base: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"generation__temperature": 3.0}, r"generation\.temperature is 3\.0, allowed is 0\.1 to 2\.0"),
+        ({"generation__temperature": 3.0}, r"generation\.temperature is 3\.0 but must be from 0\.1 to 2\.0"),
         (
             {"train__tokens_per_step": 300},
             r"train\.tokens_per_step is 300, must be at least tokenizer\.max_length, 512",

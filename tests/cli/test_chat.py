@@ -52,8 +52,8 @@ def test_a_pipe_gets_the_replies_alone_until_the_conversation_is_reset(model: Th
     done = chat(tiny_folder, QUESTION, "", "And then?", "/reset", QUESTION, "/bye", "never read")
     first = reply(model, QUESTION)
     second = reply(model, QUESTION, first, "And then?")
-    assert (done.exit_code, done.stderr) == (0, "")
-    assert done.stdout == f"{first}\n{second}\nThe conversation is forgotten.\n{first}\n"
+    assert (done.exit_code, done.stderr) == (0, "The conversation is forgotten.\n")
+    assert done.stdout == f"{first}\n{second}\n{first}\n"
 
 
 @pytest.mark.parametrize("word", ["/bye", "/quit", "/exit", "exit", "quit", "Exit"])
@@ -64,13 +64,10 @@ def test_words_that_leave(tiny_folder: Path, word: str) -> None:
 def test_undo_forgets_one_question(model: ThetaModel, tiny_folder: Path) -> None:
     done = chat(tiny_folder, QUESTION, "And then?", "/undo", "What else?", "/reset", "/undo")
     first = reply(model, QUESTION)
-    lines = [first, reply(model, QUESTION, first, "And then?"), "Forgotten: And then?"]
-    lines += [
-        reply(model, QUESTION, first, "What else?"),
-        "The conversation is forgotten.",
-        "There is no question yet.",
-    ]
-    assert done.stdout.splitlines() == lines
+    replies = [first, reply(model, QUESTION, first, "And then?"), reply(model, QUESTION, first, "What else?")]
+    assert done.stdout.splitlines() == replies
+    notes = ["Forgotten: And then?", "The conversation is forgotten.", "There is no question yet."]
+    assert done.stderr.splitlines() == notes
 
 
 def test_retry_asks_the_same_again_with_the_next_seed(tiny_folder: Path, model: ThetaModel) -> None:
@@ -83,25 +80,26 @@ def test_retry_asks_the_same_again_with_the_next_seed(tiny_folder: Path, model: 
 def test_the_system_message_is_set_shown_and_removed(tiny_folder: Path, model: ThetaModel) -> None:
     done = chat(tiny_folder, "/system", "/system Be brief.", QUESTION, "/system -", "/reset", QUESTION)
     system = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": QUESTION}]
-    lines = ["System message: none", "System message: Be brief.", model.chat(system, max_length=6, top_k=1)]
-    lines += ["System message: none", "The conversation is forgotten.", reply(model, QUESTION)]
-    assert done.stdout.splitlines() == lines
+    assert done.stdout.splitlines() == [model.chat(system, max_length=6, top_k=1), reply(model, QUESTION)]
+    told = ["none", "Be brief.", "none"]
+    notes = [*(f"System message: {text}" for text in told), "The conversation is forgotten."]
+    assert done.stderr.splitlines() == notes
 
 
 def test_parameters_are_set_and_shown(tiny_folder: Path, model: ThetaModel) -> None:
     done = chat(tiny_folder, "/set max_length 3", "/set seed 5", "/set top_k 50", QUESTION)
-    assert done.stderr == ""
-    assert done.stdout.count("max_length            3\n") == 3
-    assert done.stdout.endswith("seed                  5\n" + model.chat(QUESTION, max_length=3, seed=5) + "\n")
+    assert done.stderr.count("max_length            3\n") == 3
+    assert done.stderr.endswith("seed                  5\n")
+    assert done.stdout == model.chat(QUESTION, max_length=3, seed=5) + "\n"
 
 
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("/set temperature 9", "error: temperature is 9, allowed is 0.1 to 2.0."),
+        ("/set temperature 9", "error: temperature is 9 but must be from 0.1 to 2.0."),
         ("/set temperature warm", "error: temperature is 'warm', expected a number, as in /set temperature 0.6."),
         ("/set heat 1", "error: unknown parameter heat."),
-        ("/set seed -1", "error: seed is -1, allowed is a whole number from 0 to 9223372036854775807."),
+        ("/set seed -1", "error: seed is -1 but must be a whole number from 0 to 9223372036854775807."),
         ("/save", "error: /save : name a file that ends in .jsonl"),
         ("/save chat.txt", "error: /save chat.txt: name a file that ends in .jsonl"),
         ("/save nothing.jsonl", "error: /save: there is no reply yet that could be saved."),
@@ -120,12 +118,13 @@ def test_a_wrong_line_is_told_and_the_chat_goes_on(
 def test_unknown_words_after_a_slash_are_told_but_paths_are_questions(model: ThetaModel, tiny_folder: Path) -> None:
     done = chat(tiny_folder, "/foo", "/Reset now", "/", "/etc/passwd is what?")
     told = [f"There is no command {word}; /help lists them." for word in ("/foo", "/Reset", "/")]
-    assert done.stdout.splitlines() == [*told, reply(model, "/etc/passwd is what?")]
+    assert done.stderr.splitlines() == told
+    assert done.stdout == reply(model, "/etc/passwd is what?") + "\n"
 
 
 def test_help_names_every_command(tiny_folder: Path) -> None:
     words = ("/reset", "/undo", "/retry", "/system", "/set", "/save", "/stats", "/help", "/bye")
-    assert all(word in chat(tiny_folder, "/?").stdout for word in words)
+    assert all(word in chat(tiny_folder, "/?").stderr for word in words)
 
 
 def test_three_quotation_marks_hold_a_message_of_several_lines(model: ThetaModel, tiny_folder: Path) -> None:
@@ -140,7 +139,8 @@ def test_saved_conversations_are_ones_that_the_pipeline_reads(model: ThetaModel,
     done = chat(
         tiny_folder, "/system Be brief.", QUESTION, f"/save {file}", "/reset", "/system -", "é?", f"/save {file}"
     )
-    assert (done.exit_code, done.stderr) == (0, "")
+    added = f"Added 1 question with its reply to {file}; data.path can name it.\n"
+    assert (done.exit_code, done.stderr.count(added)) == (0, 2)
     lines = file.read_text(encoding="utf-8").splitlines()
     read = [each for line in lines for each in read_as(json.loads(line))]
     saved = [[(one.role, one.content) for one in each.messages] for each in read if isinstance(each, Conversation)]
@@ -150,10 +150,10 @@ def test_saved_conversations_are_ones_that_the_pipeline_reads(model: ThetaModel,
 
 def test_stats_count_the_tokens(model: ThetaModel, tiny_folder: Path) -> None:
     done = chat(tiny_folder, "/stats", QUESTION, "/stats")
-    lines = done.stdout.splitlines()
-    assert lines[0] == "The conversation has 1 tokens; the model uses 128."
-    assert lines[3].startswith("The last reply: ")
-    assert lines[3].endswith(" tokens a second.")
+    lines = done.stderr.splitlines()
+    assert lines[0] == "The conversation has 1 token; the model uses 128."
+    assert lines[2].startswith("The last reply: ")
+    assert lines[2].endswith(" tokens a second.")
 
 
 def test_input_that_is_not_utf8_is_one_line(tiny_folder: Path) -> None:

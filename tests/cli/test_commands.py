@@ -100,7 +100,7 @@ def test_the_help_of_each_parameter_states_its_range(theta: Theta, name: str) ->
     words = " ".join(theta(name, "--help").stdout.replace("│", " ").split())
     for field in GenerationSettings.model_fields:
         assert f"--{field.replace('_', '-')[:20]}" in words
-        low, high = allowed_range(GenerationSettings, field).split(" to ")
+        low, high = allowed_range(GenerationSettings, field).removeprefix("from ").split(" to ")
         assert f"{low} to {high}" in words or f"{low} (off) to {high}" in words
 
 
@@ -122,8 +122,8 @@ def test_generate_with_a_system_message(theta: Theta, tiny_folder: Path) -> None
     [
         (("generate", "x", "--model", "nowhere"), "error: nowhere is not a folder; give one that Theta exported"),
         (("chat", "--model", "nowhere"), "error: nowhere is not a folder; give one that Theta exported"),
-        (("chat", "--top-p", "1.5"), "error: top_p is 1.5, allowed is 0.0 to 1.0."),
-        (("generate", "x", "--temperature", "3"), "error: temperature is 3.0, allowed is 0.1 to 2.0."),
+        (("chat", "--top-p", "1.5"), "error: top_p is 1.5 but must be from 0.0 to 1.0."),
+        (("generate", "x", "--temperature", "3"), "error: temperature is 3.0 but must be from 0.1 to 2.0."),
         (("release", "--model", "nowhere"), "error: nowhere is not a folder; run `dvc repro` to create"),
         (
             ("plan", "--model", "nowhere", "--vram", "12"),
@@ -133,11 +133,11 @@ def test_generate_with_a_system_message(theta: Theta, tiny_folder: Path) -> None
             ("plan", "--model", "scratch:huge", "--vram", "12"),
             "error: model.base 'scratch:huge' is not a preset",
         ),
-        (("plan", "--vram", "0"), "error: --vram is 0, allowed is a memory above 0, in GiB."),
-        (("models", "--vram", "-1"), "error: --vram is -1, allowed is a memory above 0, in GiB."),
+        (("plan", "--vram", "0"), "error: --vram is 0 but must be a number of GiB above 0."),
+        (("models", "--vram", "-1"), "error: --vram is -1 but must be a number of GiB above 0."),
         (
             ("plan", "--vram", "12", "--max-length", "2000"),
-            "error: --max-length is 2000, allowed for gpt2 is 1 to 1024.",
+            "error: --max-length is 2000 but must be from 1 to 1024 for gpt2.",
         ),
         (("plan", "--vram", "12", "--tokens-per-step", "64"), "error: train.tokens_per_step is 64, but a document may"),
     ],

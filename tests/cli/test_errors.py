@@ -13,8 +13,8 @@ from rich.console import Console
 
 from theta.cli.errors import fail, one_line, run
 from theta.cli.replies import show
-from theta.cli.text import visible
 from theta.errors import DataError
+from theta.text import visible
 
 ROOT = Path(__file__).resolve().parents[2]
 

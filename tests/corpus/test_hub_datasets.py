@@ -118,7 +118,7 @@ def test_what_cannot_be_fetched_is_an_error_of_one_line(machine: Machine, datase
     (tmp_path / "empty").mkdir()
     machine.hub.publish("datasets/ann/empty", tmp_path / "empty")
     messages = {
-        "ann/none": f"is no dataset at {machine.hub.url}; correct the name",
+        "ann/none": f"is not a dataset at {machine.hub.url}; correct the name",
         "ann/gated": "is gated: accept its terms",
         "ann/chats@v9": f"has no revision 'v9' at {machine.hub.url}",
         "ann/chats/fr": "cannot be used (BuilderConfig 'fr' not found. Available: ['en', 'de'])",

@@ -44,6 +44,10 @@ def noted(notes: Notes, kind: str) -> dict[str, int]:
         ({"meta": {"review": {"approved": False}}}, "meta.review.approved: false"),
         ({"info": {"feedback": -1}}, "info.feedback: -1"),
         ({"labels": {"good": False}}, "labels.good: false"),
+        ({"label": "wrong"}, "label: wrong"),
+        ({"rating": "negative"}, "rating: negative"),
+        ({"quality": "low"}, "quality: low"),
+        ({"rating": {"value": -1}}, "rating: dict"),
     ],
 )
 def test_what_is_marked_bad_is_rejected(item: dict[str, Any], mark: dict[str, Any], shown: str) -> None:
@@ -95,6 +99,14 @@ def test_good_marks_and_other_facts_change_nothing(item: dict[str, Any], mark: d
         ({**EXCHANGE, "toxic": 0.02}, {"toxic": 1}),
         ({**EXCHANGE, "annotations": [{"label": False}, {"label": True}]}, {"annotations": 1}),
         ({**EXCHANGE, "has_toxic_words": True}, {"hastoxicwords": 1}),
+        ({**EXCHANGE, "label": "negative"}, {"label": 1}),  # a sentiment
+        ({**EXCHANGE, "status": "low"}, {"status": 1}),  # a priority
+        ({**EXCHANGE, "label": 3}, {"label": 1}),  # a class
+        ({**EXCHANGE, "accepted": False, "votes": 7}, {"accepted": 1, "votes": 1}),  # one of several good answers
+        ({**EXCHANGE, "meta": {"is_accepted": False}}, {"meta.isaccepted": 1}),
+        ({**EXCHANGE, "rating": 0}, {"rating": 1}),  # of 5, or between -1 and 1, or of nobody
+        ({**EXCHANGE, "rating": {"value": 0}}, {}),
+        ({**CHAT, "feedback": {"reaction": "0"}}, {"feedback.reaction": 1}),
         ({"patterns": ["a b", "c"], "responses": ["x"], "label": False}, {"label: false": 1}),
         ({"items": [EXCHANGE], "meta": {"label": False}}, {"meta.label: false": 1}),
         (

@@ -94,7 +94,7 @@ def test_changes_that_no_commit_holds_are_not_released(released: Path) -> None:
     done = run(released, "theta", "release", check=False)
     git(released, "checkout", ".dvcignore")
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "No commit holds the changes of .dvcignore; a release names the commit that made it." in done.stderr
+    assert "The changes to .dvcignore are not committed; a release names the commit that made it." in done.stderr
 
 
 def test_what_cannot_be_recorded_leaves_nothing(released: Path) -> None:
@@ -173,4 +173,4 @@ def test_elsewhere_it_says_what_to_do(tmp_path: Path) -> None:
     (tmp_path / "new.json").write_text("[]")
     done = run(tmp_path, "theta", "finetune", "--data-path", "new.json", check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert "is not in a project of Theta" in done.stderr
+    assert "is not in a Theta project" in done.stderr

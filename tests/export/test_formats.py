@@ -124,7 +124,7 @@ def test_a_tokenizer_that_llama_cpp_does_not_know_is_refused(
     other = Tokenizer.from_str(vocabulary.tokenizer.to_str())
     digits = pre_tokenizers.Digits(individual_digits=True)
     other.pre_tokenizer = pre_tokenizers.Sequence([digits, pre_tokenizers.ByteLevel(add_prefix_space=False)])
-    with pytest.raises(ExportError, match="GGUF has no name for this base's way to split texts"):
+    with pytest.raises(ExportError, match="GGUF has no name for the way this base splits text"):
         gguf.write(tmp_path / "gguf", checkpoint_model, Vocabulary(other), GenerationSettings())
 
 

@@ -82,9 +82,9 @@ def test_a_folder_receives_the_files(model: Path, tmp_path: Path) -> None:
     ("card", "words"),
     [
         ("---\nlibrary_name: transformers\n---\n", "names no licence, so nobody may use the model; set export.license"),
-        ("# no front matter\n", "does not begin with a front matter"),
+        ("# no front matter\n", "does not begin with front matter"),
         ("---\nlicense: [mit\n---\n", "front matter is not valid YAML"),
-        ("---\nlicense: mit\nmodel-index: 3\n---\n", "has a front matter that a hub refuses"),
+        ("---\nlicense: mit\nmodel-index: 3\n---\n", "has front matter that a hub refuses"),
     ],
 )
 def test_a_card_that_a_hub_would_refuse_is_refused_before_anything_is_sent(model: Path, card: str, words: str) -> None:

@@ -51,7 +51,7 @@ DAMAGES = {
     "a file less": (lambda folder: (folder / "merges.txt").unlink(), "lacks merges.txt"),
     "another activation": (
         lambda folder: edit_json(folder / "config.json", activation_function="relu"),
-        "Logits of model.safetensors differ .* allowed is 1e-05",
+        "Logits of model.safetensors differ .* at most 1e-05 is allowed",
     ),
     "another end": (
         lambda folder: edit_json(folder / "config.json", eos_token_id=50256),

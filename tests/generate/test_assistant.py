@@ -142,7 +142,7 @@ def test_a_session_remembers_what_was_said(model: ThetaModel) -> None:
 
 def test_parameters_are_positional_too_and_checked(model: ThetaModel) -> None:
     assert model.generate(QUESTION, 12, 0.5, seed=1) == model.generate(QUESTION, max_length=12, temperature=0.5, seed=1)
-    with pytest.raises(SettingsError, match=r"^temperature is 3.0, allowed is 0.1 to 2.0\.$"):
+    with pytest.raises(SettingsError, match=r"^temperature is 3.0 but must be from 0.1 to 2.0\.$"):
         model.generate(QUESTION, temperature=3.0)
     with pytest.raises(SettingsError, match="unknown parameter max_tokens"):
         model.chat(QUESTION, max_tokens=3)  # type: ignore[call-arg]
@@ -211,21 +211,24 @@ def test_generate_batch_counts_tokens_without_the_end(model: ThetaModel) -> None
 @pytest.mark.parametrize(
     ("call", "words"),
     [
-        (lambda model: model.generate(prompt=3), r"The prompt is 3, expected a text or a list of messages"),
-        (lambda model: model.generate(None), r"The prompt is None, expected a text or a list of messages"),
+        (lambda model: model.generate(prompt=3), r"The prompt is 3, expected text or a list of messages"),
+        (lambda model: model.generate(None), r"The prompt is None, expected text or a list of messages"),
         (
             lambda model: model.chat({"role": "user", "content": "Hi"}),
-            r"The prompt is \{.*\}, expected a text or a list",
+            r"The prompt is \{.*\}, expected text or a list",
         ),
         (lambda model: model.chat([3]), r"Message 1 is 3, expected"),
         (lambda model: model.generate("Hi", temperature="hot"), r"temperature is 'hot', expected a valid number\.$"),
-        (lambda model: model.generate("Hi", top_k=True), r"top_k is True, expected a number or a text"),
+        (lambda model: model.generate("Hi", top_k=True), r"top_k is True, expected a number or text"),
         (lambda model: model.generate("Hi", max_length=[5]), r"max_length is \[5\], expected a valid integer"),
-        (lambda model: model.generate("Hi", seed="a"), r"seed is 'a', allowed is a whole number from 0 to"),
-        (lambda model: model.generate("Hi", seed=1.5), r"seed is 1\.5, allowed is a whole number from 0 to"),
-        (lambda model: model.generate_batch(["Hi"], batch_size="many"), r"batch_size is 'many', allowed is a whole"),
-        (lambda model: model.generate_batch("Hi"), r"The prompts are 'Hi', expected a list of them"),
-        (lambda model: model.generate_batch(7), r"The prompts are 7, expected a list of them"),
+        (lambda model: model.generate("Hi", seed="a"), r"seed is 'a' but must be a whole number from 0 to"),
+        (lambda model: model.generate("Hi", seed=1.5), r"seed is 1\.5 but must be a whole number from 0 to"),
+        (lambda model: model.generate_batch(["Hi"], batch_size="many"), r"batch_size is 'many' but must be a whole"),
+        (
+            lambda model: model.generate_batch("Hi"),
+            r"The prompts are 'Hi', expected a list; `generate` takes a single one",
+        ),
+        (lambda model: model.generate_batch(7), r"The prompts are 7, expected a list; `generate` takes a single one"),
     ],
 )
 def test_an_argument_of_another_type_is_one_clear_line(
@@ -238,12 +241,12 @@ def test_an_argument_of_another_type_is_one_clear_line(
 
 @pytest.mark.parametrize("folder", [3, None, b"models"])
 def test_a_folder_of_another_type_is_one_clear_line(folder: Any) -> None:
-    with pytest.raises(GenerationError, match=rf"The folder of the model is {folder!r}, expected a text or a path"):
+    with pytest.raises(GenerationError, match=rf"The folder of the model is {folder!r}, expected text or a path"):
         ThetaModel.load(folder)
 
 
 def test_a_device_of_another_type_is_one_clear_line(tiny_folder: Path) -> None:
-    with pytest.raises(GenerationError, match="The device is 3, expected a text such as 'auto'"):
+    with pytest.raises(GenerationError, match="The device is 3, expected text such as 'auto'"):
         ThetaModel.load(tiny_folder, device=3)  # type: ignore[arg-type]
 
 
@@ -395,7 +398,7 @@ def test_missing_weights_are_not_filled_at_random(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["transformer.h.1.mlp.c_fc.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(GenerationError, match=r"lacks 1 weights, such as transformer.h.1.mlp.c_fc.weight"):
+    with pytest.raises(GenerationError, match=r"lacks 1 weight, such as transformer.h.1.mlp.c_fc.weight"):
         ThetaModel.load(folder)
 
 

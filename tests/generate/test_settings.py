@@ -38,12 +38,12 @@ def test_a_range_includes_its_ends_and_nothing_beyond(name: str) -> None:
     for value in (low - step, high + step):
         with pytest.raises(SettingsError) as caught:
             GenerationSettings.checked(**{name: value})
-        assert str(caught.value) == f"{name} is {value!r}, allowed is {low} to {high}."
+        assert str(caught.value) == f"{name} is {value!r} but must be from {low} to {high}."
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_nan_and_infinity_are_out_of_range(value: float) -> None:
-    with pytest.raises(SettingsError, match=r"^temperature is (nan|inf), allowed is 0.1 to 2.0\.$"):
+    with pytest.raises(SettingsError, match=r"^temperature is (nan|inf) but must be from 0.1 to 2.0\.$"):
         GenerationSettings.checked(temperature=value)
 
 
@@ -51,7 +51,7 @@ def test_every_fault_is_named_at_once() -> None:
     with pytest.raises(SettingsError) as caught:
         GenerationSettings.checked(temperature=3.0, top_k="many", max_lenght=5)
     message = str(caught.value)
-    assert "temperature is 3.0, allowed is 0.1 to 2.0" in message
+    assert "temperature is 3.0 but must be from 0.1 to 2.0" in message
     assert "top_k is 'many', expected a valid integer" in message
     assert "unknown parameter max_lenght (did you mean 'max_length'?)" in message
     assert "\n" not in message
@@ -65,7 +65,7 @@ def test_none_keeps_the_present_value() -> None:
 def test_params_yaml_reads_the_same_table(tmp_path: Path) -> None:
     path = tmp_path / "settings.yaml"
     path.write_text("generation:\n  temperature: 0.5\n  top_k: 0\n")
-    with pytest.raises(SettingsError, match=r"generation\.top_k is 0, allowed is 1 to 100"):
+    with pytest.raises(SettingsError, match=r"generation\.top_k is 0 but must be from 1 to 100"):
         settings.load(path, "generation", GenerationSettings)
 
 
@@ -93,7 +93,7 @@ def test_a_folder_without_generation_config_has_the_defaults(tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (json.dumps({"temperature": 9}), "temperature is 9, allowed is 0.1 to 2.0."),
+        (json.dumps({"temperature": 9}), "temperature is 9 but must be from 0.1 to 2.0."),
         ("{", "is not valid JSON"),
         ("[]", "holds a list, expected an object"),
     ],

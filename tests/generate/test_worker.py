@@ -15,6 +15,7 @@ from theta.generate.engine import Engine, Token
 from theta.generate.settings import GenerationSettings
 from theta.generate.worker import WorkerWriter
 
+ROOT = Path(__file__).resolve().parents[2]
 PROMPTS = ([5, 9, 7], [3], [8, 8, 2, 6, 4])
 
 
@@ -83,10 +84,48 @@ def test_the_end_of_the_worker_is_noticed(tiny_folder: Path, during_a_step: bool
             step = pool.submit(engine.step)
             assert not wait([step], 0.2).done
         os.kill(pid, signal.SIGKILL)
-        with pytest.raises(EOFError, match="has ended"):
+        with pytest.raises(EOFError, match="has ended: it was killed, perhaps because memory ran out"):
             step.result() if during_a_step else engine.step()
-    writer._process.join(20)
     assert not engine.is_alive
+
+
+def test_a_caller_is_told_to_load_the_model_again(tiny_folder: Path) -> None:
+    model = ThetaModel.load_in_worker(tiny_folder, dtype="float32")
+    os.kill(model.engine._writer._process.pid, signal.SIGKILL)  # type: ignore[attr-defined]
+    for _ in range(2):
+        with pytest.raises(GenerationError, match=r"has ended: it was killed, .*; load the model again\."):
+            model.generate("What is DNS?")
+
+
+def test_a_model_that_is_dropped_leaves_no_process(tiny_folder: Path) -> None:
+    writer = WorkerWriter(tiny_folder, never, "cpu", "float32")
+    pid = writer._process.pid
+    del writer
+    with pytest.raises(ProcessLookupError):  # a zombie would still have the number
+        os.kill(pid, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("is_file", [True, False])
+def test_a_script_needs_no_guard_and_no_file(tiny_folder: Path, tmp_path: Path, is_file: bool) -> None:
+    code = f"""
+import theta
+model = theta.ThetaModel.load_in_worker({str(tiny_folder)!r}, "cpu")
+print(len(model.generate("What is DNS?", max_length=3, seed=1)) > 0)
+"""
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = subprocess.run(
+        [sys.executable, *([str(script)] if is_file else [])],
+        input=None if is_file else code,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=60,
+    )
+    assert (done.stdout, done.stderr) == ("True\n", "")
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -101,9 +140,8 @@ engine.join([1, 2], theta.generate.settings.GenerationSettings(), seed=1)
 os.killpg(0, {int(number)})
 print(engine._writer._process.pid, len(engine.step()), flush=True)
 """
-    root = Path(__file__).resolve().parents[2]
     own = [sys.executable, "-c", code]
-    done = subprocess.run(own, cwd=root, start_new_session=True, capture_output=True, text=True, check=True, timeout=60)
+    done = subprocess.run(own, cwd=ROOT, start_new_session=True, capture_output=True, text=True, check=True, timeout=60)
     assert done.stderr == ""
     pid, tokens = map(int, done.stdout.split())
     assert tokens == 1

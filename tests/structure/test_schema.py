@@ -57,8 +57,8 @@ def test_one_message_names_all_faults(tmp_path: Path) -> None:
     assert "\n" not in message
     assert str(path) in message
     assert "unknown key train.epoch (did you mean 'epochs'?)" in message
-    assert "train.epochs is 0, allowed is 1 to 10000, or 'auto'" in message
-    assert "generation.temperature is 3.0, allowed is 0.1 to 2.0" in message
+    assert "train.epochs is 0 but must be from 1 to 10000, or 'auto'" in message
+    assert "generation.temperature is 3.0 but must be from 0.1 to 2.0" in message
     assert "data.path is 7, expected a valid string" in message
 
 

@@ -42,7 +42,7 @@ DIRECTION: dict[str, set[str]] = {
         "serve",
     },
 }
-IMPORTABLE_BY_ALL = {"settings", "errors", "files", "markdown", "parallel"}
+IMPORTABLE_BY_ALL = {"settings", "errors", "files", "markdown", "parallel", "text"}
 WHOLE = {"params"}
 """The module that knows every section of params.yaml; for fetch, commands and benchmarks."""
 NO_TORCH = {"conversation", "corpus", "tokens", "bases"}

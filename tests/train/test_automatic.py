@@ -128,14 +128,14 @@ def test_a_rate_far_from_the_table_is_warned_of(rate: float | str, base: Kind, e
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("learning_rate", 7, "allowed is above 0 and at most 1, or 'auto'"),
+        ("learning_rate", 7, "must be above 0 and at most 1, or 'auto'"),
         ("learning_rate", "fast", "expected a valid number or 'auto'"),
         ("keep", "first", "expected 'best' or 'last' or 'auto'"),
-        ("dropout", 1.0, "allowed is at least 0 and below 1, or 'base', or 'auto'"),
+        ("dropout", 1.0, "must be at least 0 and below 1, or 'base', or 'auto'"),
     ],
 )
 def test_a_setting_is_auto_or_a_value_in_its_range(tmp_path: Path, name: str, value: object, words: str) -> None:
     lines = [f"  {key}: {value if key == name else written}" for key, written in section().model_dump().items()]
     (tmp_path / "params.yaml").write_text("\n".join(["train:", *lines]))
-    with pytest.raises(SettingsError, match=rf"train\.{name} is .*, {words}\."):
+    with pytest.raises(SettingsError, match=rf"train\.{name} is .*{words}\."):
         load(tmp_path / "params.yaml", "train", TrainSection)

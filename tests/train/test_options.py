@@ -236,8 +236,11 @@ def test_the_dropout_of_the_base_is_drawn_again_for_recompute() -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"frozen_layers": 3}, r"train\.frozen_layers is 3, allowed is 0 to 2: the base has 2 layers; lower it"),
-        ({"frozen_layers": 2, "lora_rank": 1}, r"is 2, allowed is 0 to 1: .*, and train\.lora_rank needs one of them"),
+        ({"frozen_layers": 3}, r"train\.frozen_layers is 3 but must be from 0 to 2: the base has 2 layers; lower it"),
+        (
+            {"frozen_layers": 2, "lora_rank": 1},
+            r"is 2 but must be from 0 to 1: .*, and train\.lora_rank needs one",
+        ),
     ],
 )
 def test_more_frozen_layers_than_there_are_is_one_clear_line(

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from theta.text import counted
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -35,7 +37,7 @@ def compare(
     _show(out, "Figures that differ", compare.metrics(first, second), first, second)
     asked = compare.replies(first, second)
     differ = sum(line.one != line.other for line in asked)
-    say(out, f"Replies: {len(asked)} questions in common, {differ} answered differently")
+    say(out, f"Replies: {counted(len(asked), 'question')} in common, {differ} answered differently")
     for line in asked[:replies]:
         say(out, f"\n? {line.name}", "bold")
         say(out, f"{first.name}: {line.one}")

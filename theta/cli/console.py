@@ -6,7 +6,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from theta.cli.text import visible
+from theta.text import visible
 
 
 def console(stderr: bool = False) -> Console:
@@ -18,6 +18,11 @@ def console(stderr: bool = False) -> Console:
 def say(where: Console, text: str, style: str | None = None) -> None:
     """Print a text with its control characters escaped; in a terminal it is wrapped at words."""
     where.print(visible(text), style=style, markup=False, soft_wrap=not where.is_terminal)
+
+
+def note(where: Console, text: str, style: str | None = "dim") -> None:
+    """Print what is not part of a command's output, such as a hint; if that goes to a pipe, to standard error."""
+    say(where if where.is_terminal else Console(stderr=True, highlight=False), text, style)
 
 
 def table(*columns: str) -> Table:

@@ -86,7 +86,7 @@ def fail(message: str) -> NoReturn:
 
 
 def _end(line: str, code: int) -> NoReturn:
-    from theta.cli.text import visible
+    from theta.text import visible
 
     line = visible(line)
     try:

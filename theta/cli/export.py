@@ -16,10 +16,10 @@ def export(
     model: Model = FINAL,
     output: Annotated[
         Path | None,
-        typer.Option(help="The new folder.", show_default="FORMAT, beside the model; of a release RELEASE_FORMAT"),
+        typer.Option(help="New folder.", show_default="FORMAT, beside the model; of a release RELEASE_FORMAT"),
     ] = None,
 ) -> None:
-    """Write a model in the format of another program, and compare it with the model."""
+    """Write a model in the format of another program, and compare the two."""
     from theta.export.release import beside
     from theta.generate.folder import check
 

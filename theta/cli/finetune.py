@@ -1,35 +1,31 @@
 """`theta finetune`: go on from a model with new data, in one command that leaves the workspace as it is."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 
+def _option(name: str, words: str) -> Any:
+    """An option that may also be written with underscores."""
+    return typer.Option(f"--{name}", f"--{name.replace('-', '_')}", help=words)
+
+
 def finetune(
-    data_path: Annotated[
-        str,
-        typer.Option("--data-path", "--data_path", help="File or folder of new conversations, or hf://datasets/NAME."),
-    ],
+    data_path: Annotated[str, _option("data-path", "File or folder of new conversations, or hf://datasets/NAME.")],
     model_name: Annotated[
-        str,
-        typer.Option(
-            "--model-name", "--model_name", help="Folder of a release or a model, or a name on the hub such as gpt2."
-        ),
+        str, _option("model-name", "Folder of a release or a model, or a name on the hub such as gpt2.")
     ] = "models/theta_final",
-    output_dir: Annotated[
-        Path | None,
-        typer.Option("--output-dir", "--output_dir", help="New folder; without it, models/theta_continued."),
-    ] = None,
+    output_dir: Annotated[Path | None, _option("output-dir", "New folder; without it, models/theta_continued.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Passes over the new data; without it, train.epochs.")] = None,
     learning_rate: Annotated[
-        float | None,
-        typer.Option("--learning-rate", "--learning_rate", help="Without it, train.learning_rate."),
+        float | None, _option("learning-rate", "Peak of the schedule; without it, train.learning_rate.")
     ] = None,
     rehearsal_share: Annotated[
         float | None,
-        typer.Option(
-            "--rehearsal-share", "--rehearsal_share", help="Tokens of what the base knows, per token of new data."
+        _option(
+            "rehearsal-share",
+            "Tokens of what the base knows for each token of new data; without it, train.rehearsal_share.",
         ),
     ] = None,
 ) -> None:
@@ -38,22 +34,18 @@ def finetune(
     The pipeline runs as an experiment of DVC in a copy of the project with the settings of params.yaml. The workspace
     stays as it is. After Ctrl-C or a kill, the same command goes on.
     """
-    from theta.errors import DataError
-    from theta.experiments.finetune import Request, base_of, finetune, named
-    from theta.export.release import MODEL, free
+    from theta.experiments.finetune import Request, base_of, finetune
+    from theta.export.release import free
     from theta.project.tools import find_root
 
     root = find_root(Path())
-    is_hub = data_path.startswith("hf://")
-    if not is_hub and not Path(data_path).expanduser().exists():
-        raise DataError(f"--data-path is {data_path}, which does not exist; name a file or a folder of conversations.")
-    output = output_dir or free(root / "models/theta_continued")
+    data = _data(root, data_path)
     given = {"epochs": epochs, "learning_rate": learning_rate, "rehearsal_share": rehearsal_share}
     request = Request(
         root=root,
         base=_released(root, base_of(root, model_name)),
-        data=data_path if is_hub else named(root, data_path),
-        output=output,
+        data=data,
+        output=output_dir or free(root / "models/theta_continued"),
         train={name: value for name, value in given.items() if value is not None},
     )
     try:
@@ -61,10 +53,32 @@ def finetune(
     except KeyboardInterrupt:
         typer.echo("The same command goes on from where this one stopped.", err=True)
         raise
+    _tell(request.output, name)
+
+
+def _data(root: Path, path: str) -> str:
+    """Return the data as `data.path` names it.
+
+    Raises:
+        DataError: there is no such file or folder.
+    """
+    from theta.errors import DataError
+    from theta.experiments.finetune import named
+
+    if path.startswith("hf://"):
+        return path
+    if not Path(path).expanduser().exists():
+        raise DataError(f"--data-path is {path}, which does not exist; name a file or a folder of conversations.")
+    return named(root, path)
+
+
+def _tell(output: Path, experiment: str) -> None:
+    from theta.export.release import MODEL
+
     here = Path.cwd()
-    model = (output.relative_to(here) if output.is_relative_to(here) else output) / MODEL
-    typer.echo(f"{model.as_posix()}\nTo talk to it: theta chat --model {model.as_posix()}")
-    typer.echo(f"To compare it: theta compare workspace {name}\nTo keep it: theta release --model {model.as_posix()}")
+    model = ((output.relative_to(here) if output.is_relative_to(here) else output) / MODEL).as_posix()
+    typer.echo(f"{model}\nTo talk to it: theta chat --model {model}")
+    typer.echo(f"To compare it: theta compare workspace {experiment}\nTo keep it: theta release --model {model}")
 
 
 def _released(root: Path, base: str) -> str:

@@ -20,7 +20,7 @@ PIPE = "-"
 @with_generation_parameters
 def generate(
     words: Annotated[
-        list[str] | None, typer.Argument(help="The question. - stands for the standard input, as does no question.")
+        list[str] | None, typer.Argument(help="The question; - stands for standard input, and so does nothing at all.")
     ] = None,
     parameters: "Parameters | None" = None,
     model: Model = FINAL,
@@ -49,5 +49,5 @@ def question(words: list[str]) -> str:
     from theta.errors import GenerationError
 
     if not words and sys.stdin.isatty():
-        raise GenerationError('There is no question; write it behind the command, as in theta generate "Who are you?".')
+        raise GenerationError('There is no question; write one after the command, as in theta generate "Who are you?".')
     return " ".join(read_all().strip() if word == PIPE else word for word in words or [PIPE])

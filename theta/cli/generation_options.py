@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from theta.cli.text import visible
+from theta.text import visible
 
 if TYPE_CHECKING:
     from theta.generate.assistant import ThetaModel
@@ -90,7 +90,7 @@ def load_model(folder: Path, *, dtype: str = "auto", soon: bool = False, in_work
 
 
 def check_seed(seed: Any) -> None:
-    """Refuse what is no seed before the model is loaded, which takes seconds.
+    """Refuse what is not a seed before the model is loaded, which takes seconds.
 
     Raises:
         SettingsError: the seed is not None and not a whole number from 0 to 2**63 - 1.
@@ -99,4 +99,4 @@ def check_seed(seed: Any) -> None:
 
     is_whole = isinstance(seed, int) and not isinstance(seed, bool)
     if seed is not None and not (is_whole and 0 <= seed < 2**63):
-        raise SettingsError(f"seed is {seed!r}, allowed is a whole number from 0 to {2**63 - 1}.")
+        raise SettingsError(f"seed is {seed!r} but must be a whole number from 0 to {2**63 - 1}.")

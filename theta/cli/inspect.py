@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from theta.text import counted, visible
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -20,16 +22,16 @@ CHARACTERS_SHOWN = 2000
 
 
 def inspect(
-    path: Annotated[Path, typer.Argument(help="A file or a folder of conversations.")],
-    params: Annotated[Path, typer.Option(help="The settings of `data` and `tokenizer`.")] = Path("params.yaml"),
-    base_tokenizer: Annotated[Path, typer.Option(help="The base's tokenizer, which fetch describes.")] = Path(
+    path: Annotated[Path, typer.Argument(help="File or folder of conversations.")],
+    params: Annotated[Path, typer.Option(help="File with the settings.")] = Path("params.yaml"),
+    base_tokenizer: Annotated[Path, typer.Option(help="What fetch wrote about the base's tokenizer.")] = Path(
         "models/base/tokenizer.json"
     ),
     strict: Annotated[
-        bool, typer.Option("--strict", help="Exit with code 1 also for rejected items and warnings.")
+        bool, typer.Option("--strict", help="Exit with code 1 for rejected items and warnings, too.")
     ] = False,
 ) -> None:
-    """Show what would be read as what, what would be dropped, and how a conversation would be learned.
+    """Show how each file would be read, what would be dropped, and how a conversation would be learned.
 
     The exit code is 1 if a file cannot be read or nothing can be used.
     """
@@ -80,7 +82,6 @@ def _vocabulary(descriptor: Path) -> "Vocabulary":
 
 def _show_files(where: "Console", files: "Sequence[FileFacts]") -> None:
     from theta.cli.console import say, table
-    from theta.cli.text import visible
 
     shown = table("file", "holds", "items>", "kept>", "duplicates>", "rejected>", "mended>")
     for file in files[:FILES_SHOWN]:
@@ -89,14 +90,13 @@ def _show_files(where: "Console", files: "Sequence[FileFacts]") -> None:
         shown.add_row(visible(file.name), visible(holds or "-"), *(f"{count:,}" for count in counts))
     where.print(shown)
     if len(files) > FILES_SHOWN:
-        say(where, f"... and {len(files) - FILES_SHOWN:,} more files")
+        say(where, f"... and {counted(len(files) - FILES_SHOWN, 'more file')}")
 
 
 def _show_conversation(where: "Console", train: Path, vocabulary: "Vocabulary") -> None:
     """Print the first conversation as it would be learned: the learned part in green, the tokens divided by "|"."""
     from rich.text import Text
 
-    from theta.cli.text import visible
     from theta.conversation.messages import Conversation
     from theta.conversation.template import render
     from theta.files import read_json_lines
@@ -165,7 +165,6 @@ def _show_findings(where: "Console", facts: "Facts") -> list[str]:
 
 def _show_reasons(where: "Console", rows: "Sequence[tuple[str, int, str]]") -> None:
     from theta.cli.console import table
-    from theta.cli.text import visible
 
     if not rows:
         return

@@ -1,6 +1,7 @@
 """`theta`: the user's commands, a file each. Heavy imports wait until a command needs them."""
 
-from typing import Annotated
+from inspect import cleandoc
+from typing import Annotated, Any
 
 import typer
 
@@ -18,6 +19,12 @@ from theta.cli.releases import releases
 from theta.cli.schema import schema
 from theta.cli.serve import serve
 from theta.cli.sweep import sweep
+
+
+def help_of(command: Any) -> str:
+    """Return a command's docstring with a line for each paragraph, which typer wraps to the width of the terminal."""
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(command.__doc__).split("\n\n"))
+
 
 app = typer.Typer(
     help="Choose a base, look at your data, talk to a fine-tuned model, and release it. `dvc repro` runs the pipeline.",
@@ -41,7 +48,7 @@ for command in (
     publish,
     schema,
 ):
-    app.command()(command)
+    app.command(help=help_of(command))(command)
 
 
 def print_version(wanted: bool) -> None:

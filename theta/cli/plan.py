@@ -26,7 +26,7 @@ Probed = Literal["nothing", "chosen", "all"]
 
 def plan(
     model: Annotated[
-        str | None, typer.Option(help="gpt2, ..., scratch:PRESET or a folder; without it, GPT-2's four sizes.")
+        str | None, typer.Option(help="gpt2, ..., scratch:PRESET, or a folder; without it, all of GPT-2's sizes.")
     ] = None,
     vram: Vram = None,
     tokens_per_step: Annotated[int, typer.Option(help="Value of train.tokens_per_step.")] = 16_384,
@@ -36,7 +36,7 @@ def plan(
     probe_all: Annotated[bool, typer.Option("--probe-all", help="Run and measure every plan that fits.")] = False,
     params: Annotated[Path, typer.Option(help="File with the training settings of a probe.")] = Path("params.yaml"),
 ) -> None:
-    """Show what each plan of machine.memory needs, which one auto takes, and why; and the train settings of auto."""
+    """Show what each plan of machine.memory needs, which one auto takes and why, and what auto sets in train."""
     from theta.memory.gpu import gpu_of
 
     probed: Probed = "all" if probe_all else "chosen" if probe else "nothing"
@@ -140,7 +140,7 @@ def _check_longest(shapes: Mapping[str, Mapping[str, int]], longest: int) -> Non
 
     for base, shape in shapes.items():
         if not 1 <= longest <= shape["positions"]:
-            raise SettingsError(f"--max-length is {longest}, allowed for {base} is 1 to {shape['positions']}.")
+            raise SettingsError(f"--max-length is {longest} but must be from 1 to {shape['positions']} for {base}.")
 
 
 def _is_probed(forecast: "Forecast", chosen: "Placement | SettingsError", probed: Probed) -> bool:

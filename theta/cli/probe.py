@@ -64,7 +64,7 @@ def probe(size: Size, heads: int, placement: Placement, longest: int, settings: 
     if _failures(device) > failures:  # training went on in smaller microbatches
         raise OutOfMemoryError(
             f"The GPU has too little memory for plan {placement.plan.name} with machine.tokens_per_microbatch "
-            f"{placement.tokens_per_microbatch}; close other programs that use the GPU, or set less with --vram."
+            f"{placement.tokens_per_microbatch}; close other programs that use the GPU, or set a smaller --vram."
         )
     seconds = sum(record["seconds"] for record in records)
     return Measured(peak, sum(record["tokens"] for record in records) / seconds)

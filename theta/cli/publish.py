@@ -17,8 +17,10 @@ if TYPE_CHECKING:
 def publish(
     model: Model = FINAL,
     hub: Annotated[str | None, typer.Option(help="Repository of the Hugging Face hub, such as me/assistant.")] = None,
-    folder: Annotated[Path | None, typer.Option(help="New folder.")] = None,
-    remote: Annotated[str | None, typer.Option(help="Name of a DVC remote; sends a release with its data.")] = None,
+    folder: Annotated[Path | None, typer.Option(help="New folder to copy it to.")] = None,
+    remote: Annotated[
+        str | None, typer.Option(help="Name of a DVC remote, which gets a release with its data.")
+    ] = None,
     public: Annotated[bool, typer.Option("--public", help="Make a new repository of the hub public.")] = False,
     send: Annotated[bool, typer.Option("--send", help="Send it; without this, nothing leaves this machine.")] = False,
 ) -> None:
@@ -62,7 +64,7 @@ def _to_remote(model: Path, remote: str, *, send: bool) -> None:
     known = _remotes(dvc(root, "config", "--list"))
     if remote not in known:
         raise ProjectError(
-            f"DVC has no remote {remote!r} ({', '.join(known) or 'none at all'}); add it with "
+            f"DVC has no remote {remote!r} (its remotes: {', '.join(known) or 'none'}); add it with "
             f"`dvc remote add {remote} URL`."
         )
     whole = model.resolve() if model.resolve() == (root / "models" / MODEL).resolve() else model.resolve().parent

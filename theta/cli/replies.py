@@ -8,8 +8,8 @@ from types import FrameType
 
 from rich.console import Console
 
-from theta.cli.text import visible
 from theta.cli.wrapping import Wrapping
+from theta.text import visible
 
 
 class Interrupts:

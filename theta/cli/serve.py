@@ -26,9 +26,9 @@ def check_installed(*modules: str) -> None:
 def serve(
     model: Model = FINAL,
     host: Annotated[
-        str, typer.Option(help="Address to listen at; others than this machine's need a token.")
+        str, typer.Option(help="Address to listen on; one that other machines reach needs a token.")
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen at; 0 takes a free one.")] = 8000,
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one.")] = 8000,
     token: Annotated[
         str | None, typer.Option(envvar="THETA_TOKEN", help="What clients must send as their API key.")
     ] = None,

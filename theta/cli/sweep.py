@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from theta.text import counted
+
 if TYPE_CHECKING:
     from theta.experiments.sweep import Result
 
@@ -15,25 +17,27 @@ PLOTS = Path("dvc_plots")
 
 
 def sweep(
-    settings: Annotated[list[str], typer.Argument(help="Settings with their values: train.epochs=2,4 ...")],
+    settings: Annotated[list[str], typer.Argument(help="Settings with their values, such as train.epochs=2,4.")],
     jobs: Annotated[int, typer.Option(min=1, help="Runs at the same time.")] = 1,
     early: Annotated[
-        bool, typer.Option("--early/--full", help="Stop the hopeless early, or run all combinations in full.")
+        bool, typer.Option("--early/--full", help="Stop hopeless combinations early, or run all in full.")
     ] = True,
     by: Annotated[
-        str | None, typer.Option(help="Figure to rank by, such as evaluate.replies.chrf; losses count downwards.")
+        str | None,
+        typer.Option(help="Figure to rank by, such as evaluate.replies.chrf; of a loss, the lowest is best."),
     ] = None,
 ) -> None:
     """Run the pipeline with every combination of the settings, in DVC's queue, and show which is best.
 
-    After Ctrl-C or a kill, the same command goes on: what has run counts. `dvc exp apply NAME` takes a result over.
+    After Ctrl-C or a kill, the same command goes on: finished runs are kept. `dvc exp apply NAME` takes a result into
+    the workspace.
     """
     from theta.experiments.sweep import chart, criterion_of, grid, plot_name, rounds, sweep
     from theta.project.tools import find_root
 
     root, combinations = find_root(Path()), grid(settings)
     most = len(rounds(len(combinations), early=early))
-    typer.echo(f"{len(combinations)} combinations; at most {most} round{'s' if most > 1 else ''}")
+    typer.echo(f"{counted(len(combinations), 'combination')}; at most {counted(most, 'round')}")
     results: list[Result] = []
     shown: Mapping[str, str] = {}
     try:

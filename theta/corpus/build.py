@@ -30,6 +30,7 @@ from theta.corpus.wordings import MOST_REWORDINGS, WordingRules, Wordings, remov
 from theta.errors import DataError
 from theta.files import flushing
 from theta.parallel import ordered_map
+from theta.text import counted
 
 EXACT_TWINS_BYTES = 32 << 20
 """Up to as many bytes of files, near twins are compared exactly; their questions are then kept in memory."""
@@ -221,8 +222,8 @@ def _unusable(pile: Pile, fault: DataError, count: int) -> str:
         return f"data.path: {fault}" if count else "data.path: its files contain no conversations; add some."
     reason, most = pile.reasons.most_common(1)[0]
     return (
-        f"data.path: none of {pile.reasons.total()} items is a usable conversation, most often because of {reason} "
-        f"({most}), such as {pile.examples[reason]}."
+        f"data.path: none of {counted(pile.reasons.total(), 'item')} is a usable conversation, most often because "
+        f"of {reason} ({most}), such as {pile.examples[reason]}."
     )
 
 

@@ -5,6 +5,7 @@ from typing import Any
 
 from theta.corpus.report import Facts, FileFacts, distribution, summary, warnings
 from theta.markdown import plain, table
+from theta.text import counted
 
 FILES_SHOWN = 200
 NAMES_SHOWN = 50
@@ -98,9 +99,10 @@ def _splits(facts: Facts) -> Iterator[str]:
         leaked = facts.leaks.get(name, {}).values() or ["-"] * 3
         rows.append((name, count, f"{count / total:.1%}", *leaked))
     yield table(columns, rows)
+    largest = counted(facts.largest_group, "conversation")
     yield (
-        f"They consist of {facts.groups:,} groups, the largest of {facts.largest_group:,} conversations. A group holds "
-        "what shares a question, a reply or nearly a question."
+        f"They consist of {counted(facts.groups, 'group')}, the largest of {largest}. A group holds what shares a "
+        "question, a reply or nearly a question."
     )
     if facts.repeated.conflict_examples:
         yield "## Questions with different answers"

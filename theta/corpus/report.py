@@ -17,6 +17,7 @@ from theta.corpus.gather import Gathered
 from theta.corpus.items import Notes
 from theta.corpus.readers.finding import ABOUT_DATA, LEFT_OUT
 from theta.corpus.wordings import Wordings
+from theta.text import counted
 
 NAMES_IN_METRICS = 20
 KEYS_SHOWN = 5
@@ -176,10 +177,10 @@ def summary(facts: Facts) -> str:
     """Return what was kept and dropped in one line."""
     splits = " / ".join(f"{count} {name}" for name, count in facts.conversations.items())
     read = facts.kept + facts.duplicates + facts.over_cap + facts.reasons.total()
-    line = f"kept {facts.kept} of {read} conversations: {splits}"
+    line = f"kept {facts.kept} of {counted(read, 'conversation')}: {splits}"
     dropped = {**dict(sorted(facts.reasons.items())), DUPLICATE: facts.duplicates}
-    parts = [(_counted(dropped), "rejected"), (_counted(_counts(facts.notes, "mended")), "mended")]
-    return "; ".join([line, *(f"{what}: {counted}" for counted, what in parts if counted)])
+    parts = [(_times(dropped), "rejected"), (_times(_counts(facts.notes, "mended")), "mended")]
+    return "; ".join([line, *(f"{what}: {times}" for times, what in parts if times)])
 
 
 def warnings(facts: Facts) -> Iterator[str]:
@@ -190,24 +191,24 @@ def warnings(facts: Facts) -> Iterator[str]:
     if passed_over:
         shown = ", ".join(f"{name} ({why})" for name, why in passed_over[:FILES_SHOWN])
         more = f" and {len(passed_over) - FILES_SHOWN} more" if len(passed_over) > FILES_SHOWN else ""
-        yield f"passed over {_number(len(passed_over), 'file')}: {shown}{more}"
+        yield f"passed over {counted(len(passed_over), 'file')}: {shown}{more}"
     unused = list(facts.notes.of("unused_key"))
     for key, count, source in unused[:KEYS_SHOWN]:
-        yield f"the text of '{key}' is not used ({_number(count, 'item')}, first {source}); data.fields can name it"
+        yield f"the text of '{key}' is not used ({counted(count, 'item')}, first {source}); data.fields can name it"
     if len(unused) > KEYS_SHOWN:
-        yield f"the text of {_number(len(unused) - KEYS_SHOWN, 'more key')} is not used; report.md names them"
+        yield f"the text of {counted(len(unused) - KEYS_SHOWN, 'more key')} is not used; report.md names them"
     marks = list(facts.notes.of("unused_mark"))
     for name, count, source in marks[:KEYS_SHOWN]:
-        held = f"{_number(count, 'item')}, first {source}"
+        held = f"{counted(count, 'item')}, first {source}"
         yield f"the mark '{name}' is not used ({held}); take out of the data what is not to be learned"
     if len(marks) > KEYS_SHOWN:
-        yield f"{_number(len(marks) - KEYS_SHOWN, 'more mark')} are not used; report.md names them"
+        yield f"not used: {counted(len(marks) - KEYS_SHOWN, 'more mark')}; report.md names them"
     templates = list(facts.notes.of("template"))
     if templates:
         name, _, source = templates[0]
         total = sum(count for _, count, _ in templates)
         verb = "holds" if total == 1 else "hold"
-        yield f"{_number(total, 'conversation')} {verb} what looks like an unfilled template, such as {name} ({source})"
+        yield f"{counted(total, 'conversation')} {verb} what looks like an unfilled template, such as {name} ({source})"
     personal = list(facts.notes.of("personal"))
     if personal:
         held = ", ".join(f"{kind} in {count:,}" for kind, count, _ in personal)
@@ -227,8 +228,8 @@ LEAKED = {
 
 def _about_repeats(facts: Facts) -> Iterator[str]:
     for question, one, other in facts.repeated.conflict_examples[:1]:
-        count = _number(facts.repeated.conflicts, "question")
-        yield f"{count} with different answers, such as '{_short(question)}' ({one} and {other})"
+        questions = counted(facts.repeated.conflicts, "question")
+        yield f"{questions} with different answers, such as '{_short(question)}' ({one} and {other})"
     for reply, source, having in facts.repeated.filler_examples[:1]:
         yield f"{having} conversations have the reply '{_short(reply)}' (first {source})"
 
@@ -275,12 +276,8 @@ def _counts(notes: Notes, kind: str) -> dict[str, int]:
     return {name: count for name, count, _ in list(notes.of(kind))[:NAMES_IN_METRICS]}
 
 
-def _counted(counts: Mapping[str, int]) -> str:
+def _times(counts: Mapping[str, int]) -> str:
     return ", ".join(f"{name} x{count}" for name, count in counts.items() if count)
-
-
-def _number(count: int, noun: str) -> str:
-    return f"{count:,} {noun}" + ("" if count == 1 else "s")
 
 
 def _domains(counts: Counter[str]) -> dict[str, int]:

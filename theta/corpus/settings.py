@@ -62,7 +62,7 @@ class DataSettings(Settings):
             if canonical(name) not in KNOWN | marks.ALL:
                 close = difflib.get_close_matches(canonical(name), KNOWN, n=1)
                 hint = f"did you mean '{close[0]}'?" if close else "such as question, answer, messages, text or domain"
-                raise ValueError(f"{own}: '{name}' is no key that Theta knows; {hint}")
+                raise ValueError(f"{own}: '{name}' is not a key that Theta knows; {hint}")
         return fields
 
     @property

@@ -15,7 +15,6 @@ from typing import Any
 from theta.conversation.messages import Conversation, domains_shown
 from theta.conversation.template import Span
 from theta.evaluate.replies import Answered
-from theta.evaluate.settings import RIGHT_CHRF
 from theta.tokens.vocabulary import Vocabulary
 
 
@@ -87,7 +86,7 @@ def figures(trained: Sequence[Answered], new_wordings: Sequence[Answered]) -> di
 def _counted(answers: Sequence[Answered]) -> dict[str, Any] | None:
     if not answers:
         return None
-    right = sum(each.chrf > RIGHT_CHRF for each in answers)
+    right = sum(each.is_right for each in answers)
     return {
         "questions": len(answers),
         "right": right,

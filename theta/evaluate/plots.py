@@ -16,6 +16,7 @@ from markupsafe import Markup
 
 from theta import files
 from theta.errors import DataError
+from theta.text import counted
 
 WIDTH = 400
 LABEL_LETTERS = 60
@@ -148,9 +149,10 @@ def length_histogram(lengths: Sequence[Point]) -> Chart:
     edges = [edge for edge, _ in lengths]
     wide = edges[1] - edges[0] if len(edges) > 1 else edges[0]
     most = max(lengths, key=lambda point: point[1])
+    documents = counted(round(sum(count for _, count in lengths)), "document")
     description = (
-        f"{sum(count for _, count in lengths):,.0f} documents of up to {edges[-1]:,.0f} tokens; most frequent are "
-        f"{most[0] - wide:,.0f} to {most[0]:,.0f} tokens, with {most[1]:,.0f} documents."
+        f"{documents} of up to {edges[-1]:,.0f} tokens; most frequent are "
+        f"{most[0] - wide:,.0f} to {most[0]:,.0f} tokens, with {counted(round(most[1]), 'document')}."
     )
     chart = Chart("Length of documents", description, 220)
     at = _plane(chart, [(edges[0] - wide, 0.0), *lengths], "tokens", "documents")

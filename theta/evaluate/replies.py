@@ -14,6 +14,7 @@ from sacrebleu.metrics import CHRF
 from theta.conversation.messages import Conversation
 from theta.errors import DataError, GenerationError
 from theta.evaluate.likelihood import Figures
+from theta.evaluate.settings import RIGHT_CHRF
 from theta.generate.assistant import Reply, ThetaModel
 
 
@@ -35,6 +36,11 @@ class Answered:
     def chrf(self) -> float:
         """Similarity of the reply to the reference, 0 to 100; see `figures`."""
         return float(CHRF().sentence_score(self.reply.text, [self.reference]).score)
+
+    @property
+    def is_right(self) -> bool:
+        """Whether the reply differs from the reference in a word or a clause at most."""
+        return self.chrf > RIGHT_CHRF
 
     def to_json(self) -> dict[str, Any]:
         """Return the object that an entry of `metrics/replies.yaml` holds."""

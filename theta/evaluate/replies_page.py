@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from ruamel.yaml.emitter import Emitter
 
 from theta.evaluate.replies import Answered
+from theta.text import counted
 
 if TYPE_CHECKING:
     from ruamel.yaml.nodes import ScalarNode
@@ -41,7 +42,7 @@ def page(answers: Sequence[Answered]) -> str:
     stream = StringIO()
     yaml.dump([answered.to_json() for answered in answers], stream)
     intro = (
-        f"# {len(answers)} questions, each with the reply of the conversation (reference) and that of the\n"
+        f"# {counted(len(answers), 'question')}, each with the reply of the conversation (reference) and that of the\n"
         "# model (reply). kind: test (of the test split, drawn evenly over domains), new wording (of a\n"
         "# trained question) or trained.\n"
     )

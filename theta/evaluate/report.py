@@ -8,6 +8,7 @@ from typing import Any
 
 from theta import files
 from theta.evaluate.likelihood import Figures, Scores, documents_by_domain, figures
+from theta.text import counted
 from theta.tokens.store import Store
 
 SIGNIFICANT_DIGITS = 6
@@ -91,9 +92,8 @@ def _about_held_out(results: Mapping[str, Any]) -> Iterator[str]:
     if not replies["replies"]:
         yield "no held-out replies, because the test split holds only plain texts"
         return
-    plural = "reply" if replies["replies"] == 1 else "replies"
     yield (
-        f"{replies['replies']:,} held-out {plural}: chrF {replies['chrf']:.1f} of 100, "
+        f"{counted(replies['replies'], 'held-out reply', 'held-out replies')}: chrF {replies['chrf']:.1f} of 100, "
         f"{replies['ended_rate']:.0%} ended by themselves"
     )
 

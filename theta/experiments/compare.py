@@ -37,7 +37,7 @@ def inputs(one: Results, other: Results) -> dict[str, bool | None]:
 
 
 def metrics(one: Results, other: Results) -> list[Line]:
-    """Return the figures that differ; texts and lists are no figures."""
+    """Return the figures that differ; texts and lists are not figures."""
     lines = _lines(one.metrics, other.metrics)
     return [line for line in lines if line.one != line.other and _is_figure(line.one) and _is_figure(line.other)]
 

@@ -120,7 +120,9 @@ def change(params: Path, settings: Mapping[str, Mapping[str, Any]]) -> None:
     content = yaml.load(params)
     for section, values in settings.items():
         if not isinstance(content, dict) or not isinstance(content.get(section), dict):
-            raise ProjectError(f"{params.name} has no section '{section}'; take the one of the repository as a model.")
+            raise ProjectError(
+                f"{params.name} has no section '{section}'; copy it from the params.yaml of Theta's repository."
+            )
         content[section].update(values)
     with writing(params):
         yaml.dump(content, params)

@@ -68,9 +68,7 @@ def grid(words: Sequence[str]) -> list[Settings]:
     for word in words:
         key, _, listed = word.partition("=")
         if not all([*key.split("."), *listed.split(",")]) or "." not in key or key in values:
-            raise SettingsError(
-                f"{word!r} is not SECTION.KEY=VALUE,VALUE with a key of its own; write train.epochs=2,4."
-            )
+            raise SettingsError(f"{word!r} is not SECTION.KEY=VALUE,VALUE, or repeats a key; write train.epochs=2,4.")
         values[key] = listed.split(",")
     return [dict(zip(values, chosen, strict=True)) for chosen in product(*values.values())]
 
@@ -140,7 +138,7 @@ def criterion_of(results: Sequence[Result], criterion: str | None) -> str:
     for name in names:
         if all(figure(each, name) is not None for each in finished):
             return name
-    raise SettingsError(f"The runs have no figure {' or '.join(names)}; see `theta compare` for the names.")
+    raise SettingsError(f"The runs have no figure {' or '.join(names)}; `theta compare` shows their names.")
 
 
 def figure(result: Result, name: str) -> float | None:

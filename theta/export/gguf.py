@@ -93,7 +93,7 @@ def _check_is_known(model: "GPT2LMHeadModel", vocabulary: Vocabulary) -> None:
     config = model.config
     if not splits_as_gpt2(json.loads(vocabulary.tokenizer.to_str())):
         raise ExportError(
-            "GGUF has no name for this base's way to split texts, and llama.cpp would read them differently; "
+            "GGUF has no name for the way this base splits text, and llama.cpp would read it differently; "
             "remove gguf from export.formats."
         )
     if config.activation_function not in TANH_GELUS:
@@ -103,7 +103,7 @@ def _check_is_known(model: "GPT2LMHeadModel", vocabulary: Vocabulary) -> None:
         )
     if config.scale_attn_by_inverse_layer_idx or not config.scale_attn_weights:
         raise ExportError(
-            "llama.cpp scales attention as OpenAI's GPT-2 does, and config.json of this model says otherwise; "
+            "llama.cpp scales attention as OpenAI's GPT-2 does, and this model's config.json says otherwise; "
             "remove gguf from export.formats."
         )
 

@@ -14,6 +14,7 @@ from typing import Any
 from theta.export.markdown import NOT_MEASURED, Section, facts_table, splits_table
 from theta.generate.settings import GenerationSettings
 from theta.markdown import plain, table
+from theta.text import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -263,13 +264,9 @@ def _lineage(base: Mapping[str, Any]) -> Iterator[str]:
         trained = ", ".join(f"{name} {settings[name]}" for name in ("epochs", "learning_rate") if name in settings)
         yield (
             f"- {plain(each['name'])} was {_origin(made['base'])}, on {plain(data['path'])} "
-            f"({_count(data['files'], 'file')}, SHA-256 {data['sha256'][:12]}; {plain(trained)}), at git revision "
+            f"({counted(data['files'], 'file')}, SHA-256 {data['sha256'][:12]}; {plain(trained)}), at git revision "
             f"{plain(made['revision'])}."
         )
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}" + ("s" if number != 1 else "")
 
 
 def _license(license_: str | None) -> str:

@@ -62,7 +62,7 @@ def check_card(model: Path) -> None:
     try:
         ModelCardData(**front, ignore_metadata_errors=False)
     except (TypeError, ValueError) as fault:
-        raise ExportError(f"{model / CARD} has a front matter that a hub refuses ({reason(fault)}).") from None
+        raise ExportError(f"{model / CARD} has front matter that a hub refuses ({reason(fault)}).") from None
 
 
 def front_matter(card: str, path: Path) -> dict[str, Any]:
@@ -78,7 +78,7 @@ def front_matter(card: str, path: Path) -> dict[str, Any]:
     except YAMLError as fault:
         raise ExportError(f"{path}: its front matter is not valid YAML ({reason(fault)}).") from None
     if not isinstance(front, dict):
-        raise ExportError(f"{path} does not begin with a front matter (---); run `dvc repro export` to write it again.")
+        raise ExportError(f"{path} does not begin with front matter (---); run `dvc repro export` to write it again.")
     return front
 
 

@@ -159,7 +159,7 @@ def _check_weights(
     difference = max(float((a - b).abs().max()) for a, b in zip(wanted, found_logits, strict=True))
     if not difference <= (allowed := _tolerance(dtype, wanted)):
         raise ExportError(
-            f"Logits of {name} differ from the checkpoint's by {difference:.3g}, allowed is {allowed:.3g}."
+            f"Logits of {name} differ from the checkpoint's by {difference:.3g}; at most {allowed:.3g} is allowed."
         )
     return difference
 

@@ -102,8 +102,8 @@ class ThetaModel:
     def load_in_worker(cls, path: str | Path, device: str = "auto", dtype: str = "auto") -> "ThetaModel":
         """Load a folder into a process of its own, so that neither it nor this one holds the other up: for servers.
 
-        The arguments and errors are those of `load`. A reply must not be interrupted by an exception from outside, such
-        as that of Ctrl-C; see `WorkerWriter`.
+        The arguments and errors are those of `load`. A reply raises a GenerationError once that process has ended. It
+        must not be interrupted by an exception from outside, such as that of Ctrl-C; see `WorkerWriter`.
         """
         folder = _folder(path)
         return cls._of_folder(folder, lambda never: WorkerWriter(folder, never, device, dtype))
@@ -193,9 +193,9 @@ class ThetaModel:
         replies by rounding only.
         """
         if batch_size is not None and (not _is_number(batch_size) or batch_size < 1):
-            raise SettingsError(f"batch_size is {batch_size!r}, allowed is a whole number of at least 1.")
+            raise SettingsError(f"batch_size is {batch_size!r} but must be a whole number of at least 1.")
         if isinstance(prompts, str) or not isinstance(prompts, Sequence):
-            raise GenerationError(f"The prompts are {prompts!r}, expected a list of them; `generate` takes one text.")
+            raise GenerationError(f"The prompts are {prompts!r}, expected a list; `generate` takes a single one.")
         settings, seed = self.settings.replaced(**parameters), _checked_seed(seed)
         requests = [
             self._request(prompt, settings, None if seed is None else (seed + place) % SEEDS)
@@ -278,7 +278,7 @@ SEEDS = 2**63
 
 def _checked_seed(seed: int | None) -> int | None:
     if seed is not None and (not _is_number(seed) or not 0 <= seed < SEEDS):
-        raise SettingsError(f"seed is {seed!r}, allowed is a whole number from 0 to {SEEDS - 1}.")
+        raise SettingsError(f"seed is {seed!r} but must be a whole number from 0 to {SEEDS - 1}.")
     return seed
 
 
@@ -294,7 +294,7 @@ def _are_several(prompt: Any) -> TypeGuard[Sequence[Prompt]]:
 
 def _folder(path: Any) -> Path:
     if not isinstance(path, str | PathLike):
-        raise GenerationError(f"The folder of the model is {path!r}, expected a text or a path.")
+        raise GenerationError(f"The folder of the model is {path!r}, expected text or a path.")
     return Path(path).expanduser()
 
 
@@ -309,8 +309,8 @@ def _never(vocabulary: Vocabulary, rows: int) -> list[int]:
     """
     if rows < vocabulary.size:
         raise GenerationError(
-            f"The model has {rows} embeddings and the tokenizer {vocabulary.size} tokens; "
-            "they do not belong together, export the model again."
+            f"The model has {rows} embeddings and the tokenizer {vocabulary.size} tokens, so "
+            "they do not belong together; export the model again."
         )
     end_of_text = vocabulary.tokenizer.token_to_id(END_OF_TEXT)
     special = {id_ for token, id_ in vocabulary.special_ids.items() if token != END} | {end_of_text} - {None}

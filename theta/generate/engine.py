@@ -20,6 +20,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from theta.errors import GenerationError
 from theta.generate.settings import GenerationSettings
 
 
@@ -190,6 +191,9 @@ class SharedEngine:
         Args:
             rows: how many replies to write side by side at most. The longest prompts are first, so that few rows are
                 idle at the end.
+
+        Raises:
+            GenerationError: the process that writes has ended.
         """
         waiting = sorted(range(len(requests)), key=lambda place: len(requests[place].ids))
         places: dict[int, int] = {}
@@ -217,7 +221,11 @@ class SharedEngine:
                     del self._arrived[number]
 
     def _advance(self) -> None:
-        for number, token in self.engine.step().items():
+        try:
+            step = self.engine.step()
+        except EOFError as fault:
+            raise GenerationError(f"{fault}; load the model again.") from None
+        for number, token in step.items():
             self._arrived[number].append(token)
 
     def _take(self, number: int) -> list[Token]:

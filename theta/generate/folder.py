@@ -57,7 +57,7 @@ def check(folder: Path) -> dict[str, Any]:
                 "again."
             )
     if kind != "gpt2":
-        raise GenerationError(f"{folder} holds a model of type {kind!r}; Theta answers from GPT-2 models.")
+        raise GenerationError(f"{folder} holds a model of type {kind!r}; Theta runs GPT-2 models only.")
     return config
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeAlias
 from theta.conversation.messages import ROLES, Message
 from theta.conversation.template import render, render_prompt
 from theta.errors import GenerationError
+from theta.text import counted
 from theta.tokens.vocabulary import Vocabulary
 
 Prompt: TypeAlias = str | Sequence[Message | Mapping[str, Any]]
@@ -35,7 +36,7 @@ def to_messages(prompt: Prompt) -> list[Message]:
     """
     values = [Message("user", prompt)] if isinstance(prompt, str) else prompt
     if isinstance(values, Mapping) or not isinstance(values, Sequence):
-        raise GenerationError(f"The prompt is {values!r}, expected a text or a list of messages.")
+        raise GenerationError(f"The prompt is {values!r}, expected text or a list of messages.")
     messages = [_message(number, value) for number, value in enumerate(values, start=1)]
     opening = 1 if messages and messages[0].role == "system" else 0
     for place, message in enumerate(messages[opening:]):
@@ -43,7 +44,7 @@ def to_messages(prompt: Prompt) -> list[Message]:
         if message.role != expected:
             raise GenerationError(f"Message {opening + place + 1} has role '{message.role}', expected '{expected}'.")
     if (len(messages) - opening) % 2 == 0:
-        raise GenerationError("The conversation does not end with a message of the user; add the question to answer.")
+        raise GenerationError("The conversation does not end with a message from the user; add the question to answer.")
     return messages
 
 
@@ -98,7 +99,7 @@ def fit(
     if size >= positions:
         raise GenerationError(
             f"The prompt has {size} tokens and leaves no room for a reply: the model reads {positions}, "
-            f"prompt and reply together. Shorten the prompt by {size - positions + 1} tokens or more."
+            f"prompt and reply together. Shorten the prompt by {counted(size - positions + 1, 'token')} or more."
         )
     ids = [token for part in (*opening, *turns, ask) for token in part]
     return Fitted(ids, len(encoded) - len(opening) - len(turns))

@@ -9,14 +9,14 @@ message to it and one back.
 """
 
 import signal
+import subprocess
+import sys
 import threading
 import warnings
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
-from multiprocessing.util import Finalize
+from multiprocessing.connection import Connection, Pipe
 from pathlib import Path
 from typing import NamedTuple
 
@@ -73,14 +73,12 @@ class WorkerWriter:
         Raises:
             GenerationError: the model cannot be loaded, or the worker ended.
         """
-        context = get_context("spawn")
-        self._pipe, there = context.Pipe()
-        self._process = context.Process(target=_run, args=(there, folder, never, device, dtype), daemon=True)
-        with _signals_ignored():
-            self._process.start()
-        there.close()
-        # Before multiprocessing waits for its processes at the end, or it would wait for ever.
-        Finalize(self, _end, args=(self._pipe, self._process), exitpriority=10)
+        self._pipe, there = Pipe()
+        with there:
+            self._process = _start(there)
+        weakref.finalize(self, _end, self._pipe, self._process)
+        with suppress(OSError):  # its first message tells
+            self._pipe.send((folder, never, device, dtype))
         ready = self._first_message(folder)
         for words in ready.warnings:
             warnings.warn(words, stacklevel=3)
@@ -94,18 +92,23 @@ class WorkerWriter:
         try:
             message: _Ready | Exception = self._pipe.recv()
         except (EOFError, OSError):
-            self._process.join(SECONDS_TO_END)
-            killed = (self._process.exitcode or 0) < 0
-            remedy = "free some memory and try again" if killed else "its error stands above"
+            remedy = "free some memory and try again" if self._was_killed() else "its error stands above"
             raise GenerationError(f"{ENDED} while it loaded {folder}; {remedy}.") from None
         if isinstance(message, Exception):
             raise message
         return message
 
+    def _was_killed(self) -> bool:
+        """Whether the worker, which has closed the pipe, was ended by a signal."""
+        try:
+            return self._process.wait(SECONDS_TO_END) < 0
+        except subprocess.TimeoutExpired:
+            return False
+
     @property
     def is_alive(self) -> bool:
         """Whether the worker still runs."""
-        return self._process.is_alive()
+        return self._process.poll() is None
 
     def open(self, rows: Sequence[Row]) -> None:
         """Take in new rows with the next step."""
@@ -125,7 +128,8 @@ class WorkerWriter:
             self._pipe.send(step)
             answer: _Done | str = self._pipe.recv()
         except (EOFError, OSError):
-            raise EOFError(ENDED) from None
+            killed = ": it was killed, perhaps because memory ran out" if self._was_killed() else ""
+            raise EOFError(f"{ENDED}{killed}") from None
         if isinstance(answer, str):
             raise RuntimeError(answer)
         return {number: Written(id_) for number, id_ in answer.ids.items()} | answer.reported
@@ -139,11 +143,27 @@ class WorkerWriter:
                 self.write(())
 
 
-def _end(pipe: Connection, process: BaseProcess) -> None:
+def _start(pipe: Connection) -> subprocess.Popen[bytes]:
+    """Start a worker at an end of a pipe.
+
+    It imports nothing but Theta. The processes of multiprocessing import the caller's main module again, which fails if
+    that is not a file, and starts a worker in the worker if `load_in_worker` is not called under
+    `if __name__ == "__main__"`.
+    """
+    path, number = [str(each) for each in sys.path], pipe.fileno()
+    code = f"import sys; sys.path[:] = {path!r}; from theta.generate.worker import run; run({number})"
+    with _signals_ignored():
+        return subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.DEVNULL, pass_fds=[number])
+
+
+def _end(pipe: Connection, process: subprocess.Popen[bytes]) -> None:
     """Let the worker end by itself, or end it."""
     pipe.close()
-    process.join(SECONDS_TO_END)
-    process.kill()
+    try:
+        process.wait(SECONDS_TO_END)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
 
 
 @contextmanager
@@ -160,11 +180,16 @@ def _signals_ignored() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _run(pipe: Connection, folder: Path, never: writers.Never, device: str, dtype: str) -> None:
-    """Write what the other end of the pipe asks for, until it is closed."""
-    for number in SIGNALS:
-        signal.signal(number, signal.SIG_IGN)
-    with suppress(EOFError, OSError):
+def run(number: int) -> None:
+    """Load the model that the other end of a pipe names, and write what it asks for until it is closed.
+
+    Args:
+        number: the file descriptor of this end.
+    """
+    for signal_number in SIGNALS:
+        signal.signal(signal_number, signal.SIG_IGN)
+    with suppress(EOFError, OSError), Connection(number) as pipe:
+        folder, never, device, dtype = pipe.recv()
         with warnings.catch_warnings(record=True) as caught:
             try:
                 writer = writers.of_folder(folder, never, device, dtype)

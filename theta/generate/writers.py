@@ -11,6 +11,7 @@ from theta.bases.weight_files import EMBEDDING, SAFETENSORS
 from theta.errors import GenerationError, OutOfMemoryError, SettingsError, reason
 from theta.generate.engine import Writer
 from theta.generate.shape import Shape, missing
+from theta.text import counted
 
 if TYPE_CHECKING:
     import torch
@@ -41,7 +42,7 @@ def of_folder(folder: Path, never: Never, device: str, dtype: str, *, soon: bool
     if dtype not in DTYPES:
         raise GenerationError(f"dtype is {dtype!r}, expected one of {', '.join(DTYPES)}.")
     if not isinstance(device, str):
-        raise GenerationError(f"The device is {device!r}, expected a text such as 'auto', 'cpu' or 'cuda'.")
+        raise GenerationError(f"The device is {device!r}, expected text such as 'auto', 'cpu' or 'cuda'.")
     shape = Shape.of(json.loads((folder / "config.json").read_text(encoding="utf-8")))
     if (_is_cpu(device) or _device(device).type == "cpu") and (writer := _compiled(folder, shape, never, dtype)):
         return writer
@@ -157,7 +158,8 @@ def _of_small_folder(folder: Path, shape: Shape, never: Never) -> Writer:
 def _refuse_wrong(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> None:
     """Refuse weights that are missing or of other sizes than config.json says."""
     if lacking := missing(tensors, shape):
-        raise GenerationError(f"{folder} lacks {len(lacking)} weights, such as {lacking[0]}; export the model again.")
+        weights = f"{counted(len(lacking), 'weight')}, such as {lacking[0]}"
+        raise GenerationError(f"{folder} lacks {weights}; export the model again.")
     (_, width), (positions, _) = tensors[EMBEDDING].shape, tensors["wpe.weight"].shape
     if width != shape.width or positions < shape.positions or width % shape.heads:
         raise GenerationError(

@@ -155,6 +155,13 @@ def product(
 
 
 @triton.jit
+def cached(keys, values, at, stop, column, HEAD: tl.constexpr):
+    """Load the keys and the values of the positions `at` before `stop`, both [BLOCK, PADDED]."""
+    place, mask = at[:, None] * HEAD + column[None, :], (at < stop)[:, None] & (column < HEAD)[None, :]
+    return tl.load(keys + place, mask=mask, other=0.0), tl.load(values + place, mask=mask, other=0.0)
+
+
+@triton.jit
 def attend(
     qkv, cache, state, slots, parts, peaks, sums, scale, slot_stride,
     HEADS: tl.constexpr, HEAD: tl.constexpr, PADDED: tl.constexpr, POSITIONS: tl.constexpr,
@@ -178,10 +185,7 @@ def attend(
     values = keys + HEADS * POSITIONS * HEAD
     # What earlier steps have cached is on its way before the queries are there.
     stop = tl.minimum((part + 1) * PART, now + 1)
-    at = part * PART + tl.arange(0, BLOCK)
-    place, mask = at[:, None] * HEAD + column[None, :], (at < tl.minimum(stop, now))[:, None] & wide[None, :]
-    k = tl.load(keys + place, mask=mask, other=0.0)
-    v = tl.load(values + place, mask=mask, other=0.0)
+    k, v = cached(keys, values, part * PART + tl.arange(0, BLOCK), tl.minimum(stop, now), column, HEAD)
     wait(PDL)
     if part * PART <= now:
         new = qkv + row.to(tl.int64) * (3 * HEADS * HEAD) + head * HEAD + column
@@ -205,10 +209,7 @@ def attend(
             total = total * shrink + tl.sum(weight, 0)
             x = x * shrink + tl.sum(weight[:, None] * v.to(tl.float32), 0)
             peak = higher
-            at += BLOCK
-            place, mask = at[:, None] * HEAD + column[None, :], (at < tl.minimum(stop, now))[:, None] & wide[None, :]
-            k = tl.load(keys + place, mask=mask, other=0.0)
-            v = tl.load(values + place, mask=mask, other=0.0)
+            k, v = cached(keys, values, at + BLOCK, tl.minimum(stop, now), column, HEAD)
         target = (row * PARTS + part) * HEADS + head
         tl.store(peaks + target, peak)
         tl.store(sums + target, total)

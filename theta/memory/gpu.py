@@ -49,7 +49,7 @@ def gpu_of(gib: float | None) -> GPU:
             ASSUMED_GIB * GIB,
         )
     if not gib > 0:
-        raise SettingsError(f"--vram is {gib:g}, allowed is a memory above 0, in GiB.")
+        raise SettingsError(f"--vram is {gib:g} but must be a number of GiB above 0.")
     return GPU(f"For a GPU of {gib:g} GiB.", gib * GIB)
 
 

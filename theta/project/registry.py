@@ -70,7 +70,7 @@ def _check_committed(root: Path) -> None:
         names = [line[3:] for line in lines]
         shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
         raise ProjectError(
-            f"No commit holds the changes of {shown}; a release names the commit that made it. Run "
+            f"The changes to {shown} are not committed; a release names the commit that made it. Run "
             "`git add --update && git commit --message 'What is new'`, then release."
         )
     git(root, "var", "GIT_COMMITTER_IDENT")  # git says here, and not after the copy, that it does not know the user

@@ -116,7 +116,7 @@ def _reader(root: Path, name: str) -> Read:
             return _in_folder(folder.parent)
     if not uses_git(root):
         raise ProjectError(
-            f"{name} is no release, and without git there are no other runs; `theta releases` lists them."
+            f"{name} is not a release, and without git there are no other runs; `theta releases` lists them."
         )
     commit = experiments(root).get(name, name)
     try:

@@ -22,7 +22,7 @@ def find_root(start: Path) -> Path:
         if all((folder / mark).exists() for mark in MARKS):
             return folder
     raise ProjectError(
-        f"{start.absolute()} is not in a project of Theta (a folder with {', '.join(MARKS)}): clone Theta's repository "
+        f"{start.absolute()} is not in a Theta project (a folder with {', '.join(MARKS)}): clone Theta's repository "
         "and run this there."
     )
 

@@ -18,6 +18,7 @@ from theta import settings
 from theta.errors import DataError, reason
 from theta.evaluate import plots
 from theta.evaluate.settings import RIGHT_CHRF
+from theta.text import counted
 
 REPLIES_SHOWN = 500
 """The most replies of a kind on the page."""
@@ -162,7 +163,8 @@ def headlines(facts: Facts) -> Iterator[Headline]:
         yield Headline(
             "Held-out replies",
             f"chrF {replies['chrf']:.0f}",
-            f"of 100, {replies['replies']:,} replies; {replies['ended_rate']:.0%} ended by themselves",
+            f"of 100, {counted(replies['replies'], 'reply', 'replies')}; {replies['ended_rate']:.0%} ended by "
+            "themselves",
         )
 
 

@@ -88,7 +88,8 @@ async def model(request: Request, name: str) -> Answer:
     """Describe the model."""
     service: Service = request.app.state.service
     if name != service.name:
-        return Answer(error(f"There is no model {name!r} here.", param="model", code="model_not_found"), 404)
+        words = f"This server has no model {name!r}; it serves {service.name!r}."
+        return Answer(error(words, param="model", code="model_not_found"), 404)
     return Answer(_described(service))
 
 

@@ -17,6 +17,7 @@ from theta.errors import GenerationError, ThetaError, reason
 from theta.generate.engine import Engine, Token
 from theta.generate.settings import GenerationSettings
 from theta.serve.metrics import Metrics
+from theta.text import counted
 
 LOG = logging.getLogger("uvicorn.error")
 """The log of the server that runs the app."""
@@ -33,7 +34,8 @@ class BusyError(ThetaError):
     """As many replies wait as may."""
 
     def __init__(self, waiting: int, seconds: int) -> None:
-        super().__init__(f"{waiting} replies are waiting already, which is the most; ask again in {seconds} seconds.")
+        queue = counted(waiting, "reply", "replies")
+        super().__init__(f"The server is busy ({queue} waiting); ask again in {counted(seconds, 'second')}.")
         self.seconds = seconds
 
 
@@ -152,7 +154,7 @@ class Batching:
         most = self._engine.most_rows + self._most_waiting
         if len(replies) > most:
             raise GenerationError(
-                f"The request asks for {len(replies)} replies, which is more than the {most} at once."
+                f"The request asks for {len(replies)} replies, more than the {most} that it may; ask for fewer."
             )
         with self._changed:
             if self._closing:

@@ -103,7 +103,7 @@ def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[li
     for prompt in prompts:
         ids = vocabulary.encode([Span(prompt, learned=False)])[0] if isinstance(prompt, str) else prompt
         if unknown := [id_ for id_ in ids if not 0 <= id_ < vocabulary.size]:
-            raise GenerationError(f"The prompt has the id {unknown[0]}, allowed is 0 to {vocabulary.size - 1}.")
+            raise GenerationError(f"The prompt has the id {unknown[0]}; ids must be from 0 to {vocabulary.size - 1}.")
         if len(ids) >= positions:
             raise GenerationError(
                 f"The prompt has {len(ids)} tokens; the model reads {positions}, prompt and reply together."
@@ -115,7 +115,7 @@ def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[li
 def _service(request: Request, body: GenerationRequest) -> Service:
     service: Service = request.app.state.service
     if body.model != service.name:
-        words = f"There is no model {body.model!r} here; this server has {service.name!r}."
+        words = f"This server has no model {body.model!r}; it serves {service.name!r}."
         raise HTTPException(404, error(words, param="model", code="model_not_found"))
     return service
 

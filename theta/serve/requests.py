@@ -184,7 +184,7 @@ class CompletionRequest(GenerationRequest):
             GenerationError: there is no prompt, or it is empty.
         """
         if self.best_of not in (None, self.choices):
-            raise GenerationError(f"best_of is {self.best_of}, allowed is the value of n; leave it out.")
+            raise GenerationError(f"best_of is {self.best_of} but must equal n; leave it out.")
         single = isinstance(self.prompt, str) or (bool(self.prompt) and isinstance(self.prompt[0], int))
         prompts: Any = [self.prompt] if single else self.prompt
         if not prompts or not all(prompts):

@@ -28,7 +28,8 @@ def check_access(host: str, token: str | None) -> None:
     """
     if not token and not is_loopback(host):
         raise SettingsError(
-            f"--host {host} lets other machines ask; set a token that they must send, with --token or THETA_TOKEN."
+            f"--host {host} lets other machines reach the server; set a token that they must send, with --token or "
+            "THETA_TOKEN."
         )
 
 
@@ -41,7 +42,7 @@ def is_loopback(host: str) -> bool:
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that listens at an address; port 0 takes a free one.
+    """Return a socket that listens on an address; port 0 takes a free one.
 
     Raises:
         SettingsError: the address cannot be used.
@@ -50,9 +51,10 @@ def bind(host: str, port: int) -> socket.socket:
         family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
         return socket.create_server((host, port), family=family, backlog=MOST_CONNECTIONS)
     except (OSError, UnicodeError) as fault:
-        words = getattr(fault, "strerror", None) or str(fault)
+        # `create_server` adds the address to the system's words.
+        words = (getattr(fault, "strerror", None) or str(fault)).partition(" (while ")[0]
         raise SettingsError(
-            f"{host}, port {port}, cannot be served ({words}); choose another with --host and --port."
+            f"The server cannot listen on {host}, port {port} ({words}); choose another with --host or --port."
         ) from None
 
 

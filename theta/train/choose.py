@@ -23,6 +23,7 @@ from theta.memory.plans import (
 )
 from theta.model.attention import has_kernel
 from theta.model.rows import Examples
+from theta.text import counted
 from theta.tokens.store import Store
 from theta.train.compute import Compute, longest_of
 from theta.train.distributed import ALONE, Ranks
@@ -46,7 +47,9 @@ def choose_processes(machine: MachineSettings) -> int:
     if machine.devices == "auto":
         return gpus
     if machine.devices > gpus:
-        raise SettingsError(f"machine.devices is {machine.devices}, but torch can use {gpus} GPUs; set it to auto.")
+        raise SettingsError(
+            f"machine.devices is {machine.devices}, but torch can use {counted(gpus, 'GPU')}; set it to auto."
+        )
     return machine.devices
 
 

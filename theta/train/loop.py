@@ -9,7 +9,6 @@ while the next step is running.
 import math
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 import torch
 
@@ -17,20 +16,17 @@ from theta.errors import SettingsError, TrainingError, TrainingInterruptedError
 from theta.machine.devices import memory_remedy, own_stream
 from theta.machine.process import give_back_memory, stop_reason
 from theta.model import network
-from theta.model.trainable import freeze, to_plain_gpt2
-from theta.optim.adamw import adamw
-from theta.optim.ema import EMA
-from theta.optim.update import Gradients, UpdateAfterBackward, UpdateInBackward
+from theta.model.trainable import to_plain_gpt2
 from theta.tokens.store import Store
 from theta.train import resume_state
 from theta.train.batches import steps_of
-from theta.train.compute import longest_of, with_shape
+from theta.train.begin import begin
+from theta.train.compute import longest_of
 from theta.train.distributed import Ranks
 from theta.train.finish import keep, kept_tensors
 from theta.train.resume_state import Progress
-from theta.train.row_work import RowWork
 from theta.train.run import Record, Run, State
-from theta.train.settings import TrainSettings, check_options
+from theta.train.settings import TrainSettings
 from theta.train.step import begin_step
 
 STEPS_PER_TIDYING = 16
@@ -55,7 +51,7 @@ def train(run: Run) -> Iterator[Record]:
     _check_lengths(run)
     steps = _steps(run)
     with memory_remedy(device, _memory_advice(run)), stop_reason(run.parent) as stop, own_stream(device):
-        state = _begin(run, steps)
+        state = begin(run, steps)
         progress = state.progress
         yield from ({**record, "resumed": True} for record in progress.records)
         while progress.step < len(steps) and not _out_of_patience(progress, settings):
@@ -122,54 +118,6 @@ def _keep_weights(run: Run, state: State) -> None:
         keep(run, resume_state.load_best(run.resume))
     else:
         keep(run, dict(kept_tensors(run.model, state.ema.tensors)))
-
-
-def _begin(run: Run, steps: Sequence[Sequence[int]]) -> State:
-    """Move the model to its device, and continue from the resume state if there is one."""
-    plan, settings, compute = run.compute.plan, run.settings, run.compute
-    check_options(settings, len(run.model.transformer.h))
-    network.fuse_activation(run.model)
-    network.set_dropout(run.model, settings.dropout)
-    run.model.to(compute.device, torch.bfloat16 if plan.weights == "bfloat16" else torch.float32)
-    freeze(
-        run.model,
-        frozen_layers=settings.frozen_layers,
-        lora_rank=settings.lora_rank,
-        vocabulary_size=compute.vocabulary_size,
-        seed=settings.seed,
-    )
-    optimizer = adamw(
-        run.model,
-        learning_rate=settings.learning_rate,
-        weight_decay=settings.weight_decay,
-        betas=(settings.beta1, settings.beta2),
-        moment_bits=plan.moment_bits if plan.weights == "bfloat16" else None,
-        seed=settings.seed,
-        layer_decay=settings.layer_learning_rate_decay,
-    )
-    ema = EMA(run.model, settings.ema_decay)
-    progress = resume_state.load_state(run.resume, run.model, optimizer, ema.tensors)
-    if len(set(compute.ranks.all_of(progress.step))) > 1:
-        raise TrainingError(f"The ranks read different states from {run.resume}; run the same command again.")
-    if progress.tokens_chosen != compute.tokens_per_microbatch:
-        progress.tokens_chosen = progress.tokens_per_microbatch = compute.tokens_per_microbatch
-    if progress.step == 0:
-        progress.loss_scale = 2.0**16 if compute.dtype == torch.float16 else 1.0
-    compute = replace(
-        compute,
-        tokens_per_microbatch=progress.tokens_per_microbatch,
-        label_smoothing=settings.label_smoothing,
-    )
-    compute = with_shape(compute, run.samples, run.validation, steps)
-    parameters = [parameter for parameter in run.model.parameters() if parameter.requires_grad]
-    gradients = Gradients(parameters, in_place=compute.shape is not None and not plan.step_in_backward)
-    max_norm, add_up = settings.max_gradient_norm, compute.ranks.add_up
-    update = (
-        UpdateInBackward(parameters, optimizer, max_norm, add_up)
-        if plan.step_in_backward
-        else UpdateAfterBackward(gradients, optimizer, max_norm, add_up)
-    )
-    return State(compute, optimizer, gradients, update, RowWork.of(run.model, compute, gradients), progress, ema)
 
 
 def _agreed(reason: str | None, ranks: Ranks) -> str | None:

@@ -14,6 +14,7 @@ from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
 from theta.files import write_text
+from theta.text import counted
 from theta.train.settings import TrainSettings
 
 if TYPE_CHECKING:
@@ -126,10 +127,9 @@ def learned_little(figures: Mapping[str, Any], settings: TrainSettings) -> str |
     """
     steps, first, last = figures["steps"], figures.get("first_train_loss"), figures.get("train_loss")
     if steps < FEW_STEPS and not figures["stopped_early"]:
-        plural = "" if steps == 1 else "s"
         return (
-            f"the weights were updated only {steps} time{plural}, and with fewer than about {FEW_STEPS} updates little "
-            f"is learned; lower train.tokens_per_step ({settings.tokens_per_step}), raise train.epochs "
+            f"the weights were updated only {counted(steps, 'time')}, and with fewer than about {FEW_STEPS} updates "
+            f"little is learned; lower train.tokens_per_step ({settings.tokens_per_step}), raise train.epochs "
             f"({settings.epochs}), or set both to auto."
         )
     if first and last and last > (1 - LEAST_FALL) * first:

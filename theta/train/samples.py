@@ -19,12 +19,11 @@ import numpy as np
 
 from theta.tokens.store import IGNORED, Store
 from theta.tokens.vocabulary import ChatIds, Vocabulary
+from theta.train.parts import Parts
 from theta.train.settings import TrainSettings
 
 OPENING_TOKENS = 8
 """Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
-MOST_OPENINGS = 12
-"""Of a document in an epoch."""
 
 FURTHER_SHARE, FURTHER_TOKENS = 0.1, 100_000
 """As many learned tokens may stand further from the beginning than `conversation_tokens`. Places beyond it were learned
@@ -73,96 +72,52 @@ class Samples:
             most_tokens: of a chat made so.
             chat_ids: the ids by which conversations are known that can be parts of a chat.
         """
-        self._store, self._slots = store, store.slots()
         self.documents = store.split_size
-        self._epochs = epochs
-        nowhere: np.ndarray = np.zeros(len(store), np.int64)
-        begins, reply_lengths = store.first_replies() if wordings_per_opening else (nowhere, nowhere)
-        self._reply_begins: np.ndarray = begins
-        self._opening_tokens = np.minimum(reply_lengths, opening_tokens)
-        # Of an opening, only what is asked before the reply can have another wording.
-        self._before_reply = self._slots.end <= self._reply_begins[self._slots.document]
-        self._openings = self._count_openings(wordings_per_opening)
-        # A pass goes over the documents with one choice of wordings: first the passes of whole documents, one for each
-        # epoch, then those of openings.
-        passes = epochs * int(self._openings.max(initial=0))
-        self._chosen = [
-            *self._slots.chosen(epochs, wording_share, seed),
-            *self._slots.chosen(passes, wording_share, seed, use=1),
-        ]
-        lengths, learned = zip(*map(self._measured, range(len(self._chosen))), strict=True)
-        rehearsal = range(self.documents, len(store))
-        # A part is numbered by its pass and its document; the documents for rehearsal have numbers behind all others.
-        self._rehearsed = len(self._chosen) * self.documents
-        lengths_of_parts = np.concatenate([*lengths, store.lengths[rehearsal]])
-        learned_of_parts = np.concatenate([*learned, store.learned_counts[rehearsal]])
-
+        self._parts = Parts(
+            store,
+            epochs=epochs,
+            seed=seed,
+            wording_share=wording_share,
+            wordings_per_opening=wordings_per_opening,
+            opening_tokens=opening_tokens,
+        )
         joining = _Joining(*_chat_parts(store, chat_ids), follow_up_share, most_tokens)
         chats: list[list[int]] = []
         self.epochs: list[range] = []
         for epoch in range(epochs):
-            made = self._chats_of(epoch, joining, lengths_of_parts, np.random.default_rng([seed, epoch, 2]))
+            made = self._chats_of(epoch, joining, np.random.default_rng([seed, epoch, 2]))
             self.epochs.append(range(len(chats), len(chats) + len(made)))
             chats += made
         self.split_size = len(chats)
-        self._parts = np.fromiter(chain(*chats, self._rehearsed + np.arange(len(rehearsal))), np.int64)
+        rehearsal = self._parts.rehearsal
+        self._members = np.fromiter(chain(*chats, rehearsal), np.int64)
         self._first = np.cumsum([0, *map(len, chats), *(1 for _ in rehearsal)])
-        self.lengths = self._sums(lengths_of_parts)
-        self.learned_counts = self._sums(learned_of_parts)
+        self.lengths = self._sums(self._parts.lengths)
+        self.learned_counts = self._sums(self._parts.learned_counts)
 
-    def _count_openings(self, wordings_per_opening: int) -> np.ndarray:
-        """Return how often each epoch shows the beginning of each document, int64 [documents of the split]."""
-        wordings: np.ndarray = np.zeros(self.documents, np.int64)
-        if wordings_per_opening:
-            asked = self._before_reply & (self._slots.document < self.documents)
-            np.maximum.at(wordings, self._slots.document[asked], np.diff(self._slots.first)[asked])
-            wordings = -(-wordings // wordings_per_opening)
-        openings: np.ndarray = np.minimum(wordings, MOST_OPENINGS)
-        return openings
-
-    def _measured(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Tokens of each document in a pass, and how many of them are learned; both int64 [documents of the split]."""
-        store, size, chosen = self._store, self.documents, self._chosen[number]
-        if number < self._epochs:
-            return store.lengths[:size] + self._slots.growth(chosen, len(store))[:size], store.learned_counts[:size]
-        grown = self._slots.growth(np.where(self._before_reply, chosen, -1), len(store))[:size]
-        tokens = self._opening_tokens[:size]
-        return self._reply_begins[:size] + grown + tokens, tokens
-
-    def _chats_of(
-        self, epoch: int, joining: "_Joining", lengths: np.ndarray, draws: np.random.Generator
-    ) -> list[list[int]]:
+    def _chats_of(self, epoch: int, joining: "_Joining", draws: np.random.Generator) -> list[list[int]]:
         """Return the samples of an epoch, each as its parts."""
-        openings = [self._opening_parts(epoch, turn) for turn in range(int(self._openings.max(initial=0)))]
-        whole = draws.permutation(epoch * self.documents + np.arange(self.documents))
-        beginnings = draws.permutation(np.concatenate([np.empty(0, np.int64), *openings]))
+        whole = draws.permutation(self._parts.whole(epoch))
+        openings = draws.permutation(self._parts.openings(epoch))
         following = {
             part
-            for parts in (whole, beginnings)
+            for parts in (whole, openings)
             for part in parts[draws.random(len(parts)) < joining.share].tolist()
             if joining.follows[part % self.documents]
         }
         leading = set(whole[joining.leads[whole % self.documents]].tolist())
-        order = whole.tolist(), beginnings.tolist()
-        return _chats(*order, following, leading, lengths, joining.most_tokens, self.documents)
-
-    def _opening_parts(self, epoch: int, turn: int) -> np.ndarray:
-        """Return the parts of an epoch that are openings, one of each document that has more than `turn` of them."""
-        documents = np.flatnonzero(self._openings > turn)
-        # Each document takes its passes one after another, so that it uses all wordings before one recurs.
-        passes = self._epochs + epoch * self._openings[documents] + turn
-        parts: np.ndarray = passes * self.documents + documents
-        return parts
+        order = whole.tolist(), openings.tolist()
+        return _chats(*order, following, leading, self._parts.lengths, joining.most_tokens, self.documents)
 
     def _sums(self, of_part: np.ndarray) -> np.ndarray:
-        return np.add.reduceat(of_part[self._parts], self._first[:-1], dtype=np.int64)
+        return np.add.reduceat(of_part[self._members], self._first[:-1], dtype=np.int64)
 
     def __len__(self) -> int:
         return len(self.lengths)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
         """Return the ids and the labels of a sample, both int32 [length]."""
-        pairs = [self._part(part) for part in self._parts_of(index)]
+        pairs = [self._parts[part] for part in self._parts_of(index)]
         if len(pairs) == 1:
             return pairs[0]
         ids, labels = zip(*pairs, strict=True)
@@ -170,31 +125,11 @@ class Samples:
 
     def source(self, index: int) -> str:
         """Return where the first document of a sample is from."""
-        return self._store.sources[self._document(self._parts_of(index)[0])]
+        return self._parts.source(self._parts_of(index)[0])
 
     def _parts_of(self, index: int) -> list[int]:
-        parts: list[int] = self._parts[self._first[index] : self._first[index + 1]].tolist()
+        parts: list[int] = self._members[self._first[index] : self._first[index + 1]].tolist()
         return parts
-
-    def _document(self, part: int) -> int:
-        rehearsed = part - self._rehearsed
-        return self.documents + rehearsed if rehearsed >= 0 else part % self.documents
-
-    def _part(self, part: int) -> tuple[np.ndarray, np.ndarray]:
-        document = self._document(part)
-        ids, labels = self._store[document]
-        if part >= self._rehearsed:
-            return ids, labels
-        number = part // self.documents
-        if number >= self._epochs:
-            end = self._reply_begins[document] + self._opening_tokens[document]
-            ids, labels = ids[:end], labels[:end]
-        for begin, end, wording in self._slots.wordings(document, self._chosen[number]):
-            if end <= len(ids):
-                ids = np.concatenate([ids[:begin], wording, ids[end:]])
-                # No wording is learned, and neither is what it stands for.
-                labels = np.concatenate([labels[:begin], np.full(len(wording), labels[begin]), labels[end:]])
-        return ids, labels
 
 
 class _Joining(NamedTuple):

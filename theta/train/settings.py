@@ -113,7 +113,7 @@ def check_options(settings: TrainSection, layers: int) -> None:
     if settings.frozen_layers > most:
         besides = ", and train.lora_rank needs one of them" if settings.lora_rank else ""
         raise SettingsError(
-            f"train.frozen_layers is {settings.frozen_layers}, allowed is 0 to {most}: the base has {layers} "
+            f"train.frozen_layers is {settings.frozen_layers} but must be from 0 to {most}: the base has {layers} "
             f"layers{besides}; lower it, or choose a larger base."
         )
     if settings.lora_rank and find_spec("peft") is None:

@@ -13,6 +13,7 @@ from theta.corpus.readers.blocks import IsMessage, Named, grouped
 from theta.corpus.readers.content import CHUNK_BYTES, Content
 from theta.corpus.readers.finding import File, shown
 from theta.errors import DataError, reason
+from theta.text import counted
 
 DELIMITERS = ",;\t|"
 RECORDS_TRIED = 20
@@ -167,7 +168,7 @@ def check_columns(file: File, names: Iterable[str]) -> None:
 
 def _why_broken(cells: list[str], columns: int) -> str:
     if any(cells[columns:]):
-        return f"too_many_cells: {len(cells)} in a table of {columns} columns"
+        return f"too_many_cells: {len(cells)} in a table of {counted(columns, 'column')}"
     joined = "".join(cells)
     if not joined.isascii():
         try:

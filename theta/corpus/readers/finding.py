@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from theta.errors import DataError
+from theta.text import counted
 
 COMPRESSIONS = (".gz", ".zst", ".zstd", ".bz2", ".xz")
 JSON_ENDINGS = (".json", ".jsonl", ".ndjson")
@@ -235,8 +236,8 @@ def _check_patterns(path: Path, names: Sequence[str], include: Sequence[str]) ->
         if not any(matches(name, pattern) for name in names):
             example = f" (such as {shown(names[0])})" if names else ""
             raise DataError(
-                f"'{pattern}' matches none of the {len(names)} files that can be read in {shown(path)}{example}; "
-                "correct data.include in params.yaml."
+                f"'{pattern}' matches none of the {counted(len(names), 'file')} that can be read in {shown(path)}"
+                f"{example}; correct data.include in params.yaml."
             )
 
 

@@ -163,8 +163,8 @@ def _reason(fault: Exception, path: str, reference: Reference) -> str:
         (errors.HFValidationError, "has no name that a hub can have; give one such as owner/name"),
         (errors.GatedRepoError, f"is gated: accept its terms at {hub}/datasets/{reference.name}, run `hf auth login`, "
          "and try again"),
-        (errors.RepositoryNotFoundError, f"is no dataset at {hub}; correct the name, or run `hf auth login` if it is "
-         "private"),
+        (errors.RepositoryNotFoundError, f"is not a dataset at {hub}; correct the name, or run `hf auth login` if it "
+         "is private"),
         (errors.RevisionNotFoundError, f"has no revision '{reference.revision}' at {hub}; name one of its commits, "
          "tags or branches"),
         (errors.OfflineModeIsEnabled, f"is not complete in the cache {cache}, and HF_HUB_OFFLINE is set; unset it to "

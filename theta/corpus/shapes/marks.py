@@ -2,7 +2,8 @@
 
 They stand beside the text, or one or two levels down in an object about it: {"meta": {"label": false}}. Their names
 vary more than other names do, so true and false are also understood under names such as `was_helpful` or
-`bad_answer`, and what looks like a mark but is not understood is named.
+`bad_answer`, and what looks like a mark but is not understood is named. So is what may as well mean something else,
+such as a sentiment in `label`, or a rating of 0 that nobody gave: losing good data is no better than learning bad data.
 """
 
 import re
@@ -13,10 +14,11 @@ from typing import Any, Literal
 from theta.corpus.items import Number
 from theta.corpus.shapes.fields import CHOSEN, KNOWN, UnusableError, canonical
 from theta.corpus.shapes.turns import Place, Turn
+from theta.text import counted
 
 _GOOD = (
     "label", "ktotag", "rating", "feedback", "vote", "votes", "thumbs", "thumbsup", "reaction", "quality", "isgood",
-    "good", "correct", "iscorrect", "accepted", "approved", "isapproved", "valid", "isvalid", "reviewresult",
+    "good", "correct", "iscorrect", "approved", "isapproved", "valid", "isvalid", "reviewresult",
     "preference", "upvoted", "liked", "desirable", "ishelpful", "helpful", "use", "keep", "include", "verdict",
     "status", "safe", "issafe", "userfeedback", "userrating", "humanrating", "helpfulness",
     "annotation", "upvotes", "stars",
@@ -44,7 +46,18 @@ _BAD_WORDS = {
     "downvoted", "unsatisfactory", "verybad", "notgood", "nothelpful",
 }  # fmt: skip
 
+_CLASSES = re.compile(r".*(?:label|status|annotation)")
+"""Names that hold classes as often as marks."""
+_CLASS_WORDS = {"negative", "low", "down"}
+"""Bad words that are classes, too: of a sentiment, a priority or a service."""
+
 _RATINGS = ("stars", "upvotes", "rating", "quality", "userrating", "humanrating", "helpfulness", "helpful", "votes")
+_ZERO_IS_NO_VOTE = ("votes", "upvotes", "preference", "status")
+_ZERO_IS_UNCLEAR = (
+    "stars", "rating", "quality", "userrating", "humanrating", "helpfulness", "reaction", "thumbs", "thumbsup",
+    "feedback", "userfeedback", "vote",
+)  # fmt: skip
+"""Names under which 0 may be the worst, or stand between -1 and 1, or say that nobody has judged."""
 
 ALL = frozenset((*_GOOD, *_BAD, *_WEIGHTS, *_MASKED))
 """Names that hold a mark, whatever its type."""
@@ -61,7 +74,7 @@ _LONGEST_NAME = 30
 
 _Kind = Literal["good", "bad", "weight", "masked", ""]
 _STEMS: dict[str, _Kind] = {
-    **dict.fromkeys(("good", "ok", "okay", "helpful", "useful", "usable", "correct", "accepted", "approved", "valid",
+    **dict.fromkeys(("good", "ok", "okay", "helpful", "useful", "usable", "correct", "approved", "valid",
                      "acceptable", "satisfactory", "safe", "passed", "liked", "upvoted", "included", "kept", "use",
                      "keep", "include", "right", "thumb", "thumbs"), "good"),
     **dict.fromkeys(("bad", "wrong", "incorrect", "invalid", "rejected", "reject", "deleted", "removed", "flagged",
@@ -173,7 +186,7 @@ def _is_bad_by_another_name(name: str, value: Any, level: Mapping[str, Any]) -> 
         return value is True and not any(other in level for other in CHOSEN)
     if isinstance(value, bool):
         return name not in ALL and _kind(name) == ("bad" if value else "good")
-    return isinstance(value, str) and name not in KNOWN and bool(_JUDGED.fullmatch(name)) and _is_bad_word(value)
+    return isinstance(value, str) and name not in KNOWN and bool(_JUDGED.fullmatch(name)) and _is_bad_word(name, value)
 
 
 def _note_unused(fields: Mapping[str, Any], place: Place) -> None:
@@ -192,11 +205,19 @@ def _is_unclear(name: str, value: Any, *, is_within: bool) -> bool:
         return name not in ALL and not _kind(name) and name not in KNOWN and bool(_LOOKS_SO.search(name))
     amount = _amount(value)
     if amount is None:
-        return False
+        return isinstance(value, str) and _is_class(name, value)
+    return _is_unclear_amount(name, amount, is_within=is_within)
+
+
+def _is_unclear_amount(name: str, amount: float, *, is_within: bool) -> bool:
     if name in _WEIGHTS:
         return amount not in (0, 1)
     if name in _BAD:
-        return _is_fraction(value)
+        return 0 < amount < 1
+    if amount == 0:
+        return name in _ZERO_IS_UNCLEAR
+    if name == "label":  # with more values than 0 and 1, it is a class
+        return amount > 1
     return amount > 0 and (name in _RATINGS or (_RATES.search(name) is not None and (is_within or name != "score")))
 
 
@@ -213,8 +234,9 @@ def without_masked(turns: list[Turn], fields: Mapping[str, Any]) -> list[Turn]:
         if len(masked) != len(places):
             if name in ("labels", "label"):
                 continue
-            detail = f"{name} has {len(marks)} entries, the chat has {len(turns)} messages and {len(replies)} replies"
-            raise UnusableError("mark_does_not_fit", detail)
+            entries = counted(len(marks), "entry", "entries")
+            chat = f"{counted(len(turns), 'message')} and {counted(len(replies), 'reply', 'replies')}"
+            raise UnusableError("mark_does_not_fit", f"{name} has {entries}, the chat has {chat}")
         off = {at for at, is_masked in zip(places, masked, strict=True) if is_masked}
         turns = [
             turn._replace(learned=turn.learned and not (at in off and turn.role == "assistant"))
@@ -239,19 +261,25 @@ def _lists(fields: Mapping[str, Any]) -> Iterator[tuple[str, list[Any]]]:
 def _is_bad(name: str, value: Any) -> bool:
     if isinstance(value, dict):  # {"label": {"value": "bad"}}
         inner = {str(key).lower(): entry for key, entry in value.items()}
-        return any(_is_bad(key, inner[key]) for key in ("value", "score", "type") if key in inner)
+        return any(_is_bad(name, inner[key]) for key in ("value", "score", "type") if key in inner)
     if isinstance(value, bool):
         return not value
     amount = _amount(value)
     if amount is not None:
-        return amount < 0 or (amount == 0 and name not in ("votes", "upvotes", "preference", "status"))
-    return isinstance(value, str) and (value.strip().lower() in ("false", "no") or _is_bad_word(value))
+        return amount < 0 or (amount == 0 and name not in _ZERO_IS_NO_VOTE and name not in _ZERO_IS_UNCLEAR)
+    return isinstance(value, str) and (value.strip().lower() in ("false", "no") or _is_bad_word(name, value))
 
 
-def _is_bad_word(value: str) -> bool:
+def _is_bad_word(name: str, value: str) -> bool:
     words = value.strip().strip(":").lower()
     # A thumb that points down means the same in each colour of the hand.
-    return words[:1] == "👎" or words.replace("_", "").replace("-", "").replace(" ", "") in _BAD_WORDS
+    is_bad = words[:1] == "👎" or words.replace("_", "").replace("-", "").replace(" ", "") in _BAD_WORDS
+    return is_bad and not _is_class(name, value)
+
+
+def _is_class(name: str, value: str) -> bool:
+    """Whether a word that would be bad as a mark may be a class."""
+    return value.strip().lower() in _CLASS_WORDS and bool(_CLASSES.fullmatch(name))
 
 
 def _is_fraction(value: Any) -> bool:

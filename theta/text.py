@@ -1,4 +1,4 @@
-"""Text of users, files and models in a form that is safe for a terminal."""
+"""Text that people read: characters that are safe for a terminal, and numbers with their nouns."""
 
 import re
 
@@ -12,3 +12,14 @@ def visible(text: str) -> str:
     characters that reverse the order of letters, and lone surrogates, which cannot be printed.
     """
     return _CONTROL.sub(lambda found: found[0].encode("unicode_escape").decode(), text)
+
+
+def counted(number: int, noun: str, plural: str | None = None) -> str:
+    """Return a number with its noun, such as "1 token" or "1,024 tokens".
+
+    Args:
+        number: how many.
+        noun: in the singular.
+        plural: None adds an s to the noun.
+    """
+    return f"{number:,} {noun if number == 1 else plural or noun + 's'}"

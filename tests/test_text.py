@@ -1,0 +1,16 @@
+"""Numbers with their nouns; tests/cli/test_errors.py holds what a terminal is shown."""
+
+import pytest
+
+from theta.text import counted
+
+
+@pytest.mark.parametrize(
+    ("number", "expected"), [(0, "0 tokens"), (1, "1 token"), (2, "2 tokens"), (1024, "1,024 tokens")]
+)
+def test_a_noun_agrees_with_its_number(number: int, expected: str) -> None:
+    assert counted(number, "token") == expected
+
+
+def test_a_plural_may_be_irregular() -> None:
+    assert [counted(number, "reply", "replies") for number in (1, 2)] == ["1 reply", "2 replies"]
