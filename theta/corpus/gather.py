@@ -52,6 +52,7 @@ class Gathered:
         messages, replies: messages and replies of each conversation, int32 [conversations]; a text has no reply.
         reply_words: words of each reply, int32 [replies], in order.
         languages: NOT_REWORDED, ENGLISH or ANOTHER, int8 [conversations].
+        has_wordings: whether a question has other wordings, bool [conversations].
         fingerprints: what duplicates, groups and splits are found by.
         notes: what to tell the user.
     """
@@ -68,6 +69,7 @@ class Gathered:
     replies: np.ndarray
     reply_words: np.ndarray
     languages: np.ndarray
+    has_wordings: np.ndarray
     fingerprints: Fingerprints
     notes: Notes
 
@@ -99,6 +101,7 @@ def gather(task: Task) -> Gathered:
         replies=_numbers(map(len, replies), np.int32),
         reply_words=_numbers((count_words(text) for texts in replies for text in texts), np.int32),
         languages=_numbers((_language(each) if task.rewords else NOT_REWORDED for each in kept), np.int8),
+        has_wordings=_numbers((any(message.wordings for message in each.messages) for each in kept), np.bool_),
         fingerprints=fingerprints.of(kept, with_texts=task.exact_twins),
         notes=notes,
     )
