@@ -120,12 +120,12 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
     members = mixing.within_caps(pile.conversations, unique, _meant(settings.caps, pile, files))
     if unique.any() and not members.any():
         raise _refused(pile, files, duplicate_of, "data.caps leaves no conversation; raise a cap, or remove it.")
-    repeats = mixing.repeats(pile.conversations, _meant(settings.weights, pile, files))
     fractions = settings.validation_fraction, settings.test_fraction
     try:
         division = splits.divide(pile.conversations, evidence.ties(members), members, *fractions)
     except DataError as fault:
         raise _refused(pile, files, duplicate_of, _unusable(pile, fault, int(members.sum()))) from None
+    repeats = mixing.repeats(pile.conversations, _meant(settings.weights, pile, files))
     if not repeats[division.split == splits.TRAIN].any():
         message = "data.weights leaves no conversation in train; raise a weight, or remove it."
         raise _refused(pile, files, duplicate_of, message)

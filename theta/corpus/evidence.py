@@ -118,11 +118,9 @@ class Evidence:
         """Yield a star for each group of near twins: all their pairs would take far more room than the data."""
         up = groups.alone(self.count)
         for owners, texts, sizes in self._bands.runs(members):
-            begins = starts(sizes)
-            is_first = np.zeros(len(owners), np.bool_)
-            is_first[begins] = True
-            previous = np.arange(len(owners)) - ~is_first
-            for other in (np.repeat(begins, sizes), previous):
+            begins, places = starts(sizes).astype(np.int32), np.arange(len(owners), dtype=np.int32)
+            first = np.repeat(begins, sizes)
+            for other in (first, np.maximum(first, places - 1)):  # the first of the run, and the one before
                 pair = np.flatnonzero(groups.firsts(up, owners[other]) != groups.firsts(up, owners))
                 similar = pair[twins.are_similar(self._sketches, texts[pair], texts[other[pair]])]
                 groups.unite(up, owners[other[similar]], owners[similar])
@@ -139,7 +137,7 @@ class Evidence:
         found = np.zeros(self.count, np.bool_)
         if not self._exact_twins:
             for run in self._bands.runs(is_held | is_train):
-                found[_held_with_twins(*run, self._sketches, is_held, is_train)] = True
+                _add_with_twins(found, *run, self._sketches, is_held, is_train)
             return found
         owners, signatures = self._exact_owners(), self._exact_signatures()
         asking: dict[tuple[str, bool], list[int]] = {}
@@ -178,21 +176,25 @@ class Evidence:
         (self._folder / TIES).unlink(missing_ok=True)
 
 
-def _held_with_twins(
+def _add_with_twins(
+    found: np.ndarray,
     owners: np.ndarray,
     texts: np.ndarray,
     sizes: np.ndarray,
     sketches: Table,
     is_held: np.ndarray,
     is_train: np.ndarray,
-) -> np.ndarray:
-    """The held-out owners whose sketch is similar to that of the train record before or after it in the band."""
-    run, places = np.repeat(np.arange(len(sizes)), sizes), np.arange(len(owners))
-    train, held = is_train[owners], is_held[owners]
-    before = np.maximum.accumulate(np.where(train, places, 0))
-    after = np.minimum.accumulate(np.where(train, places, len(owners) - 1)[::-1])[::-1]
-    found = np.zeros(len(owners), np.bool_)
-    for other in (before, after):
-        pair = np.flatnonzero(held & train[other] & (run[other] == run))
-        found[pair[twins.are_similar(sketches, texts[pair], texts[other[pair]])]] = True
-    return owners[found]
+) -> None:
+    """Mark the held-out owners whose sketch is similar to that of the train record before or after it in the band."""
+    first = np.repeat(starts(sizes).astype(np.int32), sizes)
+    for other in _nearest(is_train[owners]):
+        pair = np.flatnonzero(is_held[owners] & ~found[owners] & is_train[owners[other]] & (first[other] == first))
+        found[owners[pair[twins.are_similar(sketches, texts[pair], texts[other[pair]])]]] = True
+
+
+def _nearest(is_wanted: np.ndarray) -> Iterator[np.ndarray]:
+    """Yield, for each place, the last wanted one up to it, then the first from it on; another if there is none."""
+    places = np.arange(len(is_wanted), dtype=np.int32)
+    yield np.maximum.accumulate(np.where(is_wanted, places, np.int32(0)))
+    last = np.int32(len(is_wanted) - 1)
+    yield np.minimum.accumulate(np.where(is_wanted, places, last)[::-1])[::-1]

@@ -156,9 +156,9 @@ def _shared(records: np.ndarray) -> np.ndarray:
     is_shared = np.zeros(len(keys), np.bool_)
     is_shared[1:] = keys[1:] == keys[:-1]
     is_shared[:-1] |= is_shared[1:]
-    shared = records[order[is_shared]]
+    order, keys = order[is_shared], keys[is_shared]
     # The first sort leaves equal keys in an order that differs between processors, so this one leaves none open.
-    return shared[np.lexsort((shared["extra"], shared["owner"], shared["key"]))]
+    return records[order[np.lexsort((records["extra"][order], records["owner"][order], keys))]]
 
 
 def slices(count: int) -> Iterator[slice]:
