@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from theta.corpus import leaks, mixing, outcome, splits
-from theta.corpus.gather import ENGLISH, Task, gather
+from theta.corpus.gather import ENGLISH, NOT_JUDGED, Task, gather
 from theta.corpus.outcome import Outcome
 from theta.corpus.pile import Pile
 from theta.corpus.readers.blocks import Block
@@ -33,7 +33,7 @@ from theta.parallel import ordered_map
 EXACT_TWINS_BYTES = 32 << 20
 """Up to as many bytes of files, near twins are compared exactly; their questions are then kept in memory."""
 
-BYTES_FOR_PROCESSES = 4 << 20
+BYTES_FOR_PROCESSES = 16 << 20
 """With less to read, starting other processes takes longer than they save."""
 
 REWORDINGS_FOR_PROCESSES = 40_000
@@ -80,12 +80,12 @@ def build(
     files = [*found.files, *([rehearsal] if rehearsal else [])]
     facts = [FileFacts(file.name) for file in files]
     read_from = deque[int]()
-    tasks = (
-        Task(block, settings.rules, settings.redact, exact_twins, settings.rewordings > 0)
-        for block in _blocks(files, facts, read_from, strict=settings.strict)
-    )
     bytes_made = 0
     with closing(Pile(folder, exact_twins=exact_twins)) as pile:
+        tasks = (
+            Task(block, settings.rules, settings.redact, exact_twins, _likely_rewordings(settings, pile) > 0)
+            for block in _blocks(files, facts, read_from, strict=settings.strict)
+        )
         for made in ordered_map(gather, tasks, processes if input_bytes > BYTES_FOR_PROCESSES else 1):
             file = read_from.popleft()
             pile.add(made, file, is_data=file < len(found.files))
@@ -94,6 +94,11 @@ def build(
             progress(min(bytes_made / max(input_bytes, 1), 1.0))
         pile.finish()
         return _divide(found, facts[: len(found.files)], pile, settings, processes)
+
+
+def _likely_rewordings(settings: DataSettings, pile: Pile) -> int:
+    """How many rewordings each conversation gets if no more are read and most of them are learned."""
+    return min(settings.rewordings, MOST_REWORDINGS // max(len(pile.conversations), 1))
 
 
 def _blocks(
@@ -139,9 +144,10 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
         pile.folder / "asked",
     )
     save_asked(rules.asked, evidence.asked(members))
-    english = (int((rows["language"][output[part] == splits.TRAIN] == ENGLISH).sum()) for part, rows in
-               pile.conversations.chunks())  # fmt: skip
-    reworded = sum(english) * rules.rewordings
+    reworded = rules.rewordings * sum(
+        int(np.isin(rows["language"][output[part] == splits.TRAIN], (ENGLISH, NOT_JUDGED)).sum())
+        for part, rows in pile.conversations.chunks()
+    )
     with flushing(pile.folder / f"{splits.SPLITS[splits.TRAIN]}.jsonl"):
         wordings = outcome.write(pile, decided, rules, processes if reworded > REWORDINGS_FOR_PROCESSES else 1)
         facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)

@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 
 from theta.conversation.messages import Conversation, Message
+from theta.corpus import gather
 from theta.corpus.fingerprints import wording_key
-from theta.corpus.gather import ANOTHER, ENGLISH, line
+from theta.corpus.gather import ANOTHER, ENGLISH, NOT_JUDGED, line
 from theta.corpus.keys import key, point
 from theta.corpus.rewording import rewordings
 
@@ -113,12 +114,12 @@ def concerns(rows: np.ndarray, rules: WordingRules) -> np.ndarray:
         rows: a row for each, of which `language` and `has_wordings` are read.
         rules: how wordings are divided.
     """
-    reworded = [language for language in (ENGLISH, ANOTHER) if _is_reworded(language, rules)]
+    reworded = [language for language in (ENGLISH, ANOTHER, NOT_JUDGED) if _is_reworded(language, rules)]
     return np.asarray(np.isin(rows["language"], reworded) | rows["has_wordings"])
 
 
 def _is_reworded(language: int, rules: WordingRules) -> bool:
-    return rules.rewordings > 0 and (language == ENGLISH or (language == ANOTHER and rules.any_language))
+    return rules.rewordings > 0 and (language in (ENGLISH, NOT_JUDGED) or (language == ANOTHER and rules.any_language))
 
 
 class _Asked:
@@ -139,6 +140,8 @@ class _Asked:
 def _divide(text: bytes, language: int, rules: WordingRules, asked: _Asked, made: Wordings) -> None:
     """Add the line of a conversation as it is learned, and a line for each of its new wordings."""
     conversation = Conversation.from_json(orjson.loads(text))
+    if language == NOT_JUDGED:
+        language = gather.language(conversation, is_judged=True)
     at = next(at for at, message in enumerate(conversation.messages) if message.role == "user")
     question = conversation.messages[at]
     new = _held_back(conversation, at, rules, asked)
