@@ -15,6 +15,7 @@ from theta.corpus.shapes.fields import (
     INSTRUCTIONS,
     MEDIA,
     MESSAGE_LISTS,
+    NO_INPUT,
     PAIRS,
     QUESTIONS,
     REPLIES,
@@ -89,12 +90,12 @@ def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> li
     if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
         return None
     used.update((about, "questions", "answers"))
-    turns = [Turn("system", "")]
+    turns: list[Turn] = []
     for question, answer in zip(asked, replied, strict=True):
         turns += [Turn("user", answer_text(question, place)), Turn("assistant", answer_text(answer, place))]
-    if len(turns) > 1:
-        turns[1] = turns[1]._replace(content=f"{turns[1].content}\n\n{text_of(fields[about], place)}")
-    return turns[1:]
+    if turns:
+        turns[0] = turns[0]._replace(content=f"{turns[0].content}\n\n{text_of(fields[about], place)}")
+    return turns
 
 
 def system_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
@@ -136,7 +137,7 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
         return [Turn(role, text_of(entry, place)) for role, entry in zip(roles, entries, strict=True)]
     if entries and all(isinstance(entry, list) and is_pair(entry) for entry in entries):
         if _name_speakers(entries, place):
-            return messages.turns_of([{"role": who, "content": said} for who, said in entries], place)
+            return messages.turns_of([{"speaker": who, "content": said} for who, said in entries], place)
         return [turn for entry in entries for turn in _pair(entry, place)]
     if entries and all(isinstance(entry, dict) for entry in entries):
         fields = [canonical_fields(entry, place.rules) for entry in entries]
@@ -183,13 +184,20 @@ def is_pair(entry: Sequence[Any]) -> bool:
 
 
 def _name_speakers(pairs: Sequence[Sequence[Any]], place: Place) -> bool:
-    """Whether each pair is a message, such as `["user", "Hi"]`, and not an exchange."""
+    """Whether each pair is a message, such as `["user", "Hi"]` or `[0, "Hi"]`, and not an exchange."""
+    if len({who for who, _ in pairs}) == 2 and all(isinstance(who, Number) for who, _ in pairs):
+        return True
     roles = {role_of(who, place.rules) if isinstance(who, str) else "unknown" for who, _ in pairs}
     return {"user", "assistant"} <= roles and "unknown" not in roles
 
 
 def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:
-    return [Turn("user", text_of(entry[0], place)), Turn("assistant", text_of(entry[1], place))]
+    asked = "" if entry[0] == _NO_QUESTION else text_of(entry[0], place)
+    return [Turn("user", asked), Turn("assistant", text_of(entry[1], place))]
+
+
+_NO_QUESTION = "<|BEGIN-VISIBLE-CHAT|>"
+"""What text-generation-webui writes in place of a question before a greeting."""
 
 
 def _marked(fields: Mapping[str, Any], turns: list[Turn], place: Place) -> list[Turn]:
@@ -283,6 +291,7 @@ def question_keys(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of what makes up the question: instruction, question, then what it is about."""
     names = among(_QUESTION_NAMES, fields)
     filled = [name for name in names if _says_something(fields[name])]
+    filled = [name for name in filled if name not in CONTEXTS or len(filled) == 1 or not _is_no_input(fields[name])]
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
     if asking:
         return [*filled, "text"] if _is_about(fields, asking) else filled
@@ -306,6 +315,13 @@ def _is_about(fields: Mapping[str, Any], asking: Sequence[str]) -> bool:
 
 def _says_something(value: Any) -> bool:
     return value not in (None, "", [], {}) and not (isinstance(value, str) and not value.strip())
+
+
+def _is_no_input(value: Any) -> bool:
+    """Whether a context says that there is none, or is the token ids that some servers return."""
+    if isinstance(value, list):
+        return all(isinstance(each, Number | int) for each in value)
+    return isinstance(value, str) and value.strip().lower() in NO_INPUT
 
 
 def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
@@ -339,6 +355,7 @@ def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place
     for name in names:
         value = fields[name]
         text = _about(value, place) if name in CONTEXTS else _asked(value, place)
+        text = _without_template(text, place)
         # A prompt often repeats the question that stands beside it.
         if text and not any(text in other for other in texts):
             texts = [other for other in texts if other not in text or len(other) < 2 or name in CONTEXTS] + [text]
@@ -390,6 +407,12 @@ def _prompt_turns(value: Any, place: Place) -> list[Turn] | None:
             sides = ("user", "assistant")
             return [Turn(sides[(len(value) - 1 - at) % 2], text_of(each, place)) for at, each in enumerate(value)]  # type: ignore[arg-type]
     return None
+
+
+def _without_template(text: str, place: Place) -> str:
+    """The question in a prompt that is filled into a template, such as Alpaca's."""
+    turns = _opened(text, place) if "##" in text else None
+    return turns[0].content if turns and len(turns) == 1 else text
 
 
 _OPEN = ("Assistant:", "assistant\n", "Response:", "<|assistant|>", "[/INST]", "Answer:", "Bot:", "AI:", "ASSISTANT:")

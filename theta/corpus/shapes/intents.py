@@ -18,6 +18,8 @@ _REPLIES = ("responses", "response", "answers", "answer", "replies", "reply", "m
 
 def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Iterator[list[Turn]] | None:
     """Yield an exchange for each reply, with its ways to ask as wordings; None if it is no intent."""
+    if "istemplate" in fields and isinstance(fields.get("data"), list):
+        raise UnusableError("no_assistant_message", "Dialogflow's ways to ask; their replies are in another file")
     if _ASKED.isdisjoint(fields):
         return None
     wordings = (*PATTERNS, *(name for name in _LISTED if isinstance(fields.get(name), list)))
@@ -35,9 +37,12 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
     replies = list(dict.fromkeys(replies))
     if not replies:
         raise UnusableError("empty_reply")
+    phrases = list(distinct(phrases, "", place))
+    if not phrases:
+        raise UnusableError("empty_question")
     return (
         [Turn("user", asked[0], wordings=tuple(asked[1:])), Turn("assistant", reply)]
-        for reply, asked in zip(replies, _dealt(distinct(phrases, "", place), len(replies)), strict=True)
+        for reply, asked in zip(replies, _dealt(phrases, len(replies)), strict=True)
     )
 
 

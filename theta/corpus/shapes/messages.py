@@ -35,10 +35,21 @@ _PLAIN_ROLE_KEYS = (
 _NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
           "application", "firstname")  # fmt: skip
 _CHAT_SIGNS = {"ts", "threadts", "timestamp", "timestampms", "senttime", "createdat", "createddatetime", "channel",
-               "messageid", "subtype", "date", "replyto", "time"}  # fmt: skip
+               "messageid", "subtype", "date", "replyto", "time", "createdutc", "parentid"}  # fmt: skip
 _TOOL_FIELDS = ("toolcalls", "functioncall", "toolcall", "toolcallid", "functioncalls")
 _THOUGHT_FIELDS = ("thinking", "reasoning", "reasoningcontent", "thought")
-_TIMES = ("timestampms", "timestamp", "ts", "createdat", "createddatetime", "senttime", "dateunixtime", "date", "time")
+_TIMES = (
+    "timestampms",
+    "timestamp",
+    "ts",
+    "createdat",
+    "createddatetime",
+    "senttime",
+    "originalarrivaltime",
+    "dateunixtime",
+    "date",
+    "time",
+)
 _EVENTS = {"service", "unknownFutureValue", "systemEventMessage", "channel_join", "channel_leave", "bot_add",
            "channel_topic", "channel_purpose", "pinned_item", "channel_name", "RecipientAdd", "GuildMemberJoin",
            "ChannelPinnedMessage", "Call", "phone_call", "summary", "file-history-snapshot"}  # fmt: skip
@@ -142,7 +153,12 @@ def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
 
 
 def _undamaged(fields: dict[str, Any]) -> dict[str, Any]:
-    """The message as it was typed: Meta's programs export the bytes of UTF-8 as if they were letters of Latin-1."""
+    """The message as it was typed.
+
+    Meta's programs export the bytes of UTF-8 as if they were letters of Latin-1; EmpatheticDialogues spells commas.
+    """
+    if "utteranceidx" in fields and isinstance(fields.get("utterance"), str):
+        return {**fields, "utterance": fields["utterance"].replace("_comma_", ",")}
     if "sendername" not in fields:
         return fields
     return {name: _decoded(entry) if isinstance(entry, str) else entry for name, entry in fields.items()}
@@ -261,6 +277,8 @@ def unknown_speakers(counts: Counter[str]) -> UnusableError:
 
 def _alternating(fields: Sequence[Mapping[str, Any]], place: Place) -> list[Turn]:
     """The turns of messages without names."""
+    if all("intent" in each and "entities" in each for each in fields):
+        raise unknown_shape(fields[0])  # ways to ask that a classifier learns from
     if not all(first(CONTENT_KEYS, each) for each in fields):
         raise unknown_shape(next(each for each in fields if not first(CONTENT_KEYS, each)))
     if len(fields) < 2:

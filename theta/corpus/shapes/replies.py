@@ -68,6 +68,8 @@ def _of_object(value: dict[str, Any], place: Place) -> list[Turn]:
                 for turn in messages.turns_of([fields], place)]  # fmt: skip
     if (rows := _rows(value)) is not None:
         return _best(rows, place)
+    if all(held == [] for held in value.values()):  # SQuAD's question without an answer, by column
+        return [Turn("assistant", "")]
     return [Turn("assistant", answer_text(value, place))]
 
 

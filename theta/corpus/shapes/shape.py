@@ -16,6 +16,7 @@ from theta.corpus.items import Item, Notes, Number, Reject, Rules
 from theta.corpus.shapes import (
     choices,
     containers,
+    documents,
     exchanges,
     intents,
     marks,
@@ -75,7 +76,7 @@ def shape(item: Item, rules: Rules, notes: Notes) -> Results:
     quick = plain.read(item, rules, notes)
     if quick is not None:
         return iter((quick,))
-    return _filled(item, _of_value(item.value, Place(item.source, item.domain, rules, notes), 0))
+    return _filled(item, _of_value(item.value, Place(item.source, item.domain, rules, notes, is_file=item.is_file), 0))
 
 
 def _filled(item: Item, results: Results) -> Results:
@@ -461,6 +462,11 @@ def _of_plain_text(
 ) -> Results:
     raw = fields[name]
     used.add(name)
+    if place.is_file and isinstance(raw, str):
+        if (several := documents.conversations_of(raw, place)) is not None:
+            return _of_several(several, value, place, "questions and answers")
+        if parts := documents.divided(raw):
+            return _of_entries((containers.Entry(at, {name: part}) for at, part in enumerate(parts, 1)), place, 0)
     if isinstance(raw, str) and (turns := transcripts.turns_of(raw, place)) is not None:
         return _turns(turns, value, fields, used, place, "transcript")
     if not place.takes_texts:
