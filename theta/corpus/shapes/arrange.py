@@ -12,6 +12,7 @@ from theta.corpus.shapes.turns import Place, Turn
 _THOUGHT = re.compile(
     r"<(think|thinking|thought|reasoning|scratchpad)>.*?</\1>|<\|begin_of_thought\|>.*?<\|end_of_thought\|>", re.DOTALL
 )
+_OWN_MARK = re.compile(r"<\|(?:Human|MOSS)\|>:\s*")
 _SOLUTION = re.compile(r"\s*<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?\s*\Z", re.DOTALL)
 """What stands around the reply after the thoughts, in the data of some reasoning models."""
 
@@ -42,7 +43,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
 
 
 def _without_end_mark(turn: Turn, mended: list[str]) -> Turn:
-    content = without_end_mark(turn.content)
+    content = without_end_mark(_OWN_MARK.sub("", turn.content) if turn.content[:2] == "<|" else turn.content)
     if content == turn.content:
         return turn
     mended.append("end mark left out")

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import intents, marks, messages, transcripts
+from theta.corpus.shapes import intents, languages, marks, messages, transcripts
 from theta.corpus.shapes.content import WITHOUT_QUESTION, asked_otherwise, asked_text, text_of, wordings_of
 from theta.corpus.shapes.fields import (
     ASSISTANTS,
@@ -29,11 +29,17 @@ from theta.corpus.shapes.fields import (
     first,
     role_of,
 )  # fmt: skip
-from theta.corpus.shapes.replies import answer_text, parsed, reply_turns
+from theta.corpus.shapes.replies import parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
 _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
 """What asks where nothing is called a question, but something is called a reply."""
+_TITLES = ("title", "name", "heading", "subject", "summary")
+_BODIES = ("content", "text", "description")
+"""A title that ends with a question mark is answered by what stands below it."""
+_POSTED = frozenset(("author", "authorid", "user", "userid", "score", "ups", "subreddit", "parentid", "posttypeid",
+                     "numcomments", "comments", "createdutc"))  # fmt: skip
+"""Signs of a post in a forum, whose text belongs to the question."""
 _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
 _REPLY_NAMES = (*REPLIES, *SEVERAL_REPLIES)
 _QUESTION_NAMES = tuple(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
@@ -77,34 +83,13 @@ def _is_chat(value: Any, place: Place) -> bool:
     return isinstance(value, list) and bool(value) and messages.is_message(value[0], place.rules)
 
 
-def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
-    """Return the turns of a list of questions and one of answers about a text beside them; None if there are none."""
-    if "questions" not in fields or "answers" not in fields:
-        return None
-    about = next((name for name in CONTEXTS if isinstance(fields.get(name), str) and fields[name]), None)
-    asked, replied = fields.get("questions"), fields.get("answers")
-    if isinstance(replied, dict):  # by column
-        replied = next(
-            (held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None
-        )
-    if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
-        return None
-    used.update((about, "questions", "answers"))
-    turns: list[Turn] = []
-    for question, answer in zip(asked, replied, strict=True):
-        turns += [Turn("user", answer_text(question, place)), Turn("assistant", answer_text(answer, place))]
-    if turns:
-        turns[0] = turns[0]._replace(content=f"{turns[0].content}\n\n{text_of(fields[about], place)}")
-    return turns
-
-
 def system_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
     """Return the system message that stands beside a question or a list of messages, if any."""
     key = first(SYSTEMS, fields)
     if key is None:
         return []
     used.add(key)
-    return [Turn("system", text_of(fields[key], place))]
+    return [Turn("system", text_of(fields[key], place).removeprefix("SYSTEM: "))]
 
 
 def earlier_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
@@ -246,8 +231,8 @@ def _in_turn(value: Mapping[str, Any]) -> list[Any] | None:
     """The turns of an object that numbers them, as {"turn_1": ..., "turn_2": ...}; None if it does not."""
     if value and all(_TURN.fullmatch(key) for key in value):
         return list(value.values())
-    if value and all(key.isdecimal() for key in value) and all(map(messages.is_message, value.values())):
-        return list(value.values())
+    if value and all(map(messages.is_message, value.values())) and (len(value) > 1 or next(iter(value)).isdecimal()):
+        return list(value.values())  # by their ids
     return None
 
 
@@ -295,6 +280,8 @@ def question_keys(fields: Mapping[str, Any]) -> list[str]:
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
     if asking:
         return [*filled, "text"] if _is_about(fields, asking) else filled
+    if fields.get("@type") == "Question" and isinstance(fields.get("name"), str):  # of schema.org
+        return [name for name in ("name", "text") if fields.get(name)]
     for others in _OTHER_QUESTIONS:
         if all(name in fields for name in others) and first(others, fields):
             return [*others, *filled]
@@ -324,7 +311,7 @@ def _is_no_input(value: Any) -> bool:
     return isinstance(value, str) and value.strip().lower() in NO_INPUT
 
 
-def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: PLR0911
     """Names that mean question and reply only together, such as user and assistant."""
     if _reply_key(fields) is None or not question_keys(fields):
         user, assistant = first(USERS, fields), first(ASSISTANTS, fields)
@@ -337,12 +324,21 @@ def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
             return user, replied
         if first(HISTORIES, fields) and isinstance(fields.get("message"), str) and isinstance(fields.get("text"), str):
             return "message", "text"
-        for one, other in PAIRS:
+        for one, other in (*PAIRS, *languages.ASKING_NAMES):
             if isinstance(fields.get(one), str) and isinstance(fields.get(other), str):
                 if one == "from" and not (" " in fields[one] and " " in fields[other]):
                     continue
                 return one, other
+        if _POSTED.isdisjoint(fields):
+            return _title_and_body(fields)
     return None
+
+
+def _title_and_body(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    titles = [name for name in _TITLES if isinstance(fields.get(name), str)]
+    asked = next((name for name in titles if fields[name].rstrip().endswith(("?", "？", "؟"))), None)
+    body = next((name for name in _BODIES if isinstance(fields.get(name), str)), None)
+    return (asked, body) if asked and body else None
 
 
 def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place) -> list[Turn]:

@@ -47,7 +47,8 @@ SEVERAL_REPLIES = ("answers", "responses", "outputs", "completions", "replies", 
                    "choices")  # fmt: skip
 NO_INPUT = frozenset(("nan", "none", "null", "noinput", "<noinput>", "<no input>", "no input", "n/a"))
 """What programs write where a question has nothing that it is about."""
-SYSTEMS = ("system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt", "preamble", "systemtext")
+SYSTEMS = ("system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt", "preamble", "systemtext",
+           "metainstruction")  # fmt: skip
 MESSAGE_LISTS = (
     "messages", "conversation", "conversations", "dialogue", "dialog", "turns", "exchanges", "chatmessages", "items",
     "thread", "chat", "utterances", "contents", "log", "transcript", "messagelist", "data", "content", "interactions",
@@ -77,7 +78,7 @@ LABELS = ("label", "labels", "intent", "sentiment", "class")
 
 USERS = ("user", "human", "customer", "client", "person", "prompter", "student", "patient", "visitor")
 ASSISTANTS = ("assistant", "bot", "gpt", "ai", "chatbot", "chatgpt", "model", "agent", "theta", "machine", "doctor",
-              "teacher", "support")  # fmt: skip
+              "teacher", "support", "moss")  # fmt: skip
 PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("post", "comment"),
          ("input", "target"), ("inputs", "targets"), ("inputs", "outputs"),
          ("inputspretokenized", "targetspretokenized"), ("from", "to"), ("document", "summary"),

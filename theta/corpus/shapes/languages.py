@@ -9,7 +9,7 @@ from the first line to the end. The names of chat programs, which mean something
 
 import re
 
-from theta.corpus.shapes.fields import TurnRole
+from theta.corpus.shapes.fields import TurnRole, canonical
 
 _QUESTIONS = """
     Q/A Question/Answer Question/Response Query/Response Ques/Ans Frage/Antwort F/A Question/Réponse Q/R
@@ -38,6 +38,8 @@ def _sides(pairs: str) -> set[tuple[str, ...]]:
 
 
 _ASKING = _sides(_QUESTIONS)
+ASKING_NAMES = tuple(sorted((canonical(one), canonical(other)) for one, other in _ASKING if len(one) > 1))
+"""The same as names of columns."""
 _SIDES = _ASKING | _sides(_SPEAKERS)
 _NAMES = "|".join(sorted({re.escape(name) for pair in _SIDES for name in pair}, key=lambda name: (-len(name), name)))
 _LINE = re.compile(
@@ -60,13 +62,13 @@ def turns_in_pair(text: str) -> list[tuple[TurnRole, str]] | None:
     """Return who says what in a text in which both names of a pair take turns; None if they do not."""
     said = _said_by(text, _SIDES)
     roles: tuple[TurnRole, TurnRole] = ("user", "assistant")
-    return said and [(roles[at % 2], text) for at, text in enumerate(said)]
+    return [(roles[at % 2], text) for at, text in enumerate(said)] if said else None
 
 
 def pairs_of(text: str) -> list[tuple[str, str]] | None:
     """Return the questions of a text with their answers, if such names stand in front of them; None if not."""
     said = _said_by(text, _ASKING)
-    return said and list(zip(said[::2], said[1::2], strict=True))
+    return list(zip(said[::2], said[1::2], strict=True)) if said else None
 
 
 def _said_by(text: str, sides: set[tuple[str, ...]]) -> list[str] | None:

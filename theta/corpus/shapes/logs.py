@@ -1,6 +1,8 @@
 """The log of a messenger, whose lines begin with a time and a name -> who says what.
 
-12/31/23, 10:00 - Ann: Hi        [10:00] <Ann> Hi        [31-Dec-23 10:00 AM] Ann\\nHi
+    12/31/23, 10:00 - Ann: Hi        [10:00] <Ann> Hi        [31-Dec-23 10:00 AM] Ann
+
+The lines after such a line belong to its message.
 """
 
 import re

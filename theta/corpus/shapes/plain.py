@@ -87,7 +87,7 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
         not asked
         or not replied
         or transcripts.may_be(asked)
-        or asked[-1] in ":>]"
+        or asked[-1] in ":>]#"
         or replied[0] in "[<"
         or replied[-1] == ">"
     ):

@@ -35,7 +35,7 @@ _TOKENS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
      re.compile(r"<\|end\|>|</s>|<s>|<\|endoftext\|>|<\|end_of_turn\|>|<\|end_of_text\|>")),
     ("<｜", re.compile(r"<｜(User|Assistant|System)｜>"), re.compile(r"<｜(?:begin|end)▁of▁sentence｜>")),
     ("<|MOSS|>", re.compile(r"<\|(Human|MOSS)\|>:"), re.compile(r"<eo[hm]>")),
-    ("[|AI|]", re.compile(r"\[\|(Human|AI)\|\]"), re.compile(r"\A[^\n\[]*\n")),
+    ("[|AI|]", re.compile(r"\[\|(Human|AI)\|\]"), re.compile(r"The conversation between human and AI assistant\.")),
     ("<|end_of_turn|>",
      re.compile(r"(?:^|(?<=<\|end_of_turn\|>))\s*(?:GPT4 Correct |GPT4 |Code )?(User|Assistant|Human|System):"),
      re.compile(r"<\|end_of_turn\|>|</?s>")),
@@ -69,8 +69,7 @@ _TITLE = re.compile(r"#[ \t]+[^\n]+\n(?:_[^\n]*_[ \t]*\n|\*\*\w+:\*\*[^\n]*\n|[ 
 """The title of such a chat, and what is said about it."""
 _RULE_AT_END = re.compile(r"(?:\n[ \t]*[-*_]{3,}[ \t]*)+\s*\Z")
 _ANONYMOUS = re.compile(r"(?mi)^(human|person|speaker|participant|user|guest)[ \t]?([12ab])[ \t]*:[ \t]*")
-_SIGNED = (("]", _BRACKETS), (">", _BRACKETS), (">", _PROMPTED), ("]", _TIMED), (" said:", _SAID), ("#", _ALONE),
-           ("*", _ALONE))  # fmt: skip
+_SIGNED = (("]", _BRACKETS), (">", _BRACKETS), (">", _PROMPTED), ("]", _TIMED), (" said:", _SAID))
 """Names with a sign that their head must hold."""
 _ON_ONE_LINE = re.compile(r"(?:\A\s*|(?<=\s))(Human|User|Assistant|Bot|AI|Chatbot|Question|Answer): ")
 _ROLE_OF_LABEL: dict[str, TurnRole] = {
@@ -186,12 +185,14 @@ def _by_instructions(text: str) -> list[tuple[TurnRole, str]] | None:
     return found
 
 
-def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
+def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:  # noqa: PLR0911
     """The turns of a text with names in front: at the start of lines, or, where they are unmistakable, anywhere."""
     for sign, pattern in _SIGNED:
         if sign in text[:_LABEL_CHARACTERS] and pattern.match(text) and (found := _labelled(text, pattern, rules)):
             return [(role, _CLOSING.sub("", said)) for role, said in found]
     if "##" in text and (found := _labelled(text, _HEADINGS, rules, preamble=True)):
+        return found
+    if _ALONE.match(text) and (found := _labelled(text, _ALONE, rules)):
         return found
     if ":" not in text:
         return None
