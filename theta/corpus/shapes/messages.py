@@ -376,13 +376,22 @@ def _is_running_text(value: Any) -> bool:
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
     """Whether it is no message but a thought, or says that somebody came or went, or heads a chat of SillyTavern."""
-    if _is_heading(fields):
+    if _is_heading(fields) or _is_reaction(fields):
         return True
     if fields.get("isthought") is True or fields.get("thought") is True:
         return True
     return any(
         isinstance(fields.get(name), str) and fields[name] in _EVENTS for name in ("type", "subtype", "messagetype")
     )
+
+
+_REACTION = re.compile(r"(?:Liked a message|Reacted \S{1,12} to your message|.{1,60} sent an attachment\.)\s*")
+
+
+def _is_reaction(fields: Mapping[str, Any]) -> bool:
+    """Whether Meta's programs wrote it, to say that somebody liked a message or sent a file."""
+    content = fields.get("content")
+    return "sendername" in fields and isinstance(content, str) and _REACTION.fullmatch(_decoded(content)) is not None
 
 
 def _is_heading(fields: Mapping[str, Any]) -> bool:
