@@ -103,6 +103,8 @@ READ: list[tuple[str, Any, list[list[Any]]]] = [
     ("intents", {"intents": [{"intent": "far", "text": [Q, "How far?"], "responses": [A]}]}, [[[Q, "How far?"], A]]),
     ("intents", {"intents": [{"intent": "far", "examples": [{"text": Q}], "response": A}]}, [ONE]),
     ("intents", {"question": [Q, "How far?"], "answer": A}, [[[Q, "How far?"], A]]),
+    ("intents", {"data": {"contexts": ["x"], "questions": {"en": [Q, "How far?"], "fr": [Q2]}, "answers": {"en": [A],
+     "fr": [A2]}}}, [[[Q, "How far?"], A], [Q2, A2]]),
     # A task with examples: wrong ones are not learned.
     (
         "task",
@@ -148,7 +150,6 @@ NEVER: list[Any] = [
     {"mainEntity": [{"@type": "Question", "name": Q, "unknown": {"@type": "Answer", "text": A}}]},
     {"title": "Hills", "selftext": Q, "comments": [{"body": "No.", "score": 1}, {"body": A, "score": 7}]},
     {"ticket": {"subject": "Hills", "comments": [{"n": 1, "body": Q}, {"n": 2, "body": A}]}},
-    {"questions": {"en": [Q, "How far?"]}, "answers": {"en": [A]}},
     # Nobody says which is right.
     {"question": Q, "choices": ["No.", A]},
     {"question": Q, "choices": ["No.", A], "label": -1},

@@ -29,6 +29,8 @@ class Item:
     """The name of the file without its extension: the domain of an item that names none."""
     broken: str = ""
     """Why the entry could not be read; empty if it could."""
+    is_file: bool = False
+    """Whether it is a text file as a whole, which may hold many conversations."""
 
 
 @dataclass(frozen=True, slots=True)

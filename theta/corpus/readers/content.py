@@ -50,6 +50,13 @@ _LONGEST_MARK = 32
 _JSON_BEGINS = re.compile(rb'(\xef\xbb\xbf)?[\s\x00\[]*\{[\s\x00]*"')
 """How a list of objects begins, or objects one after another; no text and no CSV begins so."""
 
+_NAMES_OF_COLUMNS = re.compile(
+    rb'(?:\xef\xbb\xbf)?"?(?:question|prompt|instruction|input|query|context|user)s?"?[,;\t|]'
+    rb'"?(?:context|input|answer|response|completion|output|reply|assistant)s?"?[,;\t|\r\n]',
+    re.IGNORECASE,
+)
+"""How a table begins that is named .txt."""
+
 _BOMS = (
     (codecs.BOM_UTF8, "utf-8"),
     (codecs.BOM_UTF32_LE, "utf-32-le"),  # before UTF-16, whose mark it begins with
@@ -238,7 +245,7 @@ def _kind(file: File, head: bytes) -> str:
     if suffix != ".md" and _JSON_BEGINS.match(head):
         return "json"
     if suffix in TEXT_ENDINGS:
-        return "text"
+        return "csv" if suffix == ".txt" and _NAMES_OF_COLUMNS.match(head) else "text"
     if suffix in (".csv", ".tsv"):
         return suffix.removeprefix(".")
     if suffix in (".parquet", ".arrow", ".feather"):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from theta.corpus.items import Item
-from theta.corpus.readers import json_values
+from theta.corpus.readers import json_repairs, json_values
 from theta.corpus.readers.blocks import IsMessage, Named
 from theta.corpus.readers.finding import File
 from theta.corpus.readers.json_values import NOT_JSON, Fault
@@ -114,8 +114,11 @@ class JsonBlock:
                 if isinstance(value, Fault) and value.why.startswith(NOT_JSON):
                     faults += 1
                     end = (next_value(piece, value) if faults < FAULTS_AT_MOST else 0) or end
-                    where = places.at(offset + lead + len(text[: value.offset].encode()))
                     broken = piece[lead:end].rstrip(SEPARATORS).decode()[value.begin :]
+                    if (meant := json_repairs.values(broken)) is not None:
+                        yield from meant
+                        continue
+                    where = places.at(offset + lead + len(text[: value.offset].encode()))
                     yield Fault(broken, f"{NOT_JSON}{where}: {value.why.removeprefix(NOT_JSON)}")
                 elif isinstance(value, list) and self.ends is None and not self._is_chat(value):
                     yield from value

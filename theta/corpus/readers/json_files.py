@@ -3,12 +3,13 @@
 JSON Lines are cut at line ends, all others where structure.py finds the end of a value.
 """
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
-from itertools import accumulate, chain
+from itertools import accumulate, chain, islice
 from typing import Any
 
-from theta.corpus.readers import json_values
+from theta.corpus.readers import json_repairs, json_values
 from theta.corpus.readers.blocks import IsMessage
 from theta.corpus.readers.content import CHUNK_BYTES, Content
 from theta.corpus.readers.finding import File
@@ -32,6 +33,10 @@ def read(content: Content, is_message: IsMessage) -> Iterator[JsonBlock]:
         DataError: its beginning is no JSON, or it ends inside a value.
     """
     head, is_whole, everything = _begin(content.chunks())
+    if comment := _COMMENT.match(head):
+        blank = b"".join(_LINE.findall(comment[0]))  # lines keep their numbers
+        head = blank + head[comment.end() :]
+        everything = chain([head], islice(everything, 1, None))
     lines = head.split(b"\n")
     complete = lines if is_whole else lines[:-1]
     filled = [line for line in complete if line.strip(SEPARATORS)][:LINES_TRIED]
@@ -44,6 +49,10 @@ def read(content: Content, is_message: IsMessage) -> Iterator[JsonBlock]:
     for _ in everything:  # raises what follows the head: that the file is empty, or damaged
         pass
     raise _no_json(content.file, head)
+
+
+_COMMENT = re.compile(rb"(?:\xef\xbb\xbf)?\s*(?://[^\n]*\n\s*|/\*.*?\*/\s*)+", re.DOTALL)
+_LINE = re.compile(rb"\n")
 
 
 def _begin(chunks: Iterator[bytes]) -> tuple[bytes, bool, Iterator[bytes]]:
@@ -81,7 +90,10 @@ def _are_json_lines(lines: list[bytes], is_whole: bool) -> bool:
 
 
 def _first_value(text: bytes) -> Any:
-    return next(json_values.values(text.decode("utf-8", "replace")), None)
+    value = next(json_values.values(text.decode("utf-8", "replace")), None)
+    if isinstance(value, Fault) and (meant := json_repairs.values(value.text)):
+        return meant[0]
+    return value
 
 
 def _no_json(file: File, head: bytes) -> DataError:

@@ -1,7 +1,7 @@
 """A .txt or .md file -> one block with one item, {"text": ...}."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from theta.corpus.items import Item
 from theta.corpus.readers.blocks import Named
@@ -23,7 +23,7 @@ class TextBlock:
     def items(self) -> Iterator[Item]:
         """Yield the text."""
         try:
-            yield Named(self.file).item(1, {"text": self.content.decode()})
+            yield replace(Named(self.file).item(1, {"text": self.content.decode()}), is_file=True)
         except UnicodeDecodeError as fault:
             line = self.content.count(b"\n", 0, fault.start) + 1
             why = f"not_utf8: line {line}: byte 0x{self.content[fault.start]:02x} is not UTF-8"

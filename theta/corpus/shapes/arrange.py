@@ -9,7 +9,12 @@ from theta.corpus.shapes.content import distinct
 from theta.corpus.shapes.fields import UnusableError
 from theta.corpus.shapes.turns import Place, Turn
 
-_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|scratchpad)>.*?</\1>", re.DOTALL)
+_THOUGHT = re.compile(
+    r"<(think|thinking|thought|reasoning|scratchpad)>.*?</\1>|<\|begin_of_thought\|>.*?<\|end_of_thought\|>", re.DOTALL
+)
+_OWN_MARK = re.compile(r"<\|(?:Human|MOSS)\|>:\s*")
+_SOLUTION = re.compile(r"\s*<\|begin_of_solution\|>(.*?)(?:<\|end_of_solution\|>)?\s*\Z", re.DOTALL)
+"""What stands around the reply after the thoughts, in the data of some reasoning models."""
 
 
 def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...]]:
@@ -38,7 +43,7 @@ def arranged(turns: Sequence[Turn], place: Place) -> Iterator[tuple[Message, ...
 
 
 def _without_end_mark(turn: Turn, mended: list[str]) -> Turn:
-    content = without_end_mark(turn.content)
+    content = without_end_mark(_OWN_MARK.sub("", turn.content) if turn.content[:2] == "<|" else turn.content)
     if content == turn.content:
         return turn
     mended.append("end mark left out")
@@ -47,10 +52,11 @@ def _without_end_mark(turn: Turn, mended: list[str]) -> Turn:
 
 def _without_thinking(turn: Turn, mended: list[str]) -> Turn:
     """The turn without the thoughts that a model wrote down before its reply."""
-    if turn.role != "assistant" or "</" not in turn.content or not (thought := _THOUGHT.match(turn.content)):
+    if turn.role != "assistant" or turn.content[:1] != "<" or not (thought := _THOUGHT.match(turn.content)):
         return turn
     mended.append("thinking left out")
-    return turn._replace(content=turn.content[thought.end() :].strip())
+    reply = turn.content[thought.end() :]
+    return turn._replace(content=_SOLUTION.sub(r"\1", reply).strip())
 
 
 def _message(turn: Turn, place: Place) -> Message:

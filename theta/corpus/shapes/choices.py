@@ -28,6 +28,9 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
     Raises:
         UnusableError: it is not said which option is right.
     """
+    if isinstance(asked := fields.get("question"), dict) and "stem" in asked and "choices" in asked:
+        fields = {**fields, "question": asked["stem"], "choices": asked["choices"]}
+        used.add("question")
     if _SIGNS.isdisjoint(fields):
         return None
     asked = next((name for name in _ASKED if isinstance(fields.get(name), str)), None)

@@ -26,10 +26,14 @@ _END_MARK = re.compile(
     r"(?:\s*(?:<\|(?:endoftext|im_end|eot_id|eom_id|end_of_text|end_of_turn|end|eos)\|>|<end_of_turn>|<eos>|</s>"
     r"|<eo[ahm]>))+\s*\Z"
 )
+_SEPARATOR = re.compile(r"\n\n###\s*\Z")
+"""What OpenAI's guide put at the end of a prompt."""
 
 
 def without_end_mark(text: str) -> str:
     """Return the text without the token at its end that closes a message in another program's template."""
+    if text.endswith("###"):
+        return _SEPARATOR.sub("", text)
     if not text.endswith(">") or not (mark := _END_MARK.search(text[-_MARK_CHARACTERS:])):
         return text
     if "</s>" in mark[0] and "<s>" in text:  # HTML that is struck through

@@ -24,7 +24,7 @@ _TOOL_KEYS = ("functionCall", "functionResponse", "function_call", "toolUse", "t
 _TEXT_KEYS = ("text", "value", "content", "parts", "input_text", "output_text", "body", "refusal")
 _PART_KEYS = {
     "type", "text", "value", "content", "parts", "content_type", "annotations", "cache_control", "name", "role",
-    "contentType", "msgtype", "format", "formatted_body", "refusal",
+    "contentType", "msgtype", "format", "formatted_body", "refusal", "block_type",
 }  # fmt: skip
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import intents, marks, messages, transcripts
+from theta.corpus.shapes import intents, languages, marks, messages, transcripts
 from theta.corpus.shapes.content import WITHOUT_QUESTION, asked_otherwise, asked_text, text_of, wordings_of
 from theta.corpus.shapes.fields import (
     ASSISTANTS,
@@ -15,6 +15,7 @@ from theta.corpus.shapes.fields import (
     INSTRUCTIONS,
     MEDIA,
     MESSAGE_LISTS,
+    NO_INPUT,
     PAIRS,
     QUESTIONS,
     REPLIES,
@@ -28,11 +29,17 @@ from theta.corpus.shapes.fields import (
     first,
     role_of,
 )  # fmt: skip
-from theta.corpus.shapes.replies import answer_text, parsed, reply_turns
+from theta.corpus.shapes.replies import parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
 _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
 """What asks where nothing is called a question, but something is called a reply."""
+_TITLES = ("title", "name", "heading", "subject", "summary")
+_BODIES = ("content", "text", "description")
+"""A title that ends with a question mark is answered by what stands below it."""
+_POSTED = frozenset(("author", "authorid", "user", "userid", "score", "ups", "subreddit", "parentid", "posttypeid",
+                     "numcomments", "comments", "createdutc"))  # fmt: skip
+"""Signs of a post in a forum, whose text belongs to the question."""
 _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
 _REPLY_NAMES = (*REPLIES, *SEVERAL_REPLIES)
 _QUESTION_NAMES = tuple(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
@@ -76,34 +83,13 @@ def _is_chat(value: Any, place: Place) -> bool:
     return isinstance(value, list) and bool(value) and messages.is_message(value[0], place.rules)
 
 
-def asked_in_turn(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
-    """Return the turns of a list of questions and one of answers about a text beside them; None if there are none."""
-    if "questions" not in fields or "answers" not in fields:
-        return None
-    about = next((name for name in CONTEXTS if isinstance(fields.get(name), str) and fields[name]), None)
-    asked, replied = fields.get("questions"), fields.get("answers")
-    if isinstance(replied, dict):  # by column
-        replied = next(
-            (held for held in replied.values() if isinstance(held, list) and held and isinstance(held[0], str)), None
-        )
-    if about is None or not isinstance(asked, list) or not isinstance(replied, list) or len(asked) != len(replied):
-        return None
-    used.update((about, "questions", "answers"))
-    turns = [Turn("system", "")]
-    for question, answer in zip(asked, replied, strict=True):
-        turns += [Turn("user", answer_text(question, place)), Turn("assistant", answer_text(answer, place))]
-    if len(turns) > 1:
-        turns[1] = turns[1]._replace(content=f"{turns[1].content}\n\n{text_of(fields[about], place)}")
-    return turns[1:]
-
-
 def system_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
     """Return the system message that stands beside a question or a list of messages, if any."""
     key = first(SYSTEMS, fields)
     if key is None:
         return []
     used.add(key)
-    return [Turn("system", text_of(fields[key], place))]
+    return [Turn("system", text_of(fields[key], place).removeprefix("SYSTEM: "))]
 
 
 def earlier_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn]:
@@ -136,7 +122,7 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
         return [Turn(role, text_of(entry, place)) for role, entry in zip(roles, entries, strict=True)]
     if entries and all(isinstance(entry, list) and is_pair(entry) for entry in entries):
         if _name_speakers(entries, place):
-            return messages.turns_of([{"role": who, "content": said} for who, said in entries], place)
+            return messages.turns_of([{"speaker": who, "content": said} for who, said in entries], place)
         return [turn for entry in entries for turn in _pair(entry, place)]
     if entries and all(isinstance(entry, dict) for entry in entries):
         fields = [canonical_fields(entry, place.rules) for entry in entries]
@@ -183,13 +169,20 @@ def is_pair(entry: Sequence[Any]) -> bool:
 
 
 def _name_speakers(pairs: Sequence[Sequence[Any]], place: Place) -> bool:
-    """Whether each pair is a message, such as `["user", "Hi"]`, and not an exchange."""
+    """Whether each pair is a message, such as `["user", "Hi"]` or `[0, "Hi"]`, and not an exchange."""
+    if len({who for who, _ in pairs}) == 2 and all(isinstance(who, Number) for who, _ in pairs):
+        return True
     roles = {role_of(who, place.rules) if isinstance(who, str) else "unknown" for who, _ in pairs}
     return {"user", "assistant"} <= roles and "unknown" not in roles
 
 
 def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:
-    return [Turn("user", text_of(entry[0], place)), Turn("assistant", text_of(entry[1], place))]
+    asked = "" if entry[0] == _NO_QUESTION else text_of(entry[0], place)
+    return [Turn("user", asked), Turn("assistant", text_of(entry[1], place))]
+
+
+_NO_QUESTION = "<|BEGIN-VISIBLE-CHAT|>"
+"""What text-generation-webui writes in place of a question before a greeting."""
 
 
 def _marked(fields: Mapping[str, Any], turns: list[Turn], place: Place) -> list[Turn]:
@@ -238,8 +231,8 @@ def _in_turn(value: Mapping[str, Any]) -> list[Any] | None:
     """The turns of an object that numbers them, as {"turn_1": ..., "turn_2": ...}; None if it does not."""
     if value and all(_TURN.fullmatch(key) for key in value):
         return list(value.values())
-    if value and all(key.isdecimal() for key in value) and all(map(messages.is_message, value.values())):
-        return list(value.values())
+    if value and all(map(messages.is_message, value.values())) and (len(value) > 1 or next(iter(value)).isdecimal()):
+        return list(value.values())  # by their ids
     return None
 
 
@@ -283,9 +276,12 @@ def question_keys(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of what makes up the question: instruction, question, then what it is about."""
     names = among(_QUESTION_NAMES, fields)
     filled = [name for name in names if _says_something(fields[name])]
+    filled = [name for name in filled if name not in CONTEXTS or len(filled) == 1 or not _is_no_input(fields[name])]
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
     if asking:
         return [*filled, "text"] if _is_about(fields, asking) else filled
+    if fields.get("@type") == "Question" and isinstance(fields.get("name"), str):  # of schema.org
+        return [name for name in ("name", "text") if fields.get(name)]
     for others in _OTHER_QUESTIONS:
         if all(name in fields for name in others) and first(others, fields):
             return [*others, *filled]
@@ -308,7 +304,14 @@ def _says_something(value: Any) -> bool:
     return value not in (None, "", [], {}) and not (isinstance(value, str) and not value.strip())
 
 
-def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+def _is_no_input(value: Any) -> bool:
+    """Whether a context says that there is none, or is the token ids that some servers return."""
+    if isinstance(value, list):
+        return all(isinstance(each, Number | int) for each in value)
+    return isinstance(value, str) and value.strip().lower() in NO_INPUT
+
+
+def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: PLR0911
     """Names that mean question and reply only together, such as user and assistant."""
     if _reply_key(fields) is None or not question_keys(fields):
         user, assistant = first(USERS, fields), first(ASSISTANTS, fields)
@@ -321,12 +324,21 @@ def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:
             return user, replied
         if first(HISTORIES, fields) and isinstance(fields.get("message"), str) and isinstance(fields.get("text"), str):
             return "message", "text"
-        for one, other in PAIRS:
+        for one, other in (*PAIRS, *languages.ASKING_NAMES):
             if isinstance(fields.get(one), str) and isinstance(fields.get(other), str):
                 if one == "from" and not (" " in fields[one] and " " in fields[other]):
                     continue
                 return one, other
+        if _POSTED.isdisjoint(fields):
+            return _title_and_body(fields)
     return None
+
+
+def _title_and_body(fields: Mapping[str, Any]) -> tuple[str, str] | None:
+    titles = [name for name in _TITLES if isinstance(fields.get(name), str)]
+    asked = next((name for name in titles if fields[name].rstrip().endswith(("?", "？", "؟"))), None)
+    body = next((name for name in _BODIES if isinstance(fields.get(name), str)), None)
+    return (asked, body) if asked and body else None
 
 
 def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place) -> list[Turn]:
@@ -339,6 +351,7 @@ def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place
     for name in names:
         value = fields[name]
         text = _about(value, place) if name in CONTEXTS else _asked(value, place)
+        text = _without_template(text, place)
         # A prompt often repeats the question that stands beside it.
         if text and not any(text in other for other in texts):
             texts = [other for other in texts if other not in text or len(other) < 2 or name in CONTEXTS] + [text]
@@ -390,6 +403,12 @@ def _prompt_turns(value: Any, place: Place) -> list[Turn] | None:
             sides = ("user", "assistant")
             return [Turn(sides[(len(value) - 1 - at) % 2], text_of(each, place)) for at, each in enumerate(value)]  # type: ignore[arg-type]
     return None
+
+
+def _without_template(text: str, place: Place) -> str:
+    """The question in a prompt that is filled into a template, such as Alpaca's."""
+    turns = _opened(text, place) if "##" in text else None
+    return turns[0].content if turns and len(turns) == 1 else text
 
 
 _OPEN = ("Assistant:", "assistant\n", "Response:", "<|assistant|>", "[/INST]", "Answer:", "Bot:", "AI:", "ASSISTANT:")

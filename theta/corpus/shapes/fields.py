@@ -21,8 +21,8 @@ def _joined(firsts: tuple[str, ...], lasts: tuple[str, ...]) -> tuple[str, ...]:
 
 _SAID = ("message", "text", "utterance", "turn", "msg", "says", "content")
 QUESTIONS = (
-    "question", "prompt", "query", "q", "inputtext", "request", "problem", "questiontext", "ask", "problemstatement",
-    "questiontitle", "questionbody", "trigger", "stimulus",
+    "question", "prompt", "query", "q", "inputtext", "textinput", "request", "problem", "questiontitle", "questiontext",
+    "questionbody", "questionstem", "ask", "problemstatement", "trigger", "stimulus",
     *_joined(("user", "human", "customer", "client"), (*_SAID, "prompt", "query", "input", "question", "request")),
     "input",
 )  # fmt: skip
@@ -45,11 +45,14 @@ REPLIES = (
 )  # fmt: skip
 SEVERAL_REPLIES = ("answers", "responses", "outputs", "completions", "replies", "solutions", "generations", "reference",
                    "choices")  # fmt: skip
-SYSTEMS = ("system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt", "preamble", "systemtext")
+NO_INPUT = frozenset(("nan", "none", "null", "noinput", "<noinput>", "<no input>", "no input", "n/a"))
+"""What programs write where a question has nothing that it is about."""
+SYSTEMS = ("system", "systemprompt", "systemmessage", "systeminstruction", "sysprompt", "preamble", "systemtext",
+           "metainstruction")  # fmt: skip
 MESSAGE_LISTS = (
     "messages", "conversation", "conversations", "dialogue", "dialog", "turns", "exchanges", "chatmessages", "items",
     "thread", "chat", "utterances", "contents", "log", "transcript", "messagelist", "data", "content", "interactions",
-    "history", "promptmessages",
+    "history", "promptmessages", "internal",
 )  # fmt: skip
 SEVERAL = ("conversations", "items", "data", "history", "content", "contents", "log", "chat", "transcript")
 """Of these lists, one of questions and replies or of texts may be several conversations."""
@@ -68,20 +71,21 @@ ROLE_KEYS = ("role", "from", "speaker", "sender", "author", "sendername", "speak
              "authorrole", "type", "user", "username", "participant", "name", "agent", "creator",
              "speakerid", "speakeridx", "authorid", "senderid", "fromid", "screenname", "nick", "nickname")  # fmt: skip
 CONTENT_KEYS = ("content", "value", "text", "message", "utterance", "body", "parts", "msg", "says", "data", "kwargs",
-                "sentence", "transcript", "mes")  # fmt: skip
+                "sentence", "transcript", "mes", "say", "blocks")  # fmt: skip
 MEDIA = ("images", "image", "imageurl", "imagepath", "videos", "video", "audios", "audio", "pixelvalues")
 LABELS = ("label", "labels", "intent", "sentiment", "class")
 """A text with one of these keys is an example for a classifier, not a text to learn."""
 
 USERS = ("user", "human", "customer", "client", "person", "prompter", "student", "patient", "visitor")
 ASSISTANTS = ("assistant", "bot", "gpt", "ai", "chatbot", "chatgpt", "model", "agent", "theta", "machine", "doctor",
-              "teacher", "support")  # fmt: skip
+              "teacher", "support", "moss")  # fmt: skip
 PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("post", "comment"),
          ("input", "target"), ("inputs", "targets"), ("inputs", "outputs"),
          ("inputspretokenized", "targetspretokenized"), ("from", "to"), ("document", "summary"),
          ("article", "summary"), ("article", "highlights"), ("dialogue", "summary"), ("src", "dst"),
          ("questions", "answers"), ("pattern", "response"), ("pattern", "template"), ("utterance", "response"),
-         ("sentence", "reply"), ("statement", "reply"))  # fmt: skip
+         ("sentence", "reply"), ("statement", "reply"), ("content", "summary"),
+         ("front", "back"), ("term", "definition"), ("word", "definition"))  # fmt: skip
 """Names that mean a question and its reply only together."""
 
 KNOWN = frozenset((
@@ -112,7 +116,7 @@ METADATA = frozenset((
 
 _USER_NAMES = (
     *USERS, "question", "usr", "humanmessage", "usermessage", "humanmessagechunk", "asker", "questioner", "caller", "q",
-    "input", "me", "instruction", "seeker", "guest",
+    "input", "me", "instruction", "seeker", "guest", "prompt",
 )  # fmt: skip
 _ASSISTANT_NAMES = (
     *ASSISTANTS, "answer", "bing", "bard", "claude", "gemini", "llama", "copilot", "gpt3", "gpt35", "gpt4", "gpt4o",

@@ -18,8 +18,12 @@ _REPLIES = ("responses", "response", "answers", "answer", "replies", "reply", "m
 
 def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Iterator[list[Turn]] | None:
     """Yield an exchange for each reply, with its ways to ask as wordings; None if it is no intent."""
+    if "istemplate" in fields and isinstance(fields.get("data"), list):
+        raise UnusableError("no_assistant_message", "Dialogflow's ways to ask; their replies are in another file")
     if _ASKED.isdisjoint(fields):
         return None
+    if (by_language := _by_language(fields, place, used)) is not None:
+        return by_language
     wordings = (*PATTERNS, *(name for name in _LISTED if isinstance(fields.get(name), list)))
     asked = next((name for name in wordings if name in fields and _phrases(fields[name], place)), None)
     replied = next((name for name in _REPLIES if name in fields), None)
@@ -35,10 +39,28 @@ def exchanges_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> Ite
     replies = list(dict.fromkeys(replies))
     if not replies:
         raise UnusableError("empty_reply")
+    phrases = list(distinct(phrases, "", place))
+    if not phrases:
+        raise UnusableError("empty_question")
     return (
         [Turn("user", asked[0], wordings=tuple(asked[1:])), Turn("assistant", reply)]
-        for reply, asked in zip(replies, _dealt(distinct(phrases, "", place), len(replies)), strict=True)
+        for reply, asked in zip(replies, _dealt(phrases, len(replies)), strict=True)
     )
+
+
+def _by_language(fields: Mapping[str, Any], place: Place, used: set[str]) -> Iterator[list[Turn]] | None:
+    """The exchanges of ways to ask and replies by language, as Botpress keeps them; None if they are not so kept."""
+    asked, replied = fields.get("questions"), fields.get("answers")
+    if not isinstance(asked, dict) or not isinstance(replied, dict) or not asked.keys() & replied.keys():
+        return None
+    if not all(isinstance(held, list) for held in (*asked.values(), *replied.values())):
+        return None
+    several = (
+        exchanges_of({"questions": asked[name], "answers": replied[name]}, place, used)
+        for name in asked
+        if name in replied
+    )
+    return (exchange for exchanges in several if exchanges for exchange in exchanges)
 
 
 def _dealt(phrases: Sequence[str], hands: int) -> Iterator[Sequence[str]]:

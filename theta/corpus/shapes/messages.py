@@ -35,14 +35,25 @@ _PLAIN_ROLE_KEYS = (
 _NAMES = ("role", "name", "displayname", "globalname", "username", "login", "nickname", "realname", "id", "user",
           "application", "firstname")  # fmt: skip
 _CHAT_SIGNS = {"ts", "threadts", "timestamp", "timestampms", "senttime", "createdat", "createddatetime", "channel",
-               "messageid", "subtype", "date", "replyto", "time"}  # fmt: skip
+               "messageid", "subtype", "date", "replyto", "time", "createdutc", "parentid"}  # fmt: skip
 _TOOL_FIELDS = ("toolcalls", "functioncall", "toolcall", "toolcallid", "functioncalls")
 _THOUGHT_FIELDS = ("thinking", "reasoning", "reasoningcontent", "thought")
-_TIMES = ("timestampms", "timestamp", "ts", "createdat", "createddatetime", "senttime", "dateunixtime", "date", "time")
+_TIMES = (
+    "timestampms",
+    "timestamp",
+    "ts",
+    "createdat",
+    "createddatetime",
+    "senttime",
+    "originalarrivaltime",
+    "dateunixtime",
+    "date",
+    "time",
+)
 _EVENTS = {"service", "unknownFutureValue", "systemEventMessage", "channel_join", "channel_leave", "bot_add",
            "channel_topic", "channel_purpose", "pinned_item", "channel_name", "RecipientAdd", "GuildMemberJoin",
            "ChannelPinnedMessage", "Call", "phone_call", "summary", "file-history-snapshot"}  # fmt: skip
-_BY_USER = ("isuser", "ishuman", "fromuser", "iscreatedbyuser", "isfromuser")
+_BY_USER = ("isuser", "ishuman", "fromuser", "iscreatedbyuser", "isfromuser", "inbound")
 _BY_ASSISTANT = ("isbot", "isai", "isassistant", "frombot", "fromassistant", "isfrombot")
 _WITHOUT_NAME = re.compile(r"(?:speaker|person|participant|user|agent|spk|voice|party|human)?(?:\d{1,3}|[a-d])")
 """Names that only tell two speakers apart."""
@@ -57,14 +68,14 @@ def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
         fields = _unwrapped(canonical_fields(value, rules or _NO_RULES))
     except UnusableError:
         return False
-    if _only_speaker(fields, rules or _NO_RULES):
+    if _only_speaker(fields, rules or _NO_RULES) or _is_heading(fields):
         return True
     key = next((name for name in CONTENT_KEYS if name in fields), None)
     if key is None and not any(fields.get(name) for name in _TOOL_FIELDS):
         return False
     if any(name in fields for name in (*QUESTIONS, *CHOSEN)) and any(name in fields for name in (*REPLIES, *CHOSEN)):
         return False
-    if any(isinstance(fields.get(name), bool) for name in (*_BY_USER, *_BY_ASSISTANT)):
+    if any(_flag(fields.get(name)) is not None for name in (*_BY_USER, *_BY_ASSISTANT)):
         return True
     for name in ROLE_KEYS:
         who = _name(fields[name]) if name in fields and name != key else ""
@@ -128,7 +139,11 @@ def _object(entry: Any) -> Mapping[str, Any]:
 
 
 def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
-    """The message inside of what wraps it: LangChain's `data` and `kwargs`, logs' `message`."""
+    """The message inside of what wraps it: LangChain's `data` and `kwargs`, logs' `message`, LM Studio's `versions`."""
+    if isinstance(versions := fields.get("versions"), list) and all(isinstance(each, dict) for each in versions):
+        chosen = int(at) if (at := str(fields.get("currentlyselected", 0))).isdecimal() else 0
+        if chosen < len(versions):
+            return _with_steps(versions[chosen])
     for name in ("data", "kwargs", "message"):
         inner = fields.get(name)
         if isinstance(inner, dict):
@@ -141,8 +156,22 @@ def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
     return fields
 
 
+def _with_steps(version: Mapping[str, Any]) -> dict[str, Any]:
+    """One version of a message of LM Studio, whose reply may consist of steps."""
+    fields = {canonical(key): entry for key, entry in version.items()}
+    if isinstance(steps := fields.get("steps"), list):
+        blocks = [step for step in steps if isinstance(step, dict) and step.get("type") == "contentBlock"]
+        fields["content"] = [part for block in blocks for part in (block.get("content") or [])]
+    return fields
+
+
 def _undamaged(fields: dict[str, Any]) -> dict[str, Any]:
-    """The message as it was typed: Meta's programs export the bytes of UTF-8 as if they were letters of Latin-1."""
+    """The message as it was typed.
+
+    Meta's programs export the bytes of UTF-8 as if they were letters of Latin-1; EmpatheticDialogues spells commas.
+    """
+    if "utteranceidx" in fields and isinstance(fields.get("utterance"), str):
+        return {**fields, "utterance": fields["utterance"].replace("_comma_", ",")}
     if "sendername" not in fields:
         return fields
     return {name: _decoded(entry) if isinstance(entry, str) else entry for name, entry in fields.items()}
@@ -184,13 +213,18 @@ def _speaker(fields: Mapping[str, Any], rules: Rules) -> tuple[str, str]:
             return who, key
     for names, roles in ((_BY_USER, ("assistant", "user")), (_BY_ASSISTANT, ("user", "assistant"))):
         for name in names:
-            if isinstance(fields.get(name), bool):
-                return roles[fields[name]], "role"
+            if (flag := _flag(fields.get(name))) is not None:
+                return roles[flag], "role"
     for who, key in found:
         if key in _PLAIN_ROLE_KEYS:
             return who, key
     named = [(who, key) for who, key in found if key != "type"]
     return named[0] if named else ("", "")
+
+
+def _flag(value: Any) -> bool | None:
+    """True or false, also as tables write it; None for anything else."""
+    return value if isinstance(value, bool) else {"true": True, "false": False}.get(str(value).lower())
 
 
 _PROFILE = ("real_name", "display_name", "name", "first_name")
@@ -261,6 +295,11 @@ def unknown_speakers(counts: Counter[str]) -> UnusableError:
 
 def _alternating(fields: Sequence[Mapping[str, Any]], place: Place) -> list[Turn]:
     """The turns of messages without names."""
+    if all("systemtranscript" in each and "transcript" in each for each in fields):  # WOZ: what the system said before
+        fields = [{"content": each[name]} for each in fields for name in ("systemtranscript", "transcript")]
+        fields = fields if fields[0]["content"] else fields[1:]
+    if all("intent" in each and "entities" in each for each in fields):
+        raise unknown_shape(fields[0])  # ways to ask that a classifier learns from
     if not all(first(CONTENT_KEYS, each) for each in fields):
         raise unknown_shape(next(each for each in fields if not first(CONTENT_KEYS, each)))
     if len(fields) < 2:
@@ -336,12 +375,27 @@ def _is_running_text(value: Any) -> bool:
 
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
-    """Whether it is no message but a thought, or says that somebody came or went."""
+    """Whether it is no message but a thought, or says that somebody came or went, or heads a chat of SillyTavern."""
+    if _is_heading(fields) or _is_reaction(fields):
+        return True
     if fields.get("isthought") is True or fields.get("thought") is True:
         return True
     return any(
         isinstance(fields.get(name), str) and fields[name] in _EVENTS for name in ("type", "subtype", "messagetype")
     )
+
+
+_REACTION = re.compile(r"(?:Liked a message|Reacted \S{1,12} to your message|.{1,60} sent an attachment\.)\s*")
+
+
+def _is_reaction(fields: Mapping[str, Any]) -> bool:
+    """Whether Meta's programs wrote it, to say that somebody liked a message or sent a file."""
+    content = fields.get("content")
+    return "sendername" in fields and isinstance(content, str) and _REACTION.fullmatch(_decoded(content)) is not None
+
+
+def _is_heading(fields: Mapping[str, Any]) -> bool:
+    return "charactername" in fields and "username" in fields and "mes" not in fields
 
 
 def _is_reversed(fields: Sequence[Mapping[str, Any]]) -> bool:

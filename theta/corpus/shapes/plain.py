@@ -11,7 +11,7 @@ from theta.conversation.messages import Conversation, Message, Role
 from theta.corpus.items import Item, Note, Notes, Rules
 from theta.corpus.shapes import marks, transcripts
 from theta.corpus.shapes.cleaning import clean
-from theta.corpus.shapes.fields import DOMAINS, LABELS, METADATA, ROLE_KEYS
+from theta.corpus.shapes.fields import DOMAINS, LABELS, METADATA, NO_INPUT, ROLE_KEYS
 
 _QUESTIONS = ("question", "instruction", "prompt", "query")
 _CONTEXTS = ("input", "context", "passage")
@@ -46,7 +46,7 @@ class _Plan(NamedTuple):
 def read(item: Item, rules: Rules, notes: Notes) -> Conversation | None:
     """Return the conversation of an item of a common shape; None if it has another or needs mending."""
     value = item.value
-    if type(value) is not dict or len(value) > _MOST_KEYS:
+    if type(value) is not dict or len(value) > _MOST_KEYS or item.is_file:
         return None
     if rules.fields or rules.roles or rules.speakers or rules.repair_encoding:
         return None
@@ -87,7 +87,7 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
         not asked
         or not replied
         or transcripts.may_be(asked)
-        or asked[-1] in ":>]"
+        or asked[-1] in ":>]#"
         or replied[0] in "[<"
         or replied[-1] == ">"
     ):
@@ -98,7 +98,7 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
             return None
         about = clean(about)
         if about:
-            if about in asked or asked in about:
+            if about in asked or asked in about or about.lower() in NO_INPUT:
                 return None
             asked = f"{asked}\n\n{about}"
     if asked[-1] == ">" or ("<" in asked and _needs_media(asked)):
@@ -133,7 +133,7 @@ def _messages(entries: Any) -> tuple[Message, ...] | None:  # noqa: PLR0911
             awaited = "user" if role == "assistant" else "assistant"
         elif role != "system" or made:
             return None
-        if "<" in content and (_needs_media(content) if role == "user" else content[0] == "<" and "</" in content):
+        if "<" in content and (_needs_media(content) if role == "user" else content[0] == "<"):
             return None
         made.append(Message(role, content))
     return tuple(made) if awaited == "user" and len(made) > 1 else None

@@ -4,12 +4,13 @@ from collections.abc import Mapping
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import exchanges
+from theta.corpus.shapes import exchanges, transcripts
+from theta.corpus.shapes.content import listed, text_of
 from theta.corpus.shapes.fields import CHOSEN, REJECTED, UnusableError, first
 from theta.corpus.shapes.replies import reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
-_STEMS = ("response", "answer", "output", "completion", "conversation", "reply")
+_STEMS = ("response", "answer", "output", "completion", "conversation", "reply", "humanref")
 _ENDS = ("a", "b", "0", "1", "2", "j", "k")
 _COMPARED = frozenset((*CHOSEN, *(f"{stem}{end}" for stem in _STEMS for end in _ENDS)))
 _CHOICES = ("betterresponseid", "winner", "preferred", "preference", "chosenindex", "better", "choice", "label")
@@ -42,6 +43,9 @@ def _prompt(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tur
         used.add(name)
         return exchanges.turns_of_list(exchanges.listed(fields[name]), place)
     asked = exchanges.question_keys(fields)
+    if not asked and isinstance(fields.get("history"), str):  # SHP's post
+        used.add("history")
+        return transcripts.turns_of(fields["history"], place) or [Turn("user", text_of(fields["history"], place))]
     used.update(asked)
     return [
         *exchanges.earlier_turns(fields, place, used),
@@ -58,7 +62,7 @@ def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) 
         choice = next((fields[name] for name in _CHOICES if name in fields), None)
         used.update(options.values())
         if choice is None:
-            choice = _best_by_score(fields, options)
+            choice = _best_by_sign(fields, options) or _best_by_flag(fields, options) or _best_by_score(fields, options)
         end = str(choice).strip().lower().removeprefix("model").removeprefix(stem).strip("_ ")
         if "bad" in end:
             raise UnusableError("marked_bad", f"both replies: {choice}")
@@ -68,10 +72,30 @@ def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) 
             raise UnusableError("unknown_shape", f"which of {', '.join(options.values())} is better is not said")
         place.note("chosen", "preferred reply")
         value = fields[options[end]]
+        asked, said = listed(str(fields.get("prompt"))), listed(str(value))
+        if asked and said and len(asked) == len(said) and all(isinstance(each, str) for each in (*asked, *said)):
+            used.add("prompt")  # a chat as two lists in a table, as the arena's are
+            return exchanges.turns_of_list([text for pair in zip(asked, said, strict=True) for text in pair], place)
         if isinstance(value, list):
             return exchanges.turns_of_list(value, place)
         return exchanges.after_prompt(_prompt(fields, place, used), reply_turns(value, place, key=stem))
     return None
+
+
+def _best_by_sign(fields: Mapping[str, Any], options: Mapping[str, str]) -> str | None:
+    """The end of the reply that a preference names by its sign: below zero the first, above it the second."""
+    try:
+        sign = float(str(fields["overallpreference"]))
+    except (KeyError, ValueError):
+        return None
+    first_end, second_end = list(options)[:2]
+    return second_end if sign > 0 else first_end if sign < 0 else "tie"
+
+
+def _best_by_flag(fields: Mapping[str, Any], options: Mapping[str, str]) -> str | None:
+    """The end of the reply whose own flag is set, as in winner_model_a, winner_model_b and winner_tie."""
+    flags = {end: str(fields.get(f"winnermodel{end}", fields.get(f"winner{end}", ""))) for end in (*options, "tie")}
+    return next((end for end, flag in flags.items() if flag.lower() in ("1", "1.0", "true")), None)
 
 
 def _best_by_score(fields: Mapping[str, Any], options: Mapping[str, str]) -> str | None:

@@ -58,8 +58,9 @@ def _of_object(value: dict[str, Any], place: Place) -> list[Turn]:
         return messages.turns_of(fields["messages"], place)
     if isinstance(fields.get("message"), dict):
         fields = canonical_fields(fields["message"], place.rules)
-    if isinstance(fields.get("body"), dict):
-        fields = canonical_fields(fields["body"], place.rules)
+    for name in ("body", "content"):
+        if isinstance(fields.get(name), dict):
+            fields = canonical_fields(fields[name], place.rules)
     for name in _WRAPPERS:
         if isinstance(fields.get(name), list) and any(isinstance(each, dict) for each in fields[name]):
             return _best(fields[name], place)
@@ -68,6 +69,8 @@ def _of_object(value: dict[str, Any], place: Place) -> list[Turn]:
                 for turn in messages.turns_of([fields], place)]  # fmt: skip
     if (rows := _rows(value)) is not None:
         return _best(rows, place)
+    if all(held == [] for held in value.values()):  # SQuAD's question without an answer, by column
+        return [Turn("assistant", "")]
     return [Turn("assistant", answer_text(value, place))]
 
 
@@ -84,7 +87,7 @@ def _rows(value: dict[str, Any]) -> list[dict[str, Any]] | None:
 
 def _best(answers: Sequence[Any], place: Place) -> list[Turn]:
     """The accepted answer, or the one with the most votes, or the first."""
-    filled = [answer for answer in answers if answer not in (None, "", {}, [])]
+    filled = [answer for answer in answers if answer not in (None, "", {}, []) and not _is_thought(answer)]
     if not filled:
         return [Turn("assistant", "")]
     if all(isinstance(answer, dict) and answer.get("type") in ("text", "output_text", "thinking") for answer in filled):
@@ -96,6 +99,11 @@ def _best(answers: Sequence[Any], place: Place) -> list[Turn]:
         place.note("chosen", "one of several answers")
     scored = [(_score(answer, place), -at, answer) for at, answer in enumerate(filled)]
     return reply_turns(max(scored, key=lambda each: each[:2])[2], place, key="")
+
+
+def _is_thought(answer: Any) -> bool:
+    """Whether it is what a model wrote to itself, beside its reply among the outputs."""
+    return isinstance(answer, dict) and answer.get("type") == "reasoning"
 
 
 def _score(answer: Any, place: Place) -> tuple[float, ...]:

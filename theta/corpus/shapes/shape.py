@@ -16,6 +16,7 @@ from theta.corpus.items import Item, Notes, Number, Reject, Rules
 from theta.corpus.shapes import (
     choices,
     containers,
+    documents,
     exchanges,
     intents,
     marks,
@@ -23,6 +24,7 @@ from theta.corpus.shapes import (
     plain,
     preferences,
     replies,
+    sequences,
     threads,
     transcripts,
 )
@@ -42,9 +44,11 @@ from theta.corpus.shapes.fields import (
     HISTORIES,
     LABELS,
     MESSAGE_LISTS,
+    METADATA,
     QUESTIONS,
     REPLIES,
     SEVERAL_REPLIES,
+    SYSTEMS,
     TEXTS,
     UnusableError,
     canonical,
@@ -75,7 +79,7 @@ def shape(item: Item, rules: Rules, notes: Notes) -> Results:
     quick = plain.read(item, rules, notes)
     if quick is not None:
         return iter((quick,))
-    return _filled(item, _of_value(item.value, Place(item.source, item.domain, rules, notes), 0))
+    return _filled(item, _of_value(item.value, Place(item.source, item.domain, rules, notes, is_file=item.is_file), 0))
 
 
 def _filled(item: Item, results: Results) -> Results:
@@ -96,16 +100,16 @@ def _of_value(value: Any, place: Place, depth: int) -> Results:
     if isinstance(value, list):
         return _of_list(value, place, depth)
     if isinstance(value, str) and not isinstance(value, Number):
-        return _of_text(value, place)
+        return _of_text(value, place, depth)
     fault = unlearnable(value) if holds_tuple(value) else UnusableError("not_an_object", type(value).__name__)
     return iter((place.reject(fault, value),))
 
 
-def _of_text(value: str, place: Place) -> Results:
-    """A bare text is read only where it is a chat: lists of words are in files of every kind."""
-    entries = replies.parsed(value)
-    if entries is not None:
-        return _of_list(entries, place, _MAX_DEPTH)
+def _of_text(value: str, place: Place, depth: int) -> Results:
+    """A bare text is read only where it is a chat, or JSON itself: lists of words are in files of every kind."""
+    held = replies.parsed(f"[{value}]" if value[:1] == "{" else value)
+    if held is not None:
+        return _of_value(held[0] if value[:1] == "{" and len(held) == 1 else held, place, depth + _MAX_DEPTH // 2)
     return _kept(
         lambda: _required(transcripts.turns_of(value, place), UnusableError("not_an_object", "str")),
         value,
@@ -256,13 +260,9 @@ def _of_entries(entries: Iterator[containers.Entry], place: Place, depth: int) -
 def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results:  # noqa: PLR0911
     """What an object means, the surest signs first."""
     used: set[str] = set()
-    if (turns := threads.export_of(fields, place)) is not None:
-        return _kept(lambda: turns, value, place, "ChatGPT export")
-    if (several := threads.tree_of(fields, place)) is not None:
-        return _of_several(several, value, place, "tree of messages")
-    if (joined := intents.joined_by_name(fields, place)) is not None:
-        return _of_entries((containers.Entry(each["tag"], each) for each in joined), place, depth)
-    if (told := exchanges.asked_in_turn(fields, place, used)) is not None:
+    if (exported := _exported(value, fields, place, depth)) is not None:
+        return exported
+    if (told := sequences.asked_in_turn(fields, place, used)) is not None:
         return _turns(told, value, fields, used, place, "questions in turn")
     if (several := intents.exchanges_of(fields, place, used)) is not None:
         note_unused(value, used, "", place)
@@ -270,14 +270,14 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
     if exchanges.needs_media(fields) and _is_learnable(fields):
         raise UnusableError("needs_image")
     system = exchanges.system_turns(fields, place, used)
-    if (chosen := preferences.chosen_turns(fields, place, used)) is not None:
-        return _turns([*system, *chosen], value, fields, used, place, "preference")
-    if (picked := choices.turns_of(fields, place, used)) is not None:
-        return _turns([*system, *picked], value, fields, used, place, "question with options")
+    for read, shown in _READINGS:
+        if (found := read(fields, place, used)) is not None:
+            return _turns([*system, *found], value, fields, used, place, shown)
     if (name := exchanges.message_list(fields)) is not None:
         return _of_messages(value, fields, name, system, used, place)
-    if (spoken := _spoken(fields, used, place)) is not None:
-        return _turns([*system, *spoken], value, fields, used, place, "transcript")
+    for read, shown in ((_spoken, "transcript"), (sequences.numbered_turns, "messages")):
+        if (found := read(fields, place, used)) is not None:
+            return _turns([*system, *found], value, fields, used, place, shown)
     if is_message(value, place.rules) and not containers.has_context_list(fields):
         return _of_lone_message(value, place)
     if not containers.has_context_list(fields) and (found := exchanges.turns_of(fields, place, used)) is not None:
@@ -285,11 +285,30 @@ def _of_fields(value: dict[str, Any], fields: dict[str, Any], place: Place, dept
     return _of_rest(value, fields, used, place, depth)
 
 
-def _spoken(fields: Mapping[str, Any], used: set[str], place: Place) -> list[Turn] | None:
-    """The turns of a transcript under a name that otherwise holds messages."""
+def _exported(value: dict[str, Any], fields: dict[str, Any], place: Place, depth: int) -> Results | None:
+    """The conversations of an object as a program exports it; None for any other."""
+    if (turns := threads.export_of(fields, place)) is not None:
+        return _kept(lambda: turns, value, place, "ChatGPT export")
+    if (several := threads.tree_of(fields, place)) is not None:
+        return _of_several(several, value, place, "tree of messages")
+    if (joined := intents.joined_by_name(fields, place)) is not None:
+        return _of_entries((containers.Entry(each["tag"], each) for each in joined), place, depth)
+    return None
+
+
+_READINGS = (
+    (sequences.of_persona, "messages"),
+    (preferences.chosen_turns, "preference"),
+    (choices.turns_of, "question with options"),
+)
+
+
+def _spoken(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
+    """The turns of a transcript under a name that otherwise holds messages, or is that of no text to learn."""
     if exchanges.is_exchange(fields):
         return None
-    for name in MESSAGE_LISTS:
+    others = [name for name in fields if name not in TEXTS and name not in METADATA and name not in SYSTEMS]
+    for name in dict.fromkeys((*MESSAGE_LISTS, *others)):
         if isinstance(fields.get(name), str) and (turns := transcripts.turns_of(fields[name], place)) is not None:
             used.add(name)
             return turns
@@ -408,6 +427,9 @@ def _reply_beside(fields: Mapping[str, Any], used: set[str], place: Place) -> li
         if key in fields and fields[key] not in (None, "", []):
             used.add(key)
             return replies.reply_turns(fields[key], place, key=key)
+    if isinstance(candidates := fields.get("candidates"), list) and all(isinstance(each, dict) for each in candidates):
+        used.add("candidates")
+        return replies.reply_turns({"candidates": candidates}, place, key="")
     return []
 
 
@@ -461,6 +483,11 @@ def _of_plain_text(
 ) -> Results:
     raw = fields[name]
     used.add(name)
+    if place.is_file and isinstance(raw, str):
+        if (several := documents.conversations_of(raw, place)) is not None:
+            return _of_several(several, value, place, "questions and answers")
+        if parts := documents.divided(raw):
+            return _of_entries((containers.Entry(at, {name: part}) for at, part in enumerate(parts, 1)), place, 0)
     if isinstance(raw, str) and (turns := transcripts.turns_of(raw, place)) is not None:
         return _turns(turns, value, fields, used, place, "transcript")
     if not place.takes_texts:
@@ -471,6 +498,8 @@ def _of_plain_text(
         content = without
     if not content:
         raise UnusableError("empty_text")
+    if threads.replies_to(fields):
+        raise UnusableError("message_without_its_chat", "a reply to another; give the messages of a chat as a list")
     for key in ("user", "sender", "speaker", "role"):
         if isinstance(fields.get(key), str) and fields[key]:
             place.note("speaker", fields[key])

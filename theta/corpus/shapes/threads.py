@@ -123,6 +123,11 @@ def _is_internal(message: Mapping[str, Any]) -> bool:
     )
 
 
+def replies_to(fields: Mapping[str, Any]) -> bool:
+    """Whether an object names what it replies to."""
+    return any(_id(fields.get(name)) for name in _PARENTS)
+
+
 def _id(value: Any) -> str:
     if isinstance(value, dict):
         value = first(("id", "messageid"), value) and value.get("id")

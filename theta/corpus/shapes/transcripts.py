@@ -7,15 +7,14 @@ A text is a transcript only if it begins with a mark and both sides speak; prose
 """
 
 import re
-from collections import Counter
 from collections.abc import Sequence
 from functools import lru_cache
 
 from theta.corpus.items import Rules
-from theta.corpus.shapes import languages
+from theta.corpus.shapes import languages, logs
 from theta.corpus.shapes.cleaning import clean
 from theta.corpus.shapes.fields import TurnRole, role_of
-from theta.corpus.shapes.messages import unknown_speakers
+from theta.corpus.shapes.messages import alternating_roles
 from theta.corpus.shapes.turns import Place, Turn
 
 # Templates whose marks are tokens of their own: the mark in front of a message, and what may end it.
@@ -35,6 +34,8 @@ _TOKENS: tuple[tuple[str, re.Pattern[str], re.Pattern[str]], ...] = (
     ("<|", re.compile(r"<\|(system|user|assistant|human|bot|prompter|model)\|>", re.IGNORECASE),
      re.compile(r"<\|end\|>|</s>|<s>|<\|endoftext\|>|<\|end_of_turn\|>|<\|end_of_text\|>")),
     ("<｜", re.compile(r"<｜(User|Assistant|System)｜>"), re.compile(r"<｜(?:begin|end)▁of▁sentence｜>")),
+    ("<|MOSS|>", re.compile(r"<\|(Human|MOSS)\|>:"), re.compile(r"<eo[hm]>")),
+    ("[|AI|]", re.compile(r"\[\|(Human|AI)\|\]"), re.compile(r"The conversation between human and AI assistant\.")),
     ("<|end_of_turn|>",
      re.compile(r"(?:^|(?<=<\|end_of_turn\|>))\s*(?:GPT4 Correct |GPT4 |Code )?(User|Assistant|Human|System):"),
      re.compile(r"<\|end_of_turn\|>|</?s>")),
@@ -59,25 +60,25 @@ _CLOSING = re.compile(r"\s*</(?:user|assistant|human|bot|system|ai)>")
 _TIMED = re.compile(rf"(?mi)^[ \t]*\[[\d:. /-]{{4,24}}\][ \t]*({_LABELS})\s*:[ \t]*")
 _PROMPTED = re.compile(rf"(?mi)^({_LABELS})>[ \t]+")
 _SAID = re.compile(r"(?m)^(You|ChatGPT|Claude|Gemini) said:[ \t]*\n")
+_ALONE = re.compile(
+    r"(?mi)^(?:#{1,6}[ \t]*|\*\*)(user|human|you|prompt|question|assistant|chatgpt|claude|gemini|copilot|cursor|bot|ai|"
+    r"model|response|answer)[ \t]*:?(?:\*\*)?:?[ \t]*$"
+)
+"""A name that is a heading or a bold line, as programs write chats in Markdown."""
+_TITLE = re.compile(r"#[ \t]+[^\n]+\n(?:_[^\n]*_[ \t]*\n|\*\*\w+:\*\*[^\n]*\n|[ \t]*\n|-{3,}[ \t]*\n)*(?=#|\*\*)")
+"""The title of such a chat, and what is said about it."""
+_RULE_AT_END = re.compile(r"(?:\n[ \t]*[-*_]{3,}[ \t]*)+\s*\Z")
+_ANONYMOUS = re.compile(r"(?mi)^(human|person|speaker|participant|user|guest)[ \t]?([12ab])[ \t]*:[ \t]*")
+_SIGNED = (("]", _BRACKETS), (">", _BRACKETS), (">", _PROMPTED), ("]", _TIMED), (" said:", _SAID))
+"""Names with a sign that their head must hold."""
 _ON_ONE_LINE = re.compile(r"(?:\A\s*|(?<=\s))(Human|User|Assistant|Bot|AI|Chatbot|Question|Answer): ")
 _ROLE_OF_LABEL: dict[str, TurnRole] = {
     "q": "user", "a": "assistant", "instruction": "user", "input": "user", "output": "assistant", "prompt": "user",
     "you": "user", "interviewer": "user", "interviewee": "assistant", "completion": "assistant",
     "response": "assistant", "question": "user", "answer": "assistant", "ai assistant": "assistant",
+    "cursor": "assistant", "moss": "assistant",
 }  # fmt: skip
 _ALPACA_OPENING = re.compile(r"\s*Below is an instruction that describes a task", re.IGNORECASE)
-
-_WHATSAPP = re.compile(
-    r"(?m)^\u200e?\[?\d{1,4}[./-]\d{1,2}[./-]\d{1,4},? \u200e?\d{1,2}[:.]\d{2}(?:[:.]\d{2})?"
-    r"(?:[ \u202f]?[AaPp]\.?[Mm]\.?)?\]?"
-    r"(?: -)? (?:\u200e?([^:\n]{1,60}): )?"
-)
-_IRC = re.compile(r"(?m)^\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d{2}(?::\d{2})?\]?[ \t]*<[ @+%&~]?([^>\s]{1,40})>[ \t]?")
-_LEFT_OUT = re.compile(
-    r"\u200e?(?:<Media omitted>|<Medien ausgeschlossen>|<attached: [^>]*>|"
-    r"(?:image|video|audio|sticker|GIF|document) omitted)"
-)
-_MIN_LOGGED = 2
 
 
 def turns_of(text: str, place: Place) -> list[Turn] | None:
@@ -88,15 +89,19 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     """
     if _ROUND.match(text.lstrip()):
         text = _ROUND.sub("", text).strip()
-    found = _by_tokens(text, place.rules) if "<" in text or "[INST]" in text else None
-    found = found or _by_labels(text, place.rules) or languages.turns_in_pair(text)
-    found = found or _logged(text, _WHATSAPP, place) or _logged(text, _IRC, place)
+    if title := _TITLE.match(text):
+        if (turns := turns_of(text[title.end() :], place)) is not None:
+            place.note("mended", "title left out")
+        return turns
+    found = _by_tokens(text, place.rules) if "<" in text or "[INST]" in text or "[|" in text else None
+    found = found or _by_labels(text, place.rules) or languages.turns_in_pair(text) or _anonymous(text, place)
+    found = found or logs.turns_of(text, place)
     if not found:
         return None
     turns = [
         Turn(
             role,
-            clean(said, repair_encoding=place.rules.repair_encoding),
+            clean(_RULE_AT_END.sub("", said), repair_encoding=place.rules.repair_encoding),
             fault="tool_call" if role == "tool" else "",
         )
         for role, said in found
@@ -128,7 +133,9 @@ def may_be(text: str) -> bool:
     head = text[:_LABEL_CHARACTERS]
     if (":" in head or ">" in head or head[:1] in _FIRST) and _BEGINS.match(text):
         return True
-    if languages.may_begin(text) or _ROUND.match(text):
+    if languages.may_begin(text) or _ROUND.match(text) or logs.may_begin(text):
+        return True
+    if (head[:1] in "#*" and _ALONE.search(text)) or _ANONYMOUS.match(text):
         return True
     if "##" in text or "USER" in text or "HUMAN" in text:
         return True
@@ -150,12 +157,17 @@ def _between(
     text: str, opening: re.Pattern[str], ends: re.Pattern[str], rules: Rules
 ) -> list[tuple[TurnRole, str]] | None:
     marks = list(opening.finditer(text))
-    if not marks or ends.sub("", text[: marks[0].start()]).strip():
+    if not marks:
         return None
-    found = []
+    before = text[: marks[0].start()]
+    opens = ends.match(before)  # a mark of the template stands in front of its instructions
+    if (before := ends.sub("", before).strip()) and not opens:
+        return None
+    found: list[tuple[TurnRole, str]] = [("system", before)] if before else []
     for mark, following in zip(marks, [*marks[1:], None], strict=True):
         said = text[mark.end() : following.start() if following else len(text)]
-        found.append((role_of(mark[1].lower(), rules), ends.sub("", said)))
+        label = mark[1].lower()
+        found.append((_ROLE_OF_LABEL.get(label) or role_of(label, rules), ends.sub("", said)))
     return found if _both_speak(found) else None
 
 
@@ -173,12 +185,14 @@ def _by_instructions(text: str) -> list[tuple[TurnRole, str]] | None:
     return found
 
 
-def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:
+def _by_labels(text: str, rules: Rules) -> list[tuple[TurnRole, str]] | None:  # noqa: PLR0911
     """The turns of a text with names in front: at the start of lines, or, where they are unmistakable, anywhere."""
-    for sign, pattern in (("]", _BRACKETS), (">", _BRACKETS), (">", _PROMPTED), ("]", _TIMED), (" said:", _SAID)):
+    for sign, pattern in _SIGNED:
         if sign in text[:_LABEL_CHARACTERS] and pattern.match(text) and (found := _labelled(text, pattern, rules)):
             return [(role, _CLOSING.sub("", said)) for role, said in found]
     if "##" in text and (found := _labelled(text, _HEADINGS, rules, preamble=True)):
+        return found
+    if _ALONE.match(text) and (found := _labelled(text, _ALONE, rules)):
         return found
     if ":" not in text:
         return None
@@ -229,20 +243,12 @@ def _both_speak(found: Sequence[tuple[TurnRole, str]]) -> bool:
     return "user" in roles and "assistant" in roles[roles.index("user") :]
 
 
-def _logged(text: str, line: re.Pattern[str], place: Place) -> list[tuple[TurnRole, str]] | None:
-    """The turns of a log whose lines begin with a time and a name, as WhatsApp and IRC write it."""
-    marks = list(line.finditer(text)) if text[:2].strip("[\u200e")[:1].isdigit() else []
-    if sum(bool(mark[1]) for mark in marks) < _MIN_LOGGED or text[: marks[0].start()].strip():
+def _anonymous(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
+    """The turns of two whose names only tell them apart, such as "Person 1:" and "Person 2:"."""
+    marks = list(_ANONYMOUS.finditer(text))
+    names = list(dict.fromkeys(mark[0].strip().casefold() for mark in marks))
+    if len(names) != 2 or len({mark[1].casefold() for mark in marks}) != 1 or text[: marks[0].start()].strip():
         return None
-    said = [
-        (mark[1], text[mark.end() : following.start() if following else len(text)].strip())
-        for mark, following in zip(marks, [*marks[1:], None], strict=True)
-        if mark[1]
-    ]
-    counts = Counter(name for name, _ in said)
-    roles = {name: role_of(name, place.rules) for name in counts}
-    if not {"user", "assistant"} <= set(roles.values()):
-        for name, count in counts.items():
-            place.notes.add("speaker", name, place.source, count)
-        raise unknown_speakers(counts)
-    return [(roles[name], words) for name, words in said if roles[name] != "unknown" and not _LEFT_OUT.fullmatch(words)]
+    roles = dict(zip(names, alternating_roles(2, place), strict=True))
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    return [(roles[mark[0].strip().casefold()], text[mark.end() : end]) for mark, end in zip(marks, ends, strict=True)]

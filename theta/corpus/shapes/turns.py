@@ -35,11 +35,13 @@ class Place:
     """Other ways to ask the question of this value."""
     asked: str = ""
     """That question, where one key holds it; its context or options may follow it in the message."""
+    is_file: bool = False
+    """Whether the value is a text file as a whole."""
 
     def at(self, name: str | int) -> "Place":
         """Return the place of an entry of this value."""
         shown = "".join(character if character.isprintable() else "?" for character in str(name)[:60])
-        return replace(self, source=f"{self.source}.{shown}", wordings=(), asked="")
+        return replace(self, source=f"{self.source}.{shown}", wordings=(), asked="", is_file=False)
 
     def note(self, kind: str, name: str) -> None:
         """Count a note about this value."""

@@ -11,6 +11,7 @@ from theta.corpus.shapes.fields import (
     DOMAINS,
     INSTRUCTIONS,
     METADATA,
+    NO_INPUT,
     QUESTIONS,
     REJECTED,
     REPLIES,
@@ -61,7 +62,7 @@ def _texts(held: Any) -> str:
 
 
 def _is_content(name: str, text: str) -> bool:
-    if _NO_CONTENT.fullmatch(text):
+    if _NO_CONTENT.fullmatch(text) or text.strip().lower() in NO_INPUT:
         return False
     return len(text.split(maxsplit=_WORDS)) >= _WORDS or _is_misspelt(name)
 

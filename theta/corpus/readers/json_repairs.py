@@ -1,0 +1,77 @@
+"""What looks like JSON but is none -> the values that it plainly means: comments, commas at the end, Python's literals.
+
+    {"a": 1,}        // a comment        {'a': None}
+
+Anything that could mean two things is left as the fault that it is.
+"""
+
+import ast
+import re
+import warnings
+from typing import Any
+
+from theta.corpus.items import Number
+from theta.corpus.readers import json_values
+
+CHARACTERS_AT_MOST = 4_000_000
+"""Python needs a hundred times as much memory to read a literal."""
+
+_STRING = r'"(?:[^"\\]|\\.)*"'
+_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*.*?\*/", re.DOTALL)
+_COMMA_AT_END = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
+_LITERAL = re.compile(r"[{\[][\s\[{]*'")
+
+
+def values(text: str) -> list[Any] | None:
+    """Return the values that a text means which is no JSON; none for a comment alone, None if it stays a fault."""
+    if len(text) > CHARACTERS_AT_MOST:
+        return None
+    if _LITERAL.match(text):
+        return _literal(text)
+    plain = _COMMENT.sub(_string_or_space, text) if "//" in text or "/*" in text else text
+    plain = _COMMA_AT_END.sub(lambda found: found[1] or "", plain)
+    if plain == text:
+        return None
+    found = list(json_values.values(plain))
+    return None if any(isinstance(each, json_values.Fault) for each in found) else found
+
+
+def _string_or_space(found: re.Match[str]) -> str:
+    return found[1] or " "
+
+
+def _literal(text: str) -> list[Any] | None:
+    """The value of a literal of Python."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # a backslash that begins no escape
+            tree = ast.parse(text.strip(json_values.SEPARATORS), mode="eval")
+        return [_value(tree.body)]
+    except (ValueError, SyntaxError, MemoryError, RecursionError):
+        return None
+
+
+def _value(node: ast.expr) -> Any:  # noqa: PLR0911
+    """The value of a node, as the reader of JSON gives it.
+
+    Raises:
+        ValueError: it is not made of lists, objects, texts and numbers, or a key stands twice.
+    """
+    if isinstance(node, ast.List | ast.Tuple):
+        return [_value(each) for each in node.elts]
+    if isinstance(node, ast.Dict):
+        keys = [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
+        if len(keys) != len(node.keys) or len({key.strip().lower() for key in keys}) != len(keys):
+            raise ValueError("a key is no text, or stands twice")
+        return dict(zip(keys, (_value(each) for each in node.values), strict=True))
+    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
+        return Number(f"-{_value(node.operand)}")
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool)):
+        return node.value
+    if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
+        return Number(ast.unparse(node))
+    if isinstance(node, ast.Name) and node.id in ("nan", "NaN", "null", "inf"):
+        return None
+    raise ValueError("an expression")
