@@ -127,7 +127,7 @@ class FairThreads:
 
 
 def lacks_cpus(threads: int) -> bool:
-    """Whether this many threads, this one among them, would share CPUs with what runs now; False where it is unknown."""
+    """Whether this many threads, with this one, would share CPUs with what runs now; False where that is unknown."""
     try:
         running = int(LOAD.read_text().split()[3].split("/")[0])
     except (OSError, ValueError, IndexError):
