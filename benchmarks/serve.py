@@ -1,13 +1,14 @@
 """`theta serve` under load: many clients that ask at once, against the same replies without a server.
 
-    python benchmarks/serve.py [--model models/theta_final] [--clients 200] [--seconds 600] [--max-length 64]
+    python benchmarks/serve.py [--model models/theta_final] [--clients 200] [--seconds 600] [--max-length 256]
 
 The server runs in processes of its own on loopback, and the clients in others, one for each two cores (8 at most), so
 that they do not limit it where there are enough cores. Each client asks one question after the
 other, half of them as a stream. Printed are errors; replies that differ from the offline ones to the same question and
 seed (mixed up, or changed by their neighbours, as rounding in bfloat16 does: use --dtype float32); the server's memory
 along the run; the mean number of rows of a step; and the throughput, as a share of `generate_batch` with the same
-questions in the same run, before the server starts.
+questions in the same run, before the server starts. `--warm-up` lets the clients ask for some seconds before, in which
+a server on a GPU records its graphs.
 
     python benchmarks/serve.py --hostile 10000
 
@@ -33,6 +34,7 @@ from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from multiprocessing import get_context
 from pathlib import Path
@@ -64,7 +66,8 @@ def main() -> None:
     parser.add_argument("--model", type=Path, default=Path("models/theta_final"))
     parser.add_argument("--clients", type=int, default=200)
     parser.add_argument("--seconds", type=float, default=600)
-    parser.add_argument("--max-length", type=int, default=64)
+    parser.add_argument("--warm-up", type=float, default=0, metavar="SECONDS")
+    parser.add_argument("--max-length", type=int, default=256)
     parser.add_argument("--dtype", default="auto", help="auto, bfloat16 or float32")
     parser.add_argument("--hostile", type=int, default=0, metavar="REQUESTS")
     arguments = parser.parse_args()
@@ -76,7 +79,9 @@ def main() -> None:
     expected, offline = replies_offline(arguments.model, arguments.dtype, arguments.max_length, arguments.clients)
     print(f"offline: {offline.per_second:,.0f} tokens a second, {offline.per_cpu_second:,.0f} a CPU second", flush=True)
     with server(arguments.model, arguments.dtype) as (url, pid):
-        watched = load_from_processes(url, arguments.clients, arguments.seconds, arguments.max_length, expected, pid)
+        asking = partial(load_from_processes, url, arguments.clients)
+        asking(arguments.warm_up, arguments.max_length, expected, pid)
+        watched = asking(arguments.seconds, arguments.max_length, expected, pid)
         print_load(watched, offline)
         print(f"rows of a step, mean: {rows_per_step(url):.0f}")
 

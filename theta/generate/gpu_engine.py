@@ -43,9 +43,8 @@ class _Launched:
     """A step that was launched and not read yet."""
 
     rows: list[Row]
-    ids: Tensor
-    """On the host, once `done` has happened."""
     done: torch.cuda.Event | None
+    """When the ids are in the host's memory; None if they are already."""
     reports: dict[int, tuple[Tensor, int]]
     """The logits of the rows that asked for log-probabilities, and how many alternatives to report, by numbers."""
 
@@ -81,16 +80,17 @@ class GpuWriter:
         for row in rows:
             row.slot = self._free.pop()
             self._launches[row.number] = 0
-        set_rows(self._state, rows)
-        prompted = [row for row in rows if len(row.prompt) > 1]
-        if not prompted:
-            return
-        count, size = prompts_size(prompted)
+        if prompted := [row for row in rows if len(row.prompt) > 1]:
+            self._read_prompts(prompted)
+        set_rows(self._state, rows)  # while the GPU reads
+
+    def _read_prompts(self, rows: Sequence[Row]) -> None:
+        count, size = prompts_size(rows)
         if self._graphs and count <= GRAPH_ROWS and count * size <= GRAPH_TOKENS:
             reader = self._reader(count, min(size, self.positions))
-            reader.read([row.slot for row in prompted], [row.prompt[:-1] for row in prompted])
+            reader.read([row.slot for row in rows], [row.prompt[:-1] for row in rows])
             return
-        for pack in packs(prompted):
+        for pack in packs(rows):
             self._read(pack)
 
     def _reader(self, rows: int, size: int) -> Prefill:
@@ -101,6 +101,8 @@ class GpuWriter:
     def _grow(self) -> None:
         slots = self._state.slots
         more = min(2 * slots, self.most_rows)
+        if self._launched and self._launched.done:
+            self._launched.done.synchronize()
         self._state = self._state.grown(self._weights, self._shape, self._never, more)
         self._steps.clear()  # their graphs write to the old cache
         self._prompts.clear()
@@ -140,12 +142,10 @@ class GpuWriter:
             for place, row in enumerate(rows)
             if row.alternatives is not None
         }
-        ids = torch.empty(step.chosen.shape, dtype=torch.int32, pin_memory=self._graphs)
-        ids.copy_(step.chosen, non_blocking=True)
         done = torch.cuda.Event() if self._graphs else None
         if done:
             done.record()
-        return _Launched(list(rows), ids, done, reports)
+        return _Launched(list(rows), done, reports)
 
     def _step(self, rows: int, top_k: int) -> Step:
         """Return the smallest step that serves this many rows with parameters up to this `top_k`."""
@@ -160,10 +160,10 @@ class GpuWriter:
         if launched.done:
             launched.done.synchronize()
         numbers = {row.number for row in rows}
+        read = [row for row in launched.rows if row.number in numbers]
+        ids = self._state.written.numpy()[[row.slot for row in read], [len(row.reply) for row in read]].tolist()
         written = {}
-        for row, id_ in zip(launched.rows, launched.ids.tolist(), strict=False):
-            if row.number not in numbers:
-                continue
+        for row, id_ in zip(read, ids, strict=True):
             if row.number in launched.reports:
                 logits, alternatives = launched.reports[row.number]
                 logits = logits[: self._shape.vocabulary].clone()

@@ -31,6 +31,8 @@ class State:
     fractions: Tensor
     noise: Tensor
     replies: Tensor
+    written: Tensor
+    """The replies once more, in the host's memory."""
     marks: Tensor
     never: Tensor
     """[columns], 1 for ids that never come."""
@@ -58,12 +60,13 @@ class State:
             fractions=fractions[:, : len(FRACTIONS)].contiguous(),
             noise=torch.zeros((slots + 1, longest), device=device),
             replies=torch.zeros((slots + 1, longest), dtype=torch.int32, device=device),
+            written=torch.zeros((slots + 1, longest), dtype=torch.int32, pin_memory=device.type == "cuda"),
             marks=torch.full((slots + 1, columns), -1, dtype=torch.int16, device=device),
             never=suppressed.to(device),
         )
 
     def grown(self, weights: Weights, shape: Shape, never: Sequence[int], slots: int) -> "State":
-        """Return a state of more slots with the rows of this one."""
+        """Return a state of more slots with the rows of this one, which no step may still be writing."""
         larger = State.new(weights, shape, never, slots)
         larger.cache[:, : self.slots] = self.cache[:, :-1]
         for field in fields(self):

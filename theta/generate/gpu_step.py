@@ -30,9 +30,6 @@ class Step:
 
     Args:
         kept: the largest `top_k` that it serves, one of `theta.kernels.sampling.KEPT`.
-
-    Attributes:
-        chosen: the ids that the last run chose, [rows].
     """
 
     def __init__(self, weights: Weights, shape: Shape, state: State, rows: int, kept: int, *, graph: bool) -> None:
@@ -54,7 +51,6 @@ class Step:
         self._keys = self._new(rows, self._chunks, kept, dtype=torch.int64)
         self._slots = self._new(rows, dtype=torch.int32).fill_(state.slots)
         self._qkv, self._up = self._new(1, 3 * shape.width), self._new(1, shape.inner)
-        self.chosen = self._new(rows, dtype=torch.int32)
         self._pads = state.slots
         self._placed: list[int] = []
         # The rows that warm up are those that only fill up a step; their state begins anew each time.
@@ -71,7 +67,8 @@ class Step:
 
     def _compute(self) -> None:
         shape, state = self._shape, self._state
-        state.state[-1].zero_()  # rows that only fill up the step stay at the first position
+        if self._rows > 1:  # rows that only fill up the step stay at the first position
+            state.state[-1].zero_()
         padded = triton.next_power_of_2(shape.width)
         decoding.embed[(self._rows,)](
             self._weights.tokens, self._weights.positions, state.state, self._slots, self._x,
@@ -168,7 +165,7 @@ class Step:
             **self._launch,
         )  # fmt: skip
         sampling.choose[(rows,)](
-            self._keys, *parameters, state.noise, state.replies, state.marks, self.chosen, columns, chunks * kept,
+            self._keys, *parameters, state.noise, state.replies, state.written, state.marks, columns, chunks * kept,
             KEPT=kept, CANDIDATES=triton.next_power_of_2(chunks * kept), LONGEST=sampling.LONGEST,
             num_warps=CHOOSE_WARPS, **self._launch,
         )  # fmt: skip

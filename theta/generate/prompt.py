@@ -85,8 +85,8 @@ def fit(
     Raises:
         GenerationError: the system message and the last question leave no room for a single token.
     """
-    encoded = [ids for ids, _ in vocabulary.encode_many([list(render([message])) for message in messages])]
-    ask = vocabulary.encode(list(render_prompt([])))[0]
+    parts = [*(render([message]) for message in messages), render_prompt([])]
+    *encoded, ask = (ids for ids, _ in vocabulary.encode_many([list(part) for part in parts]))
     opening = encoded[: messages[0].role == "system"]
     turns = encoded[len(opening) :]
     usable = min(positions, conversation_tokens or positions)

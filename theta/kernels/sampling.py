@@ -95,7 +95,7 @@ def candidates(
 
 @triton.jit
 def choose(
-    keys, state, whole, fractions, slots, noise, replies, marks, output, width, candidates,
+    keys, state, whole, fractions, slots, noise, replies, written, marks, width, candidates,
     KEPT: tl.constexpr, CANDIDATES: tl.constexpr, LONGEST: tl.constexpr, PDL: tl.constexpr,
 ):  # fmt: skip
     """Choose the next id of each row and advance the row's state.
@@ -104,7 +104,7 @@ def choose(
         keys: [rows, candidates], as `candidates` writes them.
         noise: [slots, LONGEST], uniform numbers; one for each token of the reply.
         replies: [slots, LONGEST], the reply so far.
-        output: [rows], the ids that were chosen.
+        written: the same in the host's memory, which so needs no copy.
     """
     begin(PDL)
     row = tl.program_id(0)
@@ -129,7 +129,7 @@ def choose(
     wanted = tl.load(noise + slot * LONGEST + length) * tl.max(reached, 0)
     index = tl.minimum(tl.sum((reached <= wanted).to(tl.int32), 0), KEPT - 1)
     chosen = 0x7FFFFFFF - tl.sum(tl.where(rank == index, best & 0x7FFFFFFF, 0), 0).to(tl.int32)
-    tl.store(output + row, chosen)
+    tl.store(written + slot * LONGEST + length, chosen)
     _advance(slot, chosen, length, state, whole, replies, marks, width, LONGEST)
 
 

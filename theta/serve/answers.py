@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import orjson
 from starlette.responses import JSONResponse
 
 from theta.generate.engine import Token
@@ -29,7 +30,7 @@ class Answer(JSONResponse):
 
 def event(content: Json) -> bytes:
     """Return a server-sent event."""
-    return b"data: " + _encode(content).encode() + b"\n\n"
+    return b"data: " + orjson.dumps(content) + b"\n\n"
 
 
 def error(message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None) -> Json:

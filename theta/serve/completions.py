@@ -1,7 +1,7 @@
 """POST /v1/chat/completions and /v1/completions: a request becomes prompts, and their replies an answer."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,6 +23,8 @@ from theta.serve.requests import ChatRequest, CompletionRequest, GenerationReque
 
 GONE = 499
 """The status of a request whose client has left; nobody reads it."""
+SHORT_PROMPT = 2000
+"""Characters, or ids, that are read in less time than it takes to hand them to a thread."""
 
 router = APIRouter()
 T = TypeVar("T")
@@ -63,7 +65,10 @@ async def chat_completions(request: Request, body: ChatRequest) -> Response:
     service = _service(request, body)
     settings = _settings(service, body)
     messages = [message.to_theta() for message in body.messages]
-    fitted = await asyncio.to_thread(service.model.fitted, messages, max_length=settings.max_length)
+    fitted = await _read(
+        sum(len(message["content"]) for message in messages),
+        lambda: service.model.fitted(messages, max_length=settings.max_length),
+    )
     if fitted.left_out:
         service.say_once(
             f"Conversations are read up to {service.model.conversation_tokens} tokens, as many as the model has "
@@ -77,8 +82,14 @@ async def completions(request: Request, body: CompletionRequest) -> Response:
     """Go on with plain texts."""
     service = _service(request, body)
     settings = _settings(service, body)
-    encoded = await asyncio.to_thread(_plain_ids, service.model, body.prompts())
+    prompts = body.prompts()
+    encoded = await _read(sum(map(len, prompts)), lambda: _plain_ids(service.model, prompts))
     return await _answer(request, body, [Prompt(ids, settings, body.alternatives) for ids in encoded], chat=False)
+
+
+async def _read(size: int, reading: Callable[[], T]) -> T:
+    """Return what the reading of a prompt comes to. A long one is read in a thread, so that nobody else waits."""
+    return reading() if size <= SHORT_PROMPT else await asyncio.to_thread(reading)
 
 
 def _plain_ids(model: ThetaModel, prompts: Sequence[str | list[int]]) -> list[list[int]]:

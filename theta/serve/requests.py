@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
 
 from theta.errors import GenerationError
-from theta.generate.settings import GenerationSettings, Parameters
+from theta.generate.settings import Parameters
 
 MOST_CHOICES = 16
 MOST_STOPS = 4
@@ -96,7 +96,6 @@ class GenerationRequest(_Body):
 
         Raises:
             GenerationError: the length is given under several names with different values.
-            SettingsError: a parameter is out of its range.
         """
         lengths = {name: value for name in LENGTHS if (value := getattr(self, name)) is not None}
         if len(set(lengths.values())) > 1:
@@ -109,7 +108,6 @@ class GenerationRequest(_Body):
             "repetition_penalty": self.repetition_penalty,
             "no_repeat_ngram_size": self.no_repeat_ngram_size,
         }
-        GenerationSettings.checked(**values)
         return values
 
 
