@@ -4,6 +4,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 from threading import Event
 
 import pytest
@@ -37,6 +38,7 @@ def test_a_machine_is_busy_while_threads_wait_and_for_some_time_after() -> None:
 def test_calls_that_wait_for_a_cpu_get_half_of_the_threads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Calls of a tenth of a second: their 4 threads use all of their time, then half of it, then all again."""
     clock = {"monotonic": 100.0, "process_time": 5.0}
+    monkeypatch.setattr(cpu_sharing, "lacks_cpus", lambda _: False)
     monkeypatch.setattr("theta.machine.cpu_sharing.time.monotonic", lambda: clock["monotonic"])
     monkeypatch.setattr("theta.machine.cpu_sharing.time.process_time", lambda: clock["process_time"])
     fair, given = FairThreads(4), []
@@ -48,6 +50,25 @@ def test_calls_that_wait_for_a_cpu_get_half_of_the_threads(monkeypatch: pytest.M
     assert given[:5] == [4] * 5
     assert 10 * SECONDS_KEPT <= given.count(2) <= 10 * SECONDS_KEPT + 10
     assert given[-1] == 4
+
+
+def test_the_first_call_after_a_pause_goes_by_what_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    fair, busy, given = FairThreads(4), [True, False], []
+    monkeypatch.setattr(cpu_sharing, "lacks_cpus", lambda _: busy.pop(0))
+    for now in (100.0, 100.1, 100.1 + SECONDS_KEPT):
+        monkeypatch.setattr("theta.machine.cpu_sharing.time.monotonic", lambda now=now: now)
+        with fair.computing() as threads:
+            given.append(threads)
+    assert given == [2, 2, 4]
+
+
+@pytest.mark.parametrize(("running", "lacks"), [("2/300", False), ("3/300", True), ("nonsense", False)])
+def test_what_runs_is_read(running: str, lacks: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three threads on four CPUs, of which this thread is the first."""
+    (tmp_path / "loadavg").write_text(f"0.10 0.20 0.30 {running} 4711\n")
+    monkeypatch.setattr(cpu_sharing, "LOAD", tmp_path / "loadavg")
+    monkeypatch.setattr("os.cpu_count", lambda: 4)
+    assert cpu_sharing.lacks_cpus(3) is lacks
 
 
 @pytest.mark.slow

@@ -24,6 +24,9 @@ from threading import Barrier, Event, Thread
 TASKS = Path("/proc/self/task")
 """The threads of this process, on Linux."""
 
+LOAD = Path("/proc/loadavg")
+"""Its fourth field is the number of threads of the machine that have a CPU or want one, and a slash."""
+
 SECONDS_PER_LOOK = 0.25
 
 BUSY_WAIT = 0.1
@@ -96,27 +99,40 @@ class Busy:
 class FairThreads:
     """The number of threads for short calls whose threads spin while they wait for each other; half of it while busy.
 
-    Such a call uses the time of all its threads. What it does not use, some of them have waited for a CPU.
+    Such a call uses the time of all its threads. What it does not use, some of them have waited for a CPU. The first
+    calls after a pause, of which nothing is known yet, go by what runs on the machine when they begin.
 
     Args:
         threads: on an idle machine.
     """
 
     def __init__(self, threads: int) -> None:
-        self._threads = threads
-        self._waited, self._looked, self._is_busy = 0.0, time.monotonic(), False
+        self._threads, self._waited, self._is_busy = threads, 0.0, False
+        self._looked = self._ended = -SECONDS_KEPT
         self._busy = Busy(self._looked, self._waited)
 
     @contextmanager
     def computing(self) -> Iterator[int]:
         """Give the number of threads for a call that is made in this block."""
-        threads = max(1, self._threads // 2) if self._is_busy else self._threads
         began, used = time.monotonic(), time.process_time()
+        if began >= self._ended + SECONDS_KEPT:
+            self._looked, self._is_busy = began, lacks_cpus(self._threads)
+            self._busy = Busy(began, self._waited)
+        threads = max(1, self._threads // 2) if self._is_busy else self._threads
         yield threads
-        now = time.monotonic()
+        self._ended = now = time.monotonic()
         self._waited += max(0.0, threads * (now - began) - (time.process_time() - used))
         if now >= self._looked + SECONDS_PER_LOOK:
             self._looked, self._is_busy = now, self._busy.now(now, self._waited)
+
+
+def lacks_cpus(threads: int) -> bool:
+    """Whether this many threads, with this one, would share CPUs with what runs now; False where that is unknown."""
+    try:
+        running = int(LOAD.read_text().split()[3].split("/")[0])
+    except (OSError, ValueError, IndexError):
+        return False
+    return running - 1 + threads > (os.cpu_count() or 1)
 
 
 class IdleTeams:
