@@ -4,6 +4,7 @@ import sys
 from importlib import import_module
 
 from theta.cli.errors import one_line, run
+from theta.text import help_of
 
 STAGES = ("fetch", "prepare", "tokenize", "train", "evaluate", "export", "report")
 
@@ -22,7 +23,7 @@ app = typer.Typer(
 )
 app.callback()(lambda: None)  # without it, an app of one command takes no name
 for command in commands:
-    app.command()(command)
+    app.command(help=help_of(command.__doc__))(command)
 
 if __name__ == "__main__":
     run(app)

@@ -1,6 +1,7 @@
-"""Text that people read: characters that are safe for a terminal, and numbers with their nouns."""
+"""Text that people read: characters that are safe for a terminal, numbers with their nouns, and help."""
 
 import re
+from inspect import cleandoc
 
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]")
 
@@ -23,3 +24,12 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
         plural: None adds an s to the noun.
     """
     return f"{number:,} {noun if number == 1 else plural or noun + 's'}"
+
+
+def help_of(docstring: str | None) -> str:
+    """Return a command's docstring without sections such as Raises, and with a line for each paragraph.
+
+    typer keeps the line ends of a docstring, and wraps lines to the width of the terminal.
+    """
+    paragraphs = cleandoc(docstring or "").split("\n\n")
+    return "\n\n".join(" ".join(each.split()) for each in paragraphs if not each.startswith(("Args:", "Raises:")))

@@ -127,7 +127,7 @@ def test_generate_with_a_system_message(theta: Theta, tiny_folder: Path) -> None
         (("release", "--model", "nowhere"), "error: nowhere is not a folder; run `dvc repro` to create"),
         (
             ("plan", "--model", "nowhere", "--vram", "12"),
-            "error: The shape of 'nowhere' is not known here; give a folder",
+            "error: The shape of 'nowhere' is not known; give a folder",
         ),
         (
             ("plan", "--model", "scratch:huge", "--vram", "12"),

@@ -141,7 +141,7 @@ def test_it_is_an_experiment_that_compares(released: Path, continued: object) ->
     assert "[second]" in run(released, "dvc", "exp", "list").stdout
     shown = run(released, "theta", "compare", "first", "second").stdout
     assert "model.base\tscratch:nano\tmodels/first/theta_final\t-\n" in shown
-    assert "base: another one\ndata: another one\n" in shown
+    assert "base: different\ndata: different\n" in shown
     again = run(released, "theta", "compare", "HEAD", "workspace").stdout
     assert again.startswith("Settings that differ: none\nbase: the same\ndata: the same\nFigures that differ: none\n")
     rows = run(released, "theta", "releases").stdout.splitlines()

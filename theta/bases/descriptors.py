@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from theta.bases import local, weight_files
+from theta.bases import config, local, weight_files
 from theta.bases.digests import Digests
 from theta.bases.hub import CONFIG, OWNER, Repository, cached_folders
 from theta.bases.presets import GPT2, POSITIONS, PRESETS, VOCABULARY_SIZE, Preset, parameter_count, preset
@@ -42,19 +42,6 @@ PROVENANCE = "provenance.json"
 """File beside the model of a release that says what it was made from."""
 LINEAGE = ("revision", "data", "settings", "base")
 """What a descriptor keeps of the base's own provenance. The base within has its own, back to the first one."""
-SHAPE = {
-    "positions": ("n_positions", POSITIONS),
-    "layers": ("n_layer", 12),
-    "heads": ("n_head", 12),
-    "width": ("n_embd", 768),
-    "vocabulary_size": ("vocab_size", VOCABULARY_SIZE),
-}
-"""Sizes in a descriptor: the key in config.json, and GPT-2's own value, for a config without the key."""
-LARGEST_SIZE = 2**31
-ACTIVATIONS = ("gelu_new", "gelu", "gelu_fast", "gelu_pytorch_tanh", "quick_gelu", "relu", "silu", "swish", "tanh")
-"""Activation functions that a base's config.json may name; transformers implements all of them."""
-FRACTIONS = ("resid_pdrop", "embd_pdrop", "attn_pdrop", "layer_norm_epsilon")
-SWITCHES = ("scale_attn_weights", "scale_attn_by_inverse_layer_idx", "reorder_and_upcast_attn", "tie_word_embeddings")
 
 
 def resolve(base: str, revision: str | None, seed: int, outs: Sequence[Path]) -> tuple[Descriptor, Descriptor]:
@@ -130,11 +117,11 @@ def shape(base: str) -> dict[str, int]:
         return _shape_of(preset(base.removeprefix(SCRATCH)))
     if folders := local.folders(base):
         source = _local(base, folders[0])
-        return _shape(source, _config(source))
+        return config.shape(source, config.read(source))
     if size := GPT2.get(base.removeprefix(OWNER)):
         return _shape_of(size)
     known = ", ".join([*GPT2, *(SCRATCH + name for name in PRESETS)])
-    raise BaseModelError(f"The shape of '{base}' is not known here; give a folder with {CONFIG}, or one of {known}.")
+    raise BaseModelError(f"The shape of '{base}' is not known; give a folder with {CONFIG}, or one of {known}.")
 
 
 def parameters(weights: Mapping[str, Any]) -> int:
@@ -180,10 +167,10 @@ def _local(name: str, folder: Path) -> Source:
 
 
 def _describe(source: Source) -> tuple[Descriptor, Descriptor]:
-    config = _config(source)
-    shape = _shape(source, config)
+    values = config.read(source)
+    shape = config.shape(source, values)
     files = weight_files.weight_files(source)
-    weight_files.check(source, files, {**config, **{key: shape[fact] for fact, (key, _) in SHAPE.items()}})
+    weight_files.check(source, files, {**values, **{key: shape[fact] for fact, (key, _) in config.SHAPE.items()}})
     names = next((names for names in TOKENIZERS if all(map(source.find, names))), None)
     if names is None:
         raise BaseModelError(f"model.base '{source.name}' has neither tokenizer.json nor vocab.json with merges.txt.")
@@ -229,52 +216,6 @@ def _shape_of(size: Preset) -> dict[str, int]:
         "positions": POSITIONS, "layers": size.layers, "heads": size.heads, "width": size.width,
         "vocabulary_size": VOCABULARY_SIZE,
     }  # fmt: skip
-
-
-def _config(source: Source) -> dict[str, Any]:
-    """Read config.json.
-
-    Raises:
-        BaseModelError: config.json describes a model that Theta does not train.
-    """
-    config = source.json(CONFIG)
-    if config.get("model_type") != "gpt2":
-        raise BaseModelError(
-            f"model.base '{source.name}' is a model of type {config.get('model_type')!r}; Theta trains type 'gpt2'."
-        )
-    if config.get("add_cross_attention"):
-        raise BaseModelError(
-            f"model.base '{source.name}' has cross-attention to an encoder; Theta trains models without one."
-        )
-    if (activation := config.get("activation_function", ACTIVATIONS[0])) not in ACTIVATIONS:
-        raise _wrong_value(source, "activation_function", activation, f"one of {', '.join(ACTIVATIONS)}")
-    for key in FRACTIONS:
-        if type(value := config.get(key, 0)) not in (int, float) or not 0 <= value <= 1:
-            raise _wrong_value(source, key, value, "a number from 0 to 1")
-    for key in SWITCHES:
-        if type(value := config.get(key, True)) is not bool:
-            raise _wrong_value(source, key, value, "true or false")
-    return config
-
-
-def _shape(source: Source, config: Mapping[str, Any]) -> dict[str, int]:
-    shape = {fact: config.get(key, usual) for fact, (key, usual) in SHAPE.items()}
-    sizes = {SHAPE[fact][0]: size for fact, size in shape.items()}
-    if config.get("n_inner") is not None:
-        sizes["n_inner"] = config["n_inner"]
-    for key, size in sizes.items():
-        if type(size) is not int or not 1 <= size < LARGEST_SIZE:
-            raise _wrong_value(source, key, size, f"a count below {LARGEST_SIZE:,}")
-    if shape["width"] % shape["heads"]:
-        raise BaseModelError(
-            f"model.base '{source.name}': n_embd {shape['width']} in {CONFIG} is not a multiple of n_head "
-            f"{shape['heads']}; copy the base again."
-        )
-    return shape
-
-
-def _wrong_value(source: Source, key: str, value: object, expected: str) -> BaseModelError:
-    return BaseModelError(f"model.base '{source.name}': {key} in {CONFIG} is {value!r}, expected {expected}.")
 
 
 def _shipped_tokenizer(positions: int) -> Descriptor:

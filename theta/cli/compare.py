@@ -33,7 +33,7 @@ def compare(
     out = console()
     _show(out, "Settings that differ", compare.settings(first, second), first, second)
     for name, same in compare.inputs(first, second).items():
-        say(out, f"{name}: " + {True: "the same", False: "another one", None: "not recorded"}[same])
+        say(out, f"{name}: " + {True: "the same", False: "different", None: "not recorded"}[same])
     _show(out, "Figures that differ", compare.metrics(first, second), first, second)
     asked = compare.replies(first, second)
     differ = sum(line.one != line.other for line in asked)

@@ -96,5 +96,5 @@ def _released(root: Path, base: str) -> str:
         target = path_of(root / "models", date.today(), None)
         registry.release(root, root / base, target)
         found = target / MODEL
-        typer.echo(f"Released {base} as {found.parent.relative_to(root).as_posix()}, to go on from it.")
+        typer.echo(f"Released {base} as {found.parent.relative_to(root).as_posix()}, to start from it.")
     return found.relative_to(root).as_posix()

@@ -1,7 +1,6 @@
 """`theta`: the user's commands, a file each. Heavy imports wait until a command needs them."""
 
-from inspect import cleandoc
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
@@ -19,12 +18,7 @@ from theta.cli.releases import releases
 from theta.cli.schema import schema
 from theta.cli.serve import serve
 from theta.cli.sweep import sweep
-
-
-def help_of(command: Any) -> str:
-    """Return a command's docstring with a line for each paragraph, which typer wraps to the width of the terminal."""
-    return "\n\n".join(" ".join(paragraph.split()) for paragraph in cleandoc(command.__doc__).split("\n\n"))
-
+from theta.text import help_of
 
 app = typer.Typer(
     help="Choose a base, look at your data, talk to a fine-tuned model, and release it. `dvc repro` runs the pipeline.",
@@ -48,7 +42,7 @@ for command in (
     publish,
     schema,
 ):
-    app.command(help=help_of(command))(command)
+    app.command(help=help_of(command.__doc__))(command)
 
 
 def print_version(wanted: bool) -> None:

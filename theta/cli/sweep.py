@@ -58,7 +58,7 @@ def sweep(
     typer.echo(f"Plot: {plot.relative_to(Path.cwd()) if plot.is_relative_to(Path.cwd()) else plot}")
     best = results[0]
     if best.metrics is not None:
-        typer.echo(f"Best: {best.run.name}. To take it over: dvc exp apply {best.run.name}")
+        typer.echo(f"Best: {best.run.name}. To apply it to the workspace: dvc exp apply {best.run.name}")
 
 
 def _progress(states: Mapping[str, str]) -> None:

@@ -14,7 +14,8 @@ from transformers import GPT2Config, GPT2LMHeadModel
 from transformers.utils import logging
 
 from theta.bases import weight_files
-from theta.bases.descriptors import SHAPE, known_rows, locate_weights
+from theta.bases.config import SHAPE
+from theta.bases.descriptors import known_rows, locate_weights
 from theta.bases.hub import CONFIG
 from theta.bases.presets import VOCABULARY_SIZE, columns, preset
 from theta.errors import BaseModelError, reason
