@@ -27,7 +27,6 @@ from theta.corpus.shapes.fields import (
     among,
     canonical_fields,
     first,
-    role_of,
 )  # fmt: skip
 from theta.corpus.shapes.replies import parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
@@ -121,7 +120,7 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
         roles = messages.alternating_roles(len(entries), place)
         return [Turn(role, text_of(entry, place)) for role, entry in zip(roles, entries, strict=True)]
     if entries and all(isinstance(entry, list) and is_pair(entry) for entry in entries):
-        if _name_speakers(entries, place):
+        if messages.name_speakers(entries, place.rules):
             return messages.turns_of([{"speaker": who, "content": said} for who, said in entries], place)
         return [turn for entry in entries for turn in _pair(entry, place)]
     if entries and all(isinstance(entry, dict) for entry in entries):
@@ -166,14 +165,6 @@ def _first_reply(several: Iterator[list[Turn]], place: Place) -> list[Turn]:
 def is_pair(entry: Sequence[Any]) -> bool:
     """Whether it is a question and its reply in a list of two texts."""
     return len(entry) == 2 and all(isinstance(text, str) or text is None for text in entry)
-
-
-def _name_speakers(pairs: Sequence[Sequence[Any]], place: Place) -> bool:
-    """Whether each pair is a message, such as `["user", "Hi"]` or `[0, "Hi"]`, and not an exchange."""
-    if len({who for who, _ in pairs}) == 2 and all(isinstance(who, Number) for who, _ in pairs):
-        return True
-    roles = {role_of(who, place.rules) if isinstance(who, str) else "unknown" for who, _ in pairs}
-    return {"user", "assistant"} <= roles and "unknown" not in roles
 
 
 def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:

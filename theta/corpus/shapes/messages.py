@@ -58,6 +58,7 @@ _BY_ASSISTANT = ("isbot", "isai", "isassistant", "frombot", "fromassistant", "is
 _WITHOUT_NAME = re.compile(r"(?:speaker|person|participant|user|agent|spk|voice|party|human)?(?:\d{1,3}|[a-d])")
 """Names that only tell two speakers apart."""
 _SPEAKERS_SHOWN = 6
+_SPEAKERS_AT_MOST = 20
 
 
 def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
@@ -287,6 +288,16 @@ def _is_anonymous(counts: Counter[str], keys: Sequence[str]) -> bool:
     )
 
 
+def name_speakers(pairs: Sequence[Sequence[Any]], rules: Rules | None = None) -> bool:
+    """Whether each pair is a message, such as `["user", "Hi"]` or `[0, "Hi"]`, and not an exchange."""
+    names = {who for who, _ in pairs}
+    if len(names) > _SPEAKERS_AT_MOST or not all(isinstance(who, str) for who in names):
+        return False
+    if {"user", "assistant"} <= {role_of(who, rules or _NO_RULES) for who in names}:
+        return True
+    return len(names) == 2 and all(_WITHOUT_NAME.fullmatch(canonical(who)) for who in names)
+
+
 def unknown_speakers(counts: Counter[str]) -> UnusableError:
     """Return the error about a chat of people of whom nobody knows who is the assistant."""
     shown = ", ".join(f"{name} ({count})" for name, count in counts.most_common(_SPEAKERS_SHOWN))
@@ -375,7 +386,7 @@ def _is_running_text(value: Any) -> bool:
 
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
-    """Whether it is no message but a thought, or says that somebody came or went, or heads a chat of SillyTavern."""
+    """Whether it is no message but a thought, or says that somebody came or went, or heads the log of a program."""
     if _is_heading(fields) or _is_reaction(fields):
         return True
     if fields.get("isthought") is True or fields.get("thought") is True:
@@ -395,6 +406,9 @@ def _is_reaction(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_heading(fields: Mapping[str, Any]) -> bool:
+    kind = fields.get("type")
+    if kind in ("summary", "file-history-snapshot"):  # of Claude Code
+        return "leafuuid" in fields or "snapshot" in fields
     return "charactername" in fields and "username" in fields and "mes" not in fields
 
 
