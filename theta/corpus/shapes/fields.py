@@ -85,9 +85,8 @@ PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("p
          ("article", "summary"), ("article", "highlights"), ("dialogue", "summary"), ("src", "dst"),
          ("questions", "answers"), ("pattern", "response"), ("pattern", "template"), ("utterance", "response"),
          ("sentence", "reply"), ("statement", "reply"), ("content", "summary"),
-         ("front", "back"), ("term", "definition"), ("word", "definition"),
-         ("text", "code"), ("docstring", "code"), ("prompt", "code"), ("instruction", "code"), ("problem", "code"),
-         ("setup", "punchline"))  # fmt: skip
+         ("front", "back"), ("text", "code"), ("docstring", "code"), ("prompt", "code"), ("instruction", "code"),
+         ("problem", "code"), ("setup", "punchline"))  # fmt: skip
 """Names that mean a question and its reply only together."""
 
 KNOWN = frozenset((
