@@ -305,6 +305,58 @@ def test_an_entry_with_a_fault_is_an_item_that_says_so(
     assert found[1].value == broken.decode("utf-8", "replace").strip()
 
 
+TWO_PAIRS = [{"question": "a", "answer": "b"}, {"question": "c", "answer": None}]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        '[{"question": "a", "answer": "b",}, {"question": "c", "answer": null},]',
+        '{"question": "a", "answer": "b",}\n{"question": "c", "answer": null,}\n',
+        '// mine\n[\n{"question": "a", "answer": "b"}, // one\n/* two */ {"question": "c", "answer": null}\n] // end\n',
+        '/* mine,\n all mine */\n{"question": "a", "answer": "b"}\n{"question": "c", "answer": null}\n',
+        '[\n  {\n    "question": "a",\n    "answer": "b", // really\n  },\n'
+        '  {\n    "question": "c",\n    "answer": null,\n  },\n]\n',
+        "{'question': 'a', 'answer': 'b'}\n{'question': 'c', 'answer': None}\n",
+        "[{'question': 'a', 'answer': \"b\"}, {'question': 'c', 'answer': nan}]",
+    ],
+)
+def test_what_is_plainly_meant_is_read(tmp_path: Path, content: str) -> None:
+    found = items(write(tmp_path / "a.json", content))
+    assert [(item.value, item.broken) for item in found] == [(pair, "") for pair in TWO_PAIRS]
+
+
+@pytest.mark.parametrize(
+    ("content", "value"),
+    [
+        ('[{"a": "See http://x/,] and /* this */",}]', {"a": "See http://x/,] and /* this */"}),
+        ("[{'a': 'It\\'s \"[5\" long', 'b': 1.50, 'c': -2, 'd': True, 'e': ('x',)}]",
+         {"a": "It's \"[5\" long", "b": "1.50", "c": "-2", "d": True, "e": ["x"]}),
+    ],
+)  # fmt: skip
+def test_texts_are_not_changed_by_it(tmp_path: Path, content: str, value: Any) -> None:
+    (item,) = items(write(tmp_path / "a.json", content))
+    assert item.value == value
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "[{'a': 1, 'a': 2}]",
+        "[{'a': f()}]",
+        "[{'a': 'b' + 'c'}]",
+        "[{1: 'b'}]",
+        "[{a: 'b'}]",
+        '[{"a": 1,, "b": 2}]',
+        '[{"a" 1,}]',
+        "[{'a': " + "[" * 500 + "]" * 500 + "}]",
+        "[{'a': " + "-" * 5000 + "1}]",
+    ],
+)
+def test_what_could_mean_two_things_stays_a_fault(tmp_path: Path, content: str) -> None:
+    assert [item.broken != "" for item in items(write(tmp_path / "a.json", content))] == [True]
+
+
 def test_the_pairs_of_an_inner_object_with_a_key_twice_are_a_tuple(tmp_path: Path) -> None:
     path = write(tmp_path / "x.json", '{"data": [{"q": "a", "q": "b"}, {"q": "c"}]}')
     assert values(path) == [{"data": [(("q", "a"), ("q", "b")), {"q": "c"}]}]

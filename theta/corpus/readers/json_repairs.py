@@ -45,33 +45,34 @@ def _literal(text: str) -> list[Any] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a backslash that begins no escape
-            tree = ast.parse(text.strip(json_values.SEPARATORS), mode="eval")
-        return [_value(tree.body)]
+            text = text.strip(json_values.SEPARATORS)
+            tree = ast.parse(text, mode="eval")
+        return [_value(tree.body, text.encode().split(b"\n"))]
     except (ValueError, SyntaxError, MemoryError, RecursionError):
         return None
 
 
-def _value(node: ast.expr) -> Any:  # noqa: PLR0911
+def _value(node: ast.expr, lines: list[bytes]) -> Any:  # noqa: PLR0911
     """The value of a node, as the reader of JSON gives it.
 
     Raises:
         ValueError: it is not made of lists, objects, texts and numbers, or a key stands twice.
     """
     if isinstance(node, ast.List | ast.Tuple):
-        return [_value(each) for each in node.elts]
+        return [_value(each, lines) for each in node.elts]
     if isinstance(node, ast.Dict):
         keys = [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
         if len(keys) != len(node.keys) or len({key.strip().lower() for key in keys}) != len(keys):
             raise ValueError("a key is no text, or stands twice")
-        return dict(zip(keys, (_value(each) for each in node.values), strict=True))
+        return dict(zip(keys, (_value(each, lines) for each in node.values), strict=True))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
-        return Number(f"-{_value(node.operand)}")
+        return Number(f"-{_value(node.operand, lines)}")
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
         return node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool)):
         return node.value
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return Number(ast.unparse(node))
+        return Number(lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode())  # as it is written
     if isinstance(node, ast.Name) and node.id in ("nan", "NaN", "null", "inf"):
         return None
     raise ValueError("an expression")

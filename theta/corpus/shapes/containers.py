@@ -4,6 +4,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+from theta.corpus.shapes import messages
 from theta.corpus.shapes.fields import (
     CONTEXTS,
     DOMAINS,
@@ -131,9 +132,10 @@ def entries_of(value: Mapping[str, Any], fields: Mapping[str, Any]) -> Iterator[
 
 def _are_pairs(held: Any) -> bool:
     """Whether a list holds questions with their replies: as in a file, each is a conversation of its own."""
-    return isinstance(held, list) and all(
+    are_pairs = isinstance(held, list) and all(
         isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair) for pair in held
     )
+    return are_pairs and not messages.name_speakers(held)
 
 
 def merged(value: dict[str, Any]) -> dict[str, Any]:

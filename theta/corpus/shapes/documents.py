@@ -98,10 +98,14 @@ def _by_tab(text: str) -> list[tuple[str, str]] | None:
     """The two cells of each line, also below names of columns, or the settings that Anki writes."""
     lines = [line for line in text.split("\n") if line.strip() and not re.match(r"#\w+( \w+)?:", line)]
     cells = [line.split("\t") for line in lines]
-    if len(cells) < 2 or not all(len(each) == 2 and all(map(str.strip, each)) for each in cells):
+    if len(cells) < 2 or not all(len(each) == 2 and all(map(_has_letters, each)) for each in cells):
         return None
     named = canonical(cells[0][0]) in QUESTIONS and canonical(cells[0][1]) in REPLIES
     return [(question, answer) for question, answer in cells[named:]]
+
+
+def _has_letters(text: str) -> bool:
+    return any(map(str.isalpha, text))
 
 
 def _without_introduction(text: str, place: Place) -> list[tuple[str, str]] | None:

@@ -27,14 +27,13 @@ from theta.corpus.shapes.fields import (
     among,
     canonical_fields,
     first,
-    role_of,
 )  # fmt: skip
 from theta.corpus.shapes.replies import parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
 _OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
 """What asks where nothing is called a question, but something is called a reply."""
-_TITLES = ("title", "name", "heading", "subject", "summary")
+_TITLES = ("title", "name", "heading", "subject")
 _BODIES = ("content", "text", "description")
 """A title that ends with a question mark is answered by what stands below it."""
 _POSTED = frozenset(("author", "authorid", "user", "userid", "score", "ups", "subreddit", "parentid", "posttypeid",
@@ -44,6 +43,7 @@ _IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholde
 _REPLY_NAMES = (*REPLIES, *SEVERAL_REPLIES)
 _QUESTION_NAMES = tuple(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
 _LIST_NAMES = frozenset(MESSAGE_LISTS)
+_FOREIGN = frozenset(asked for asked, _ in languages.ASKING_NAMES)
 
 
 def is_exchange(fields: Mapping[str, Any]) -> bool:
@@ -121,7 +121,7 @@ def turns_of_list(entries: Sequence[Any], place: Place) -> list[Turn]:
         roles = messages.alternating_roles(len(entries), place)
         return [Turn(role, text_of(entry, place)) for role, entry in zip(roles, entries, strict=True)]
     if entries and all(isinstance(entry, list) and is_pair(entry) for entry in entries):
-        if _name_speakers(entries, place):
+        if messages.name_speakers(entries, place.rules):
             return messages.turns_of([{"speaker": who, "content": said} for who, said in entries], place)
         return [turn for entry in entries for turn in _pair(entry, place)]
     if entries and all(isinstance(entry, dict) for entry in entries):
@@ -166,14 +166,6 @@ def _first_reply(several: Iterator[list[Turn]], place: Place) -> list[Turn]:
 def is_pair(entry: Sequence[Any]) -> bool:
     """Whether it is a question and its reply in a list of two texts."""
     return len(entry) == 2 and all(isinstance(text, str) or text is None for text in entry)
-
-
-def _name_speakers(pairs: Sequence[Sequence[Any]], place: Place) -> bool:
-    """Whether each pair is a message, such as `["user", "Hi"]` or `[0, "Hi"]`, and not an exchange."""
-    if len({who for who, _ in pairs}) == 2 and all(isinstance(who, Number) for who, _ in pairs):
-        return True
-    roles = {role_of(who, place.rules) if isinstance(who, str) else "unknown" for who, _ in pairs}
-    return {"user", "assistant"} <= roles and "unknown" not in roles
 
 
 def _pair(entry: Sequence[Any], place: Place) -> list[Turn]:
@@ -276,7 +268,8 @@ def question_keys(fields: Mapping[str, Any]) -> list[str]:
     """Return the names of what makes up the question: instruction, question, then what it is about."""
     names = among(_QUESTION_NAMES, fields)
     filled = [name for name in names if _says_something(fields[name])]
-    filled = [name for name in filled if name not in CONTEXTS or len(filled) == 1 or not _is_no_input(fields[name])]
+    if len(filled) > 1:
+        filled = [name for name in filled if name not in CONTEXTS or not _is_no_input(fields[name])]
     asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
     if asking:
         return [*filled, "text"] if _is_about(fields, asking) else filled
@@ -308,7 +301,10 @@ def _is_no_input(value: Any) -> bool:
     """Whether a context says that there is none, or is the token ids that some servers return."""
     if isinstance(value, list):
         return all(isinstance(each, Number | int) for each in value)
-    return isinstance(value, str) and value.strip().lower() in NO_INPUT
+    return isinstance(value, str) and len(value) < _NO_INPUT_CHARACTERS and value.strip().lower() in NO_INPUT
+
+
+_NO_INPUT_CHARACTERS = 20
 
 
 def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: PLR0911
@@ -324,14 +320,22 @@ def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: PL
             return user, replied
         if first(HISTORIES, fields) and isinstance(fields.get("message"), str) and isinstance(fields.get("text"), str):
             return "message", "text"
-        for one, other in (*PAIRS, *languages.ASKING_NAMES):
-            if isinstance(fields.get(one), str) and isinstance(fields.get(other), str):
-                if one == "from" and not (" " in fields[one] and " " in fields[other]):
-                    continue
+        for one, other in PAIRS if _FOREIGN.isdisjoint(fields) else (*PAIRS, *languages.ASKING_NAMES):
+            both = isinstance(fields.get(one), str) and isinstance(fields.get(other), str)
+            if both and not _is_something_else(fields, one, other):
                 return one, other
         if _POSTED.isdisjoint(fields):
             return _title_and_body(fields)
     return None
+
+
+def _is_something_else(fields: Mapping[str, Any], one: str, other: str) -> bool:
+    """Whether two names that often mean a question and its reply do not here."""
+    if one == "from":  # who writes to whom
+        return not (" " in fields[one] and " " in fields[other])
+    if other == "code":  # of a country or an error
+        return len(fields[other].split()) < 2
+    return (one, other) == ("content", "summary") and "title" in fields  # an article
 
 
 def _title_and_body(fields: Mapping[str, Any]) -> tuple[str, str] | None:

@@ -41,7 +41,7 @@ REPLIES = (
              ("response", "reply", "answer", "output")),
     *_joined(("assistant", "bot", "model", "ai", "chatbot", "gpt", "agent", "llm"), _SAID),
     "ideal", "idealanswer", "idealresponse", "groundtruth", "goldanswer", "expectedoutput", "expectedanswer",
-    "expectedresponse", "referenceanswer", "origanswer",
+    "expectedresponse", "referenceanswer", "origanswer", "canonicalsolution",
 )  # fmt: skip
 SEVERAL_REPLIES = ("answers", "responses", "outputs", "completions", "replies", "solutions", "generations", "reference",
                    "choices")  # fmt: skip
@@ -85,7 +85,8 @@ PAIRS = (("source", "target"), ("src", "tgt"), ("sourcetext", "targettext"), ("p
          ("article", "summary"), ("article", "highlights"), ("dialogue", "summary"), ("src", "dst"),
          ("questions", "answers"), ("pattern", "response"), ("pattern", "template"), ("utterance", "response"),
          ("sentence", "reply"), ("statement", "reply"), ("content", "summary"),
-         ("front", "back"), ("term", "definition"), ("word", "definition"))  # fmt: skip
+         ("front", "back"), ("text", "code"), ("docstring", "code"), ("prompt", "code"), ("instruction", "code"),
+         ("problem", "code"), ("setup", "punchline"))  # fmt: skip
 """Names that mean a question and its reply only together."""
 
 KNOWN = frozenset((

@@ -28,11 +28,15 @@ _DISCORD = re.compile(
     r"(?m)^\[\d{1,4}[-/.]\w{2,4}[-/.]\d{2,4} \d{1,2}:\d{2}(?::\d{2})?(?: [AaPp][Mm])?\]"
     r" ([^\n:]{1,60}?)(?: \(pinned\))?\n"
 )
-_LOGS = (_WHATSAPP, _IRC, _WEECHAT, _DISCORD)
-_LOG_HEADS = re.compile(r"--- Log opened [^\n]*\n|={20,}\nGuild: [^=]*\n={20,}\n+")
+_LINE = re.compile(r"(?m)^(?:\d{1,2}:\d{2}(?: ?[AP]M)?\t([^\t\n]{1,40})\t|\d{4}[/.]\d{1,2}[/.]\d{1,2}[^\t\n]{0,12}$)")
+_KAKAO = re.compile(
+    r"(?m)^(?:\[([^\]\n]{1,40})\] \[(?:오전|오후|AM|PM)? ?\d{1,2}:\d{2}(?: [AP]M)?\] |-{5,}[^\n]*-{5,}$)"
+)
+_LOGS = (_WHATSAPP, _IRC, _WEECHAT, _DISCORD, _LINE, _KAKAO)
+_LOG_HEADS = re.compile(r"--- Log opened [^\n]*\n|={20,}\nGuild: [^=]*\n={20,}\n+|\[LINE\][^\n]*\n(?:\D[^\n]*\n)?\s*")
 _LOG_TAILS = re.compile(r"\n--- Log closed [^\n]*\s*\Z|\n={20,}\nExported [^\n]*\n(?:={20,}\s*)?\Z")
 _LEFT_OUT = re.compile(
-    r"\u200e.*|<[^<>\n]{3,60}>|(?:image|video|audio|sticker|GIF|document) omitted|Missed (?:voice|video) call\.?|"
+    r"\u200e.*|<[^<>\n/@]{3,60}>|(?:image|video|audio|sticker|GIF|document) omitted|Missed (?:voice|video) call\.?|"
     r"(?:This message was deleted|You deleted this message|Diese Nachricht wurde gelöscht|"
     r"Du hast diese Nachricht gelöscht|Se eliminó este mensaje|Ce message a été supprimé)\.?",
     re.DOTALL,
@@ -46,7 +50,7 @@ _MIN_LOGGED = 2
 
 def may_begin(text: str) -> bool:
     """Whether a text begins with what a program writes above a log; times in front of lines are not looked for."""
-    return text[:1] in ("-", "=") and _LOG_HEADS.match(text) is not None
+    return text[:1] in ("-", "=", "[") and (_LOG_HEADS.match(text) or _KAKAO.match(text)) is not None
 
 
 def turns_of(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
@@ -56,7 +60,7 @@ def turns_of(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
         UnusableError: nobody knows who the speakers are.
     """
     text = _LOG_TAILS.sub("", _LOG_HEADS.sub("", text, count=1))
-    if not text[:2].strip("[\u200e")[:1].isdigit():
+    if not text[:2].strip("[\u200e")[:1].isdigit() and not _KAKAO.match(text):
         return None
     return next((found for line in _LOGS if (found := _logged(text, line, place))), None)
 

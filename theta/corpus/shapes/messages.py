@@ -55,9 +55,11 @@ _EVENTS = {"service", "unknownFutureValue", "systemEventMessage", "channel_join"
            "ChannelPinnedMessage", "Call", "phone_call", "summary", "file-history-snapshot"}  # fmt: skip
 _BY_USER = ("isuser", "ishuman", "fromuser", "iscreatedbyuser", "isfromuser", "inbound")
 _BY_ASSISTANT = ("isbot", "isai", "isassistant", "frombot", "fromassistant", "isfrombot")
+_FLAGS = frozenset((*_BY_USER, *_BY_ASSISTANT))
 _WITHOUT_NAME = re.compile(r"(?:speaker|person|participant|user|agent|spk|voice|party|human)?(?:\d{1,3}|[a-d])")
 """Names that only tell two speakers apart."""
 _SPEAKERS_SHOWN = 6
+_SPEAKERS_AT_MOST = 20
 
 
 def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
@@ -75,7 +77,7 @@ def is_message(value: Any, rules: Rules | None = None) -> bool:  # noqa: PLR0911
         return False
     if any(name in fields for name in (*QUESTIONS, *CHOSEN)) and any(name in fields for name in (*REPLIES, *CHOSEN)):
         return False
-    if any(_flag(fields.get(name)) is not None for name in (*_BY_USER, *_BY_ASSISTANT)):
+    if not _FLAGS.isdisjoint(fields) and any(_flag(fields.get(name)) is not None for name in _FLAGS):
         return True
     for name in ROLE_KEYS:
         who = _name(fields[name]) if name in fields and name != key else ""
@@ -140,7 +142,11 @@ def _object(entry: Any) -> Mapping[str, Any]:
 
 def _unwrapped(fields: dict[str, Any]) -> dict[str, Any]:
     """The message inside of what wraps it: LangChain's `data` and `kwargs`, logs' `message`, LM Studio's `versions`."""
-    if isinstance(versions := fields.get("versions"), list) and all(isinstance(each, dict) for each in versions):
+    if (
+        "versions" in fields
+        and isinstance(versions := fields["versions"], list)
+        and all(isinstance(each, dict) for each in versions)
+    ):
         chosen = int(at) if (at := str(fields.get("currentlyselected", 0))).isdecimal() else 0
         if chosen < len(versions):
             return _with_steps(versions[chosen])
@@ -213,7 +219,7 @@ def _speaker(fields: Mapping[str, Any], rules: Rules) -> tuple[str, str]:
             return who, key
     for names, roles in ((_BY_USER, ("assistant", "user")), (_BY_ASSISTANT, ("user", "assistant"))):
         for name in names:
-            if (flag := _flag(fields.get(name))) is not None:
+            if name in fields and (flag := _flag(fields[name])) is not None:
                 return roles[flag], "role"
     for who, key in found:
         if key in _PLAIN_ROLE_KEYS:
@@ -285,6 +291,16 @@ def _is_anonymous(counts: Counter[str], keys: Sequence[str]) -> bool:
         and all(_WITHOUT_NAME.fullmatch(canonical(name)) for name in counts)
         and {"user", "username"}.isdisjoint(keys)
     )
+
+
+def name_speakers(pairs: Sequence[Sequence[Any]], rules: Rules | None = None) -> bool:
+    """Whether each pair is a message, such as `["user", "Hi"]` or `[0, "Hi"]`, and not an exchange."""
+    names = {who for who, _ in pairs}
+    if len(names) > _SPEAKERS_AT_MOST or not all(isinstance(who, str) for who in names):
+        return False
+    if {"user", "assistant"} <= {role_of(who, rules or _NO_RULES) for who in names}:
+        return True
+    return len(names) == 2 and all(_WITHOUT_NAME.fullmatch(canonical(who)) for who in names)
 
 
 def unknown_speakers(counts: Counter[str]) -> UnusableError:
@@ -375,7 +391,7 @@ def _is_running_text(value: Any) -> bool:
 
 
 def _is_event(fields: Mapping[str, Any]) -> bool:
-    """Whether it is no message but a thought, or says that somebody came or went, or heads a chat of SillyTavern."""
+    """Whether it is no message but a thought, or says that somebody came or went, or heads the log of a program."""
     if _is_heading(fields) or _is_reaction(fields):
         return True
     if fields.get("isthought") is True or fields.get("thought") is True:
@@ -395,6 +411,9 @@ def _is_reaction(fields: Mapping[str, Any]) -> bool:
 
 
 def _is_heading(fields: Mapping[str, Any]) -> bool:
+    kind = fields.get("type")
+    if kind in ("summary", "file-history-snapshot"):  # of Claude Code
+        return "leafuuid" in fields or "snapshot" in fields
     return "charactername" in fields and "username" in fields and "mes" not in fields
 
 

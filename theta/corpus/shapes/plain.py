@@ -23,6 +23,7 @@ _BESIDE = (
     - {*LABELS, *ROLE_KEYS, "tools", "rejected", "mapping", "email", "emails"}
 )
 _MOST_KEYS = 12
+_NO_INPUT_CHARACTERS = 1 + max(map(len, NO_INPUT))
 _ROLES: dict[str, Role] = {
     "user": "user", "human": "user", "assistant": "assistant", "gpt": "assistant", "system": "system"
 }  # fmt: skip
@@ -98,7 +99,7 @@ def _exchange(value: Mapping[str, Any], plan: _Plan) -> tuple[Message, ...] | No
             return None
         about = clean(about)
         if about:
-            if about in asked or asked in about or about.lower() in NO_INPUT:
+            if about in asked or asked in about or (len(about) < _NO_INPUT_CHARACTERS and about.lower() in NO_INPUT):
                 return None
             asked = f"{asked}\n\n{about}"
     if asked[-1] == ">" or ("<" in asked and _needs_media(asked)):

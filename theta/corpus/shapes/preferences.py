@@ -57,7 +57,7 @@ def _chosen_of_several(fields: Mapping[str, Any], place: Place, used: set[str]) 
     """The turns of a comparison of replies that are named by letters or numbers."""
     for stem in _STEMS:
         options = {end: f"{stem}{end}" for end in _ENDS if f"{stem}{end}" in fields}
-        if len(options) < 2:
+        if len(options) < 2 or any(f"question{end}" in fields for end in options):
             continue
         choice = next((fields[name] for name in _CHOICES if name in fields), None)
         used.update(options.values())

@@ -66,6 +66,8 @@ def numbered_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> l
     Raises:
         UnusableError: they do not say who speaks.
     """
+    if not any(key[-1:].isdecimal() for key in fields):
+        return None
     found = [(int(name[2]), name[1], key) for key in fields if (name := _NUMBERED.fullmatch(key)) and fields[key]]
     found.sort(key=lambda each: each[0])
     turns: list[Turn] = []

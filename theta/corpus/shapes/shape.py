@@ -303,13 +303,19 @@ _READINGS = (
 )
 
 
+_NO_TRANSCRIPTS = {*TEXTS, *METADATA, *SYSTEMS} - set(MESSAGE_LISTS)
+
+
 def _spoken(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
     """The turns of a transcript under a name that otherwise holds messages, or is that of no text to learn."""
     if exchanges.is_exchange(fields):
         return None
-    others = [name for name in fields if name not in TEXTS and name not in METADATA and name not in SYSTEMS]
-    for name in dict.fromkeys((*MESSAGE_LISTS, *others)):
-        if isinstance(fields.get(name), str) and (turns := transcripts.turns_of(fields[name], place)) is not None:
+    for name in fields:
+        if (
+            isinstance(fields[name], str)
+            and name not in _NO_TRANSCRIPTS
+            and (turns := transcripts.turns_of(fields[name], place)) is not None
+        ):
             used.add(name)
             return turns
     return None

@@ -125,7 +125,7 @@ def _is_internal(message: Mapping[str, Any]) -> bool:
 
 def replies_to(fields: Mapping[str, Any]) -> bool:
     """Whether an object names what it replies to."""
-    return any(_id(fields.get(name)) for name in _PARENTS)
+    return any(_id(fields.get(name)) for name in _PARENTS if name != "parent")
 
 
 def _id(value: Any) -> str:
