@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import exchanges
+from theta.corpus.shapes import exchanges, questions
 from theta.corpus.shapes.fields import CHOSEN, REJECTED, UnusableError, first
 from theta.corpus.shapes.replies import reply_turns
 from theta.corpus.shapes.turns import Place, Turn
@@ -41,11 +41,11 @@ def _prompt(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tur
     if name is not None:
         used.add(name)
         return exchanges.turns_of_list(exchanges.listed(fields[name]), place)
-    asked = exchanges.question_keys(fields)
+    asked = questions.keys_of(fields)
     used.update(asked)
     return [
         *exchanges.earlier_turns(fields, place, used),
-        *(exchanges.question_turns(fields, asked, place) if asked else []),
+        *(questions.turns_of(fields, asked, place) if asked else []),
     ]
 
 
