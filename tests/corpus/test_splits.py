@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.support.corpora import Built, built
-from theta.corpus import build, keys
+from theta.corpus import build, keys, outcome, records, splits
 from theta.corpus.fingerprints import gram_set
 from theta.corpus.report import warnings
 from theta.errors import DataError
@@ -236,6 +236,30 @@ def test_random_corpora(tmp_path: Path, seed: int) -> None:
         assert abs(len(made.rows[name]) - target) <= 0.1 * target or name in made.facts.shares
     again = built(tmp_path / "b", items, validation_fraction=fractions[0], test_fraction=fractions[1])
     assert list(again.sides().values()) == list(made.sides().values())
+
+
+@pytest.mark.parametrize("exact_twins_bytes", [build.EXACT_TWINS_BYTES, 0])
+def test_how_much_is_in_memory_at_once_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, exact_twins_bytes: int
+) -> None:
+    monkeypatch.setattr(build, "EXACT_TWINS_BYTES", exact_twins_bytes)
+    items = [{**each, "domain": "ab"[n % 2]} for n, each in enumerate(distinct(200))]
+    items += [{**each, "question": f"{each['question']} Now"} for each in items[:40]]
+    items += [chat(each["question"], each["answer"], f"And {n * 7919}?", f"It is {n}.") for n, each in enumerate(items)]
+    items += [*items[:20], *({"text": f"{each['answer']} {each['question']}"} for each in items[:30])]
+    settings: dict[str, Any] = {"caps": {"a": 60}, "weights": {"b": 2.5}}
+    rehearsal = [*distinct(20, seed=1), *items[:5]]
+    whole = built(tmp_path, items, rehearsal, **settings)
+    monkeypatch.setattr(records, "CHUNK_ROWS", 50)
+    monkeypatch.setattr(records, "RECORDS_AT_ONCE", 50)
+    monkeypatch.setattr(splits, "GROUPS_AT_ONCE", 20)
+    monkeypatch.setattr(outcome, "BATCH_BYTES", 300)
+    in_parts = built(tmp_path, items, rehearsal, **settings)
+    assert in_parts.rows == whole.rows
+    assert in_parts.rejected == whole.rejected
+    assert in_parts.figures == whole.figures
+    assert len(whole.rejected) > 20
+    assert len(whole.rows["rehearsal"]) == 20
 
 
 def test_fewer_than_three_conversations_are_an_error(tmp_path: Path) -> None:

@@ -291,3 +291,16 @@ def test_processes_do_not_change_the_wordings(tmp_path: Path, monkeypatch: pytes
     assert one.figures["wordings"] == two.figures["wordings"]
     assert one.facts.wordings.examples == two.facts.wordings.examples
     assert one.figures["wordings"]["made_by_rules"] > 150
+
+
+def test_a_language_that_is_not_judged_at_first_is_judged_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = [{"question": f"Wie alt wird Baum {n}?", "answer": f"Baum {n} wird hundert Jahre alt."} for n in range(20)]
+    rows = [*items(20, 3), *other, *({"text": f"A text about tree number {number}."} for number in range(10))]
+    at_first = built(tmp_path, rows, rewordings=6, new_wordings_fraction=0.2)
+    monkeypatch.setattr(build, "_likely_rewordings", lambda *_: 0)
+    later = built(tmp_path, rows, rewordings=6, new_wordings_fraction=0.2)
+    assert at_first.rows == later.rows
+    assert at_first.figures == later.figures
+    assert at_first.figures["wordings"]["made_by_rules"] > 50

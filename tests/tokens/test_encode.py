@@ -5,7 +5,8 @@ from tokenizers import decoders
 
 from theta.conversation.messages import Conversation, Message
 from theta.conversation.template import END, PAD, USER, render, render_prompt
-from theta.tokens.encode import ConversationEncoder, Counts, Loss
+from theta.tokens.encode import ConversationEncoder, Counts
+from theta.tokens.parts import Loss
 from theta.tokens.store import Document
 from theta.tokens.vocabulary import GPT2_FOLDER, Vocabulary
 

@@ -3,7 +3,7 @@
     files ─ blocks ─ gather, in several processes ─ lines and rejects, on disk ─┐
                                                   ─ fingerprints ─ outcome ─────┴─ train, validation, test, rejected
 
-Memory does not grow with the data, apart from some numbers for each conversation (about 150 bytes).
+Memory does not grow with the data, apart from some numbers for each conversation (about 25 bytes).
 """
 
 from collections import Counter, deque
@@ -11,12 +11,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
-from typing import TypeVar
 
 import numpy as np
 
 from theta.corpus import leaks, mixing, outcome, splits
-from theta.corpus.gather import ENGLISH, Task, gather
+from theta.corpus.gather import ENGLISH, NOT_JUDGED, Task, gather
 from theta.corpus.outcome import Outcome
 from theta.corpus.pile import Pile
 from theta.corpus.readers.blocks import Block
@@ -34,13 +33,11 @@ from theta.parallel import ordered_map
 EXACT_TWINS_BYTES = 32 << 20
 """Up to as many bytes of files, near twins are compared exactly; their questions are then kept in memory."""
 
-BYTES_FOR_PROCESSES = 4 << 20
+BYTES_FOR_PROCESSES = 16 << 20
 """With less to read, starting other processes takes longer than they save."""
 
 REWORDINGS_FOR_PROCESSES = 40_000
 """Fewer are made in less time than other processes take to start."""
-
-Amount = TypeVar("Amount", int, float)
 
 
 class UnusableCorpusError(DataError):
@@ -83,12 +80,12 @@ def build(
     files = [*found.files, *([rehearsal] if rehearsal else [])]
     facts = [FileFacts(file.name) for file in files]
     read_from = deque[int]()
-    tasks = (
-        Task(block, settings.rules, settings.redact, exact_twins, settings.rewordings > 0)
-        for block in _blocks(files, facts, read_from, strict=settings.strict)
-    )
     bytes_made = 0
     with closing(Pile(folder, exact_twins=exact_twins)) as pile:
+        tasks = (
+            Task(block, settings.rules, settings.redact, exact_twins, _likely_rewordings(settings, pile) > 0)
+            for block in _blocks(files, facts, read_from, strict=settings.strict)
+        )
         for made in ordered_map(gather, tasks, processes if input_bytes > BYTES_FOR_PROCESSES else 1):
             file = read_from.popleft()
             pile.add(made, file, is_data=file < len(found.files))
@@ -97,6 +94,11 @@ def build(
             progress(min(bytes_made / max(input_bytes, 1), 1.0))
         pile.finish()
         return _divide(found, facts[: len(found.files)], pile, settings, processes)
+
+
+def _likely_rewordings(settings: DataSettings, pile: Pile) -> int:
+    """How many rewordings each conversation gets if no more are read and most of them are learned."""
+    return min(settings.rewordings, MOST_REWORDINGS // max(len(pile.conversations), 1))
 
 
 def _blocks(
@@ -116,18 +118,19 @@ def _blocks(
 
 def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: DataSettings, processes: int) -> Facts:
     """Decide what becomes of each conversation, and write the files."""
-    evidence, is_data = pile.evidence, pile.files < len(files)
+    evidence, is_data = pile.evidence, np.zeros(len(pile.conversations), np.bool_)
+    is_data[: pile.of_data] = True
     duplicate_of = evidence.duplicate_of(is_data)
     unique = is_data & (duplicate_of < 0)
-    members = mixing.within_caps(unique, evidence.whole, _meant(settings.caps, pile, files))
+    members = mixing.within_caps(pile.conversations, unique, _meant(settings.caps, pile, files))
     if unique.any() and not members.any():
         raise _refused(pile, files, duplicate_of, "data.caps leaves no conversation; raise a cap, or remove it.")
-    ties = evidence.ties(members)
-    repeats = mixing.repeats(evidence.whole, _meant(settings.weights, pile, files))
+    fractions = settings.validation_fraction, settings.test_fraction
     try:
-        division = splits.divide(evidence, ties, members, settings.validation_fraction, settings.test_fraction)
+        division = splits.divide(pile.conversations, evidence.ties(members), members, *fractions)
     except DataError as fault:
         raise _refused(pile, files, duplicate_of, _unusable(pile, fault, int(members.sum()))) from None
+    repeats = mixing.repeats(pile.conversations, _meant(settings.weights, pile, files))
     if not repeats[division.split == splits.TRAIN].any():
         message = "data.weights leaves no conversation in train; raise a weight, or remove it."
         raise _refused(pile, files, duplicate_of, message)
@@ -141,7 +144,10 @@ def _divide(found: Found, files: Sequence[FileFacts], pile: Pile, settings: Data
         pile.folder / "asked",
     )
     save_asked(rules.asked, evidence.asked(members))
-    reworded = int((pile.languages[output == splits.TRAIN] == ENGLISH).sum()) * rules.rewordings
+    reworded = rules.rewordings * sum(
+        int(np.isin(rows["language"][output[part] == splits.TRAIN], (ENGLISH, NOT_JUDGED)).sum())
+        for part, rows in pile.conversations.chunks()
+    )
     with flushing(pile.folder / f"{splits.SPLITS[splits.TRAIN]}.jsonl"):
         wordings = outcome.write(pile, decided, rules, processes if reworded > REWORDINGS_FOR_PROCESSES else 1)
         facts = _facts(found, files, pile, decided, division, int((unique & ~members).sum()), wordings)
@@ -164,11 +170,19 @@ def _facts(
 ) -> Facts:
     """Count what became of the conversations."""
     kept = division.split >= 0
+    by_file, repeating = np.zeros((2, len(files) + 1), np.int64)
+    domains = np.zeros(len(pile.domain_names), np.int64)
+    messages = texts = chats = 0
+    for part, rows in pile.conversations.chunks():
+        repeating += np.bincount(rows["file"][decided.duplicate_of[part] >= 0], minlength=len(repeating))
+        of_kept = rows[kept[part]]
+        by_file += np.bincount(of_kept["file"], minlength=len(by_file))
+        domains += np.bincount(of_kept["domain"], minlength=len(domains))
+        messages += int(of_kept["messages"].sum())
+        texts += int((of_kept["replies"] == 0).sum())
+        chats += int((of_kept["replies"] > 1).sum())
     for place, file in enumerate(files):
-        of_file = pile.files == place
-        file.kept, file.duplicates = int((of_file & kept).sum()), int((of_file & (decided.duplicate_of >= 0)).sum())
-    written = np.where(kept, decided.repeats, 0)
-    domains = np.bincount(pile.domains[kept], minlength=len(pile.domain_names))
+        file.kept, file.duplicates = int(by_file[place]), int(repeating[place])
     return Facts(
         files=files,
         passed_over=found.passed_over,
@@ -177,13 +191,15 @@ def _facts(
         examples=pile.examples,
         duplicates=int((decided.duplicate_of >= 0).sum()),
         over_cap=over_cap,
-        conversations={name: int(written[division.split == place].sum()) for place, name in enumerate(splits.SPLITS)},
+        conversations={
+            name: int(decided.repeats[division.split == place].sum()) for place, name in enumerate(splits.SPLITS)
+        },
         rehearsal=int((decided.output == outcome.REHEARSAL).sum()),
         domains=Counter({name: int(domains[place]) for name, place in pile.domain_names.items() if domains[place]}),
-        messages=int(pile.messages[kept].sum()),
-        texts=int((kept & (pile.replies == 0)).sum()),
-        chats=int((kept & (pile.replies > 1)).sum()),
-        reply_words=np.bincount(pile.reply_words[np.repeat(kept, pile.replies)]),
+        messages=messages,
+        texts=texts,
+        chats=chats,
+        reply_words=_reply_words(pile, kept),
         groups=division.groups,
         largest_group=division.largest_group,
         loosened=division.loosened.words,
@@ -192,6 +208,16 @@ def _facts(
         repeated=_shown(pile, leaks.repeated(pile.evidence, kept)),
         wordings=wordings,
     )
+
+
+def _reply_words(pile: Pile, kept: np.ndarray) -> np.ndarray:
+    """How many replies of the kept conversations have each number of words, int64 [largest number + 1]."""
+    total = np.zeros(0, np.int64)
+    for _, rows in pile.replies.chunks():
+        counts = np.bincount(rows["words"][kept[rows["owner"]]], minlength=len(total))
+        counts[: len(total)] += total
+        total = counts
+    return total
 
 
 def _shown(pile: Pile, repeated: leaks.Repeated) -> RepeatedContent:
@@ -226,11 +252,7 @@ def _unusable(pile: Pile, fault: DataError, count: int) -> str:
     )
 
 
-def _meant(amounts: Mapping[str, Amount], pile: Pile, files: Sequence[FileFacts]) -> list[tuple[np.ndarray, Amount]]:
-    """For each pattern of data.caps or data.weights, the conversations that it means, and its amount."""
-    names, domains = [file.name for file in files], list(pile.domain_names)
-    known = np.minimum(pile.files, len(names) - 1)  # those of the base are in no file of the data
-    return [
-        (mixing.chosen(names, known, pattern) | mixing.chosen(domains, pile.domains, pattern), amount)
-        for pattern, amount in amounts.items()
-    ]
+def _meant(amounts: Mapping[str, float], pile: Pile, files: Sequence[FileFacts]) -> list[mixing.Meant]:
+    """What each pattern of data.caps or data.weights means."""
+    names = [*(file.name for file in files), ""]  # the last one is the file of the base's own conversations
+    return [mixing.Meant.of(pattern, amount, names, list(pile.domain_names)) for pattern, amount in amounts.items()]

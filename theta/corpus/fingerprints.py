@@ -15,7 +15,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from theta.conversation.messages import Conversation
-from theta.corpus.keys import key, point, question_key, starts
+from theta.corpus.keys import key, point, question_key
+from theta.corpus.records import starts
 
 GRAM = 4
 SIGNATURE_SIZE = 60

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from theta.corpus.evidence import Evidence
-from theta.corpus.keys import Records, starts
+from theta.corpus.records import Records, starts
 from theta.corpus.splits import TEST, TRAIN, VALIDATION
 
 MANY_QUESTIONS = 10
@@ -38,7 +38,7 @@ def leaks(evidence: Evidence, split: np.ndarray) -> dict[str, dict[str, int]]:
         "near_twins": evidence.asks_like_train(split > TRAIN, split == TRAIN),
     }
     return {
-        name: {f"{what}_in_train": int((split[owners] == side).sum()) for what, owners in shared.items()}
+        name: {f"{what}_in_train": int((is_shared & (split == side)).sum()) for what, is_shared in shared.items()}
         for name, side in (("validation", VALIDATION), ("test", TEST))
     }
 
@@ -66,9 +66,9 @@ def repeated(evidence: Evidence, members: np.ndarray) -> Repeated:
 
 
 def _with_train(records: Records, split: np.ndarray) -> np.ndarray:
-    """The conversations that share a key with one in train."""
-    found = [np.empty(0, np.uint32)]
+    """Whether each conversation shares a key with one in train, bool [conversations]."""
+    found = np.zeros(len(split), np.bool_)
     for owners, _, sizes in records.runs(split >= 0):
         has_train = np.logical_or.reduceat(split[owners] == TRAIN, starts(sizes))
-        found.append(owners[np.repeat(has_train, sizes)])
-    return np.unique(np.concatenate(found))
+        found[owners[np.repeat(has_train, sizes)]] = True
+    return found

@@ -14,6 +14,7 @@ from theta.corpus.evidence import KINDS, Evidence
 from theta.corpus.gather import line
 from theta.corpus.items import Reject
 from theta.corpus.pile import Pile
+from theta.corpus.records import slices
 from theta.corpus.report import DUPLICATE
 from theta.corpus.wordings import WordingRules, Wordings, concerns, divide, without_wordings
 from theta.parallel import ordered_map
@@ -31,7 +32,7 @@ class Outcome:
 
     Attributes:
         output: position in OUTPUTS, or -1 if it is in none; int8 [conversations].
-        duplicate_of: the conversation that it repeats, or -1; int64 [conversations].
+        duplicate_of: the conversation that it repeats, or -1; int32 [conversations].
         repeats: how often it is written; int32 [conversations].
     """
 
@@ -50,13 +51,15 @@ def rehearsed(evidence: Evidence, members: np.ndarray, is_data: np.ndarray, spli
         return np.zeros(len(is_data), np.bool_)
     own = ~is_data & (evidence.duplicate_of(~is_data) < 0)
     ties = evidence.ties(members | own)
-    asks = ties.kinds == KINDS.index("question")
-    # The data comes first, so it is the centre of the star of those that share a question.
-    ones, others = ties.ones[asks], ties.others[asks]
-    own[others[members[ones]]] = False
-    group_of = splits.groups(ties, ties.kinds != KINDS.index("short_reply"), len(members))
-    held_out = np.unique(group_of[(split == splits.VALIDATION) | (split == splits.TEST)])
-    return own & ~np.isin(group_of, held_out)
+    for _, some in ties.chunks():
+        # The data comes first, so it is the centre of the star of those that share a question.
+        asks = some[(some["kind"] == KINDS.index("question")) & members[some["one"]]]
+        own[asks["other"]] = False
+    group_of = splits.tied(ties, splits.Loosened(("short_reply",)), len(members))
+    is_held_out = np.zeros(len(members), np.bool_)
+    is_held_out[group_of[(split == splits.VALIDATION) | (split == splits.TEST)]] = True
+    own &= ~is_held_out[group_of]
+    return own
 
 
 def write(pile: Pile, outcome: Outcome, rules: WordingRules, processes: int) -> Wordings:
@@ -97,16 +100,14 @@ def _batches(
     batch: list[tuple[bytes, int]] = []
     lines: list[tuple[bytes, int]] = []
     size = 0
-    columns = (outcome.output, outcome.repeats, pile.languages)
-    for text, output, repeats, language in zip(pile.lines(), *(column.tolist() for column in columns), strict=True):
+    for text, output, repeats, language, is_changed in _pieces(pile, outcome, rules):
         if output != splits.TRAIN:
             if output >= 0:
-                outs[output].write(without_wordings(text) * repeats)
+                outs[output].write((without_wordings(text) if is_changed else text) * repeats)
         elif repeats:
-            is_concerned = concerns(text, language, rules)
-            if is_concerned:
+            if is_changed:
                 batch.append((text, language))
-            lines.append((b"" if is_concerned else text, repeats))
+            lines.append((b"" if is_changed else text, repeats))
             size += len(text)
             if size >= BATCH_BYTES:
                 ordered.append(lines)
@@ -116,14 +117,31 @@ def _batches(
     yield batch
 
 
+def _pieces(pile: Pile, outcome: Outcome, rules: WordingRules) -> Iterator[tuple[bytes, int, int, int, bool]]:
+    """Yield all lines in order; those that go to the same output as they are, one after the other, come as one.
+
+    Yields:
+        lines, the position in OUTPUTS or -1, how often they are written, and the language and whether the line changes.
+    """
+    with pile.lines() as lines:
+        for part, rows in pile.conversations.chunks():
+            output, repeats = outcome.output[part], outcome.repeats[part]
+            changes = np.where(output == splits.TRAIN, concerns(rows, rules), rows["has_wordings"])
+            is_alone, batch = changes | (repeats != 1), rows["begin"] // BATCH_BYTES
+            begins = np.ones(len(rows), np.bool_)
+            begins[1:] = is_alone[1:] | is_alone[:-1] | (output[1:] != output[:-1]) | (batch[1:] != batch[:-1])
+            first = np.flatnonzero(begins)
+            sizes = np.add.reduceat(rows["bytes"].astype(np.int64), first)
+            columns = (output, repeats, rows["language"], changes)
+            for size, *facts in zip(sizes.tolist(), *(column[first].tolist() for column in columns), strict=True):
+                yield lines.read(size), *facts
+
+
 def write_duplicates(pile: Pile, duplicate_of: np.ndarray) -> None:
     """Write the duplicates behind the rejected items."""
-    for place in np.flatnonzero(duplicate_of >= 0).tolist():
-        pile.rejects.write(_duplicate(pile, place, int(duplicate_of[place])))
-
-
-def _duplicate(pile: Pile, place: int, earlier: int) -> bytes:
-    repeated = pile.conversation(place).to_json()
-    source = repeated.pop("source")
-    detail = f"of {pile.conversation(earlier).source}"
-    return line(Reject(source, DUPLICATE, detail, repeated).to_json())
+    for part in slices(len(duplicate_of)):
+        places = np.flatnonzero(duplicate_of[part] >= 0) + part.start
+        for repeated, earlier in zip(pile.read(places), pile.read(duplicate_of[places]), strict=True):
+            value = repeated.to_json()
+            source = value.pop("source")
+            pile.rejects.write(line(Reject(source, DUPLICATE, f"of {earlier.source}", value).to_json()))

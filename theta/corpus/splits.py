@@ -14,12 +14,16 @@ What ties too much, such as a greeting that opens most chats, cannot tie: a held
 Ties are loosened in steps until it can, and a line says so.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
+from itertools import pairwise
 
 import numpy as np
 
-from theta.corpus.evidence import KINDS, Evidence, Ties, united, without_gaps
+from theta.corpus import groups
+from theta.corpus.evidence import KINDS
+from theta.corpus.records import Table, slices
 from theta.errors import DataError
 
 SPLITS = ("train", "validation", "test")
@@ -30,6 +34,8 @@ MOST_OVER = 2
 """A held-out split that would be larger than its share by this factor is not accepted: ties are loosened."""
 COMMON = 10
 """What at most as many conversations share ties them in any case."""
+GROUPS_AT_ONCE = 1 << 17
+"""As many groups are put in order at once."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,33 +68,35 @@ class Division:
 
 
 def divide(
-    evidence: Evidence, ties: Ties, members: np.ndarray, validation_fraction: float, test_fraction: float
+    conversations: Table, ties: Table, members: np.ndarray, validation_fraction: float, test_fraction: float
 ) -> Division:
     """Divide the conversations; a split is empty only if its fraction is 0.
 
     Args:
-        evidence: the fingerprints of all conversations.
-        ties: what ties the members.
+        conversations: a row for each, of which the columns `whole` and `point` are read.
+        ties: what ties the members (evidence.TIE).
         members: whether a conversation is divided, bool [conversations].
         validation_fraction, test_fraction: the shares of the conversations; 0 holds none back.
 
     Raises:
         DataError: there are fewer conversations than splits.
     """
-    places = np.flatnonzero(members)
+    count = int(members.sum())
     fractions = (validation_fraction, test_fraction)
-    _require_one_for_each_split(len(places), fractions)
-    steps = _steps(len(places), min(filter(None, fractions), default=0.0))
+    _require_one_for_each_split(count, fractions)
+    steps = _steps(count, min(filter(None, fractions), default=0.0))
     for number, loosened in enumerate(steps):
-        group_of = without_gaps(groups(ties, _holds(ties, loosened), len(members))[places])
-        points = evidence.points[places[_first_of_groups(group_of, evidence.whole[places])]]
-        sizes = np.bincount(group_of)
-        split_of_group, is_filled = _fill(sizes, points, fractions)
+        group_of = tied(ties, loosened, len(members))
+        sizes = np.zeros(groups.number(group_of, members), np.int32)
+        for part in slices(len(members)):
+            np.add.at(sizes, group_of[part][members[part]], 1)
+        split_of_group, is_filled = _fill(sizes, _points(conversations, group_of, len(sizes)), fractions)
         if is_filled or number == len(steps) - 1:
             break
     split = np.full(len(members), -1, np.int8)
-    split[places] = split_of_group[group_of]
-    return Division(split, len(sizes), int(sizes.max()), loosened, _shares(split[places], fractions))
+    for part in slices(len(members)):
+        split[part][members[part]] = split_of_group[group_of[part][members[part]]]
+    return Division(split, len(sizes), int(sizes.max()), loosened, _shares(split, count, fractions))
 
 
 def _require_one_for_each_split(count: int, fractions: Sequence[float]) -> None:
@@ -101,13 +109,13 @@ def _require_one_for_each_split(count: int, fractions: Sequence[float]) -> None:
         )
 
 
-def _shares(split: np.ndarray, fractions: Sequence[float]) -> str:
+def _shares(split: np.ndarray, count: int, fractions: Sequence[float]) -> str:
     """The splits whose share is not the one that was asked for, and their sizes."""
     off = []
     for side, fraction in zip((VALIDATION, TEST), fractions, strict=True):
-        taken, target = int((split == side).sum()), _target(fraction, len(split))
+        taken, target = int((split == side).sum()), _target(fraction, count)
         if abs(taken - target) > TOLERANCE * target:
-            off.append(f"{SPLITS[side]} has {taken} of {len(split)} conversations instead of {target}")
+            off.append(f"{SPLITS[side]} has {taken} of {count} conversations instead of {target}")
     return " and ".join(off)
 
 
@@ -127,54 +135,81 @@ def _steps(count: int, smaller_fraction: float) -> list[Loosened]:
     ]
 
 
-def _holds(ties: Ties, loosened: Loosened) -> np.ndarray:
-    holds = ~np.isin(ties.kinds, [KINDS.index(kind) for kind in loosened.kinds])
-    return holds if loosened.above is None else holds & (ties.shared_by <= loosened.above)
+def tied(ties: Table, loosened: Loosened, count: int) -> np.ndarray:
+    """Return the first conversation of the group of each, int32 [conversations]; see `groups`."""
+    group_of = groups.alone(count)
+    for _, some in ties.chunks():
+        holds = some[_holds(some, loosened)]
+        groups.unite(group_of, holds["one"], holds["other"])
+    groups.settle(group_of)
+    return group_of
 
 
-def groups(ties: Ties, holds: np.ndarray, count: int) -> np.ndarray:
-    """A number for each conversation that those of its group have too, int32 [conversations]."""
-    return united(np.arange(count, dtype=np.int32), ties.ones[holds], ties.others[holds])
+def _holds(ties: np.ndarray, loosened: Loosened) -> np.ndarray:
+    holds = ~np.isin(ties["kind"], [KINDS.index(kind) for kind in loosened.kinds])
+    return holds if loosened.above is None else holds & (ties["shared_by"] <= loosened.above)
 
 
-def _first_of_groups(group_of: np.ndarray, whole: np.ndarray) -> np.ndarray:
-    """The conversation of each group whose key is the smallest, int64 [groups]; no two have the same key."""
-    by_key = np.argsort(whole)[::-1]
-    first = np.empty(int(group_of.max()) + 1, np.int64)
-    first[group_of[by_key]] = by_key  # of several conversations of a group, the last one stays
-    return first
+def _points(conversations: Table, group_of: np.ndarray, count: int) -> np.ndarray:
+    """The point of each group, float64 [groups]: that of its conversation with the smallest key.
+
+    Args:
+        conversations: a row for each; no two members have the same key.
+        group_of: the group of each, or -1.
+        count: number of groups.
+    """
+    smallest, points = np.full(count, np.iinfo(np.uint64).max), np.empty(count)
+    for part, rows in conversations.chunks():
+        is_member = group_of[part] >= 0
+        np.minimum.at(smallest, group_of[part][is_member], rows["whole"][is_member])
+    for part, rows in conversations.chunks():
+        is_first = (group_of[part] >= 0) & (rows["whole"] == smallest[group_of[part]])
+        points[group_of[part][is_first]] = rows["point"][is_first]
+    return points
 
 
 def _fill(sizes: np.ndarray, points: np.ndarray, fractions: Sequence[float]) -> tuple[np.ndarray, bool]:
     """The split of each group, and whether each split has its share.
 
     Args:
-        sizes, points: conversations of each group, and the point of the first of them.
+        sizes, points: conversations of each group, and its point.
         fractions: of validation and of test.
     """
     count = int(sizes.sum())
-    order = np.argsort(points, kind="stable")
     split = np.full(len(sizes), TRAIN, np.int8)
-    held_back = [(name, line) for name, line in ((VALIDATION, order), (TEST, order[::-1])) if fractions[name - 1]]
+    held_back = [name for name in (VALIDATION, TEST) if fractions[name - 1]]
     if len(sizes) <= len(held_back):
         return split, False
     is_filled = True
-    for number, (name, line) in enumerate(held_back):
+    for number, name in enumerate(held_back):
         target = _target(fractions[name - 1], count)
         # Test still needs a group after validation, and train needs one after both.
-        chosen = list(_chosen(line, sizes, split, target, spare=len(held_back) - number))
+        line = partial(_in_order, points, from_above=name == TEST)
+        chosen = np.fromiter(_chosen(line, sizes, split, target, spare=len(held_back) - number), np.int32)
         is_filled &= bool((1 - TOLERANCE) * target <= sizes[chosen].sum() <= MOST_OVER * target)
         split[chosen] = name
     return split, is_filled
 
 
-def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int, spare: int) -> Iterator[int]:
+def _in_order(points: np.ndarray, *, from_above: bool) -> Iterator[int]:
+    """Yield the groups by their points, ascending or descending; those that nobody asks for are not sorted."""
+    borders = np.linspace(0, 1, len(points) // GROUPS_AT_ONCE + 2)
+    ranges = list(pairwise(borders.tolist()))
+    for begin, end in reversed(ranges) if from_above else ranges:
+        inside = np.flatnonzero((points >= begin) & (points < end))
+        order = inside[np.argsort(points[inside], kind="stable")]
+        yield from (order[::-1] if from_above else order).tolist()
+
+
+def _chosen(
+    line: Callable[[], Iterable[int]], sizes: np.ndarray, split: np.ndarray, target: int, spare: int
+) -> Iterator[int]:
     """Yield groups of train along the line until they have about `target` conversations; at least one group.
 
     `spare` is the number of groups that must remain in train.
     """
     taken, remaining = 0, int((split == TRAIN).sum())
-    for group in map(int, line):
+    for group in line():
         if taken >= target or remaining <= spare:
             return
         if split[group] == TRAIN and taken + sizes[group] <= (1 + TOLERANCE) * target:
@@ -182,5 +217,5 @@ def _chosen(line: np.ndarray, sizes: np.ndarray, split: np.ndarray, target: int,
             remaining -= 1
             yield group
     if not taken:
-        free = [group for group in line.tolist() if split[group] == TRAIN]
-        yield min(free, key=lambda group: sizes[group])
+        smallest = sizes[split == TRAIN].min()
+        yield next(group for group in line() if split[group] == TRAIN and sizes[group] == smallest)

@@ -20,6 +20,7 @@ from itertools import pairwise
 import numpy as np
 
 from theta.corpus.fingerprints import gram_set
+from theta.corpus.records import Table
 
 TWIN_SIMILARITY = 0.7
 
@@ -56,17 +57,18 @@ def sketches(signatures: np.ndarray) -> np.ndarray:
     return signatures.astype(np.uint8)
 
 
-def are_similar(sketches: np.ndarray, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
+def are_similar(sketches: Table, ones: np.ndarray, others: np.ndarray) -> np.ndarray:
     """Return whether the sketches of two texts are those of near twins, bool [pairs].
 
     Args:
-        sketches: uint8 [texts, SIGNATURE_SIZE]; it may be on disk.
+        sketches: a row for each text, whose `values` are uint8 [SIGNATURE_SIZE].
         ones, others: the numbers of the texts of each pair.
     """
     similar = np.empty(len(ones), np.bool_)
     for begin in range(0, len(ones), _PAIRS_AT_ONCE):
         part = slice(begin, begin + _PAIRS_AT_ONCE)
-        similar[part] = (sketches[ones[part]] == sketches[others[part]]).sum(1) >= _LEAST_EQUAL_BYTES
+        one, other = sketches.take(ones[part])["values"], sketches.take(others[part])["values"]
+        similar[part] = (one == other).sum(1) >= _LEAST_EQUAL_BYTES
     return similar
 
 

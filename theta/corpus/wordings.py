@@ -12,8 +12,9 @@ import numpy as np
 import orjson
 
 from theta.conversation.messages import Conversation, Message
+from theta.corpus import gather
 from theta.corpus.fingerprints import wording_key
-from theta.corpus.gather import ANOTHER, ENGLISH, line
+from theta.corpus.gather import ANOTHER, ENGLISH, NOT_JUDGED, line
 from theta.corpus.keys import key, point
 from theta.corpus.rewording import rewordings
 
@@ -83,7 +84,7 @@ def save_asked(path: Path, asked: Iterable[tuple[np.ndarray, np.ndarray]]) -> No
     with path.with_suffix(_KEYS).open("wb") as all_keys, path.with_suffix(_COUNTS).open("wb") as all_counts:
         for keys, counts in asked:
             all_keys.write(keys.tobytes())
-            all_counts.write(counts.tobytes())
+            all_counts.write(np.minimum(counts, 2).astype(np.uint8).tobytes())
 
 
 def remove_asked(path: Path) -> None:
@@ -106,13 +107,19 @@ def divide(lines: Sequence[tuple[bytes, int]], rules: WordingRules) -> Wordings:
     return made
 
 
-def concerns(text: bytes, language: int, rules: WordingRules) -> bool:
-    """Whether a conversation has wordings, or gets some."""
-    return _is_reworded(language, rules) or has_wordings(text)
+def concerns(rows: np.ndarray, rules: WordingRules) -> np.ndarray:
+    """Return whether conversations have wordings, or get some, bool [len(rows)].
+
+    Args:
+        rows: a row for each, of which `language` and `has_wordings` are read.
+        rules: how wordings are divided.
+    """
+    reworded = [language for language in (ENGLISH, ANOTHER, NOT_JUDGED) if _is_reworded(language, rules)]
+    return np.asarray(np.isin(rows["language"], reworded) | rows["has_wordings"])
 
 
 def _is_reworded(language: int, rules: WordingRules) -> bool:
-    return rules.rewordings > 0 and (language == ENGLISH or (language == ANOTHER and rules.any_language))
+    return rules.rewordings > 0 and (language in (ENGLISH, NOT_JUDGED) or (language == ANOTHER and rules.any_language))
 
 
 class _Asked:
@@ -120,10 +127,10 @@ class _Asked:
 
     def __init__(self, path: Path) -> None:
         self._keys = np.memmap(path.with_suffix(_KEYS), np.uint64, "r")
-        self._counts = np.memmap(path.with_suffix(_COUNTS), np.int64, "r")
+        self._counts = np.memmap(path.with_suffix(_COUNTS), np.uint8, "r")
 
     def counts(self, wanted: Sequence[int]) -> list[int]:
-        """Return how often each of some keys occurs."""
+        """Return how often each of some keys occurs: 0, 1, or 2 for more."""
         sought = np.array(wanted, np.uint64)
         places = np.minimum(np.searchsorted(self._keys, sought), len(self._keys) - 1)
         counts: list[int] = np.where(self._keys[places] == sought, self._counts[places], 0).tolist()
@@ -133,6 +140,8 @@ class _Asked:
 def _divide(text: bytes, language: int, rules: WordingRules, asked: _Asked, made: Wordings) -> None:
     """Add the line of a conversation as it is learned, and a line for each of its new wordings."""
     conversation = Conversation.from_json(orjson.loads(text))
+    if language == NOT_JUDGED:
+        language = gather.language(conversation, is_judged=True)
     at = next(at for at, message in enumerate(conversation.messages) if message.role == "user")
     question = conversation.messages[at]
     new = _held_back(conversation, at, rules, asked)
@@ -177,15 +186,8 @@ def _reworded(
     )
 
 
-def has_wordings(text: bytes) -> bool:
-    """Whether the line of a conversation holds wordings; a quotation mark within a text is escaped."""
-    return b'"wordings":' in text
-
-
 def without_wordings(text: bytes) -> bytes:
     """Return the line of a conversation that is held back: it is asked as it was written."""
-    if not has_wordings(text):
-        return text
     conversation = Conversation.from_json(orjson.loads(text))
     messages = tuple(replace(message, wordings=()) for message in conversation.messages)
     return line(replace(conversation, messages=messages).to_json())

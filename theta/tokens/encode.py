@@ -1,14 +1,4 @@
-"""Conversations -> documents of at most `max_length` tokens, with counts and a list of what was lost.
-
-A conversation that is too long is split between exchanges (a user message and its reply); each part begins with the
-system message. If a single exchange is too long, the end of its reply is cut off together with the end token, so that
-the model does not learn to stop in the middle of a sentence. An exchange is dropped if its question leaves no room for
-the reply; what follows it begins a new document, because the dropped exchange was its context. A part in which no reply
-is learned is left out.
-
-A plain text that is too long becomes consecutive documents of about equal length, cut at the end of a line or sentence
-if one is near. No token is lost, and only the last document ends with the end token.
-"""
+"""Conversations -> documents of at most `max_length` tokens, in batches, with counts and a list of what was lost."""
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -21,30 +11,13 @@ import numpy as np
 from theta.conversation.messages import Conversation, Message, Role
 from theta.conversation.template import render
 from theta.tokens.ids import Encoder
+from theta.tokens.parts import Loss, Pieces, chat_parts, text_parts, too_long, wordings_within
 from theta.tokens.store import Documents
 from theta.tokens.vocabulary import Vocabulary
 from theta.tokens.wordings import Wording
 
 LONGEST_COUNTED = 1 << 16
 """Needed lengths above it are counted together; no base has as many positions."""
-
-Pieces = list[tuple[int, int]]
-"""A document as slices [begin, end) of a batch of rendered conversations."""
-
-
-class Loss(NamedTuple):
-    """A reply or exchange of a conversation that is not learned, or not completely."""
-
-    source: str
-    exchange: int
-    """Which exchange of the conversation, counting from 1."""
-    reason: str
-    """`reply_cut`, `question_too_long`, `system_too_long`, `nothing_learned`: a part without a learned reply, or
-    `wordings_too_long`: the document has no room for some wordings of the question, and they are left out."""
-    tokens: int
-    """Length of the exchange with its system message, or of a document with its longest wordings."""
-    kept_tokens: int
-    """How many of them became part of a document."""
 
 
 @dataclass(slots=True)
@@ -118,12 +91,12 @@ class ConversationEncoder:
         for conversation in conversations:
             last = first + len(conversation.messages)
             borders = batch.borders[first : last + 1]
-            if conversation.is_text:
-                parts = self._text_pieces(batch.ids, borders, max_length)
-            elif borders[-1] - borders[0] <= max_length and conversation.messages[-1].learned:
+            if borders[-1] - borders[0] <= max_length and conversation.messages[-1].learned:
                 parts = [[(borders[0], borders[-1])]]
+            elif conversation.is_text:
+                parts = text_parts(self._is_break[batch.ids[borders[0] : borders[-1]]], borders[0], max_length)
             else:
-                parts, lost = _chat_parts(conversation, borders, max_length)
+                parts, lost = chat_parts(conversation, borders, max_length)
                 if needed := max((loss.tokens for loss in lost if loss.reason != "nothing_learned"), default=0):
                     counts.needed[min(needed, LONGEST_COUNTED)] += 1
                 losses += lost
@@ -131,11 +104,11 @@ class ConversationEncoder:
             documents += parts
             if any(wordings[first:last]):
                 for part in parts:
-                    found, left_out = _wordings(part, borders, wordings[first:last], max_length)
+                    found, left_out = wordings_within(part, borders, wordings[first:last], max_length)
                     asked.append(found)
                     counts.wordings += len(found)
                     counts.wordings_left_out += sum(number for _, number, _ in left_out)
-                    losses += _too_long(conversation, part, left_out)
+                    losses += too_long(conversation, part, left_out)
             else:
                 asked += ([] for _ in parts)
             owners += [conversation] * len(parts)
@@ -176,20 +149,6 @@ class ConversationEncoder:
             )
             self._frames[role, learned] = _Frame(before, after, [any(span.learned for span in part) for part in parts])
         return self._frames[role, learned]
-
-    def _text_pieces(self, ids: np.ndarray, borders: Sequence[int], max_length: int) -> list[Pieces]:
-        """Return consecutive pieces of a text, each of at most `max_length` tokens."""
-        begin, end = borders
-        if end - begin <= max_length:
-            return [[(begin, end)]]
-        pieces: list[Pieces] = []
-        is_break = self._is_break[ids[begin:end]]
-        done = 0
-        while done < end - begin:
-            length = _piece_length(is_break, done, max_length)
-            pieces.append([(begin + done, begin + done + length)])
-            done += length
-        return pieces
 
     @cached_property
     def _is_break(self) -> np.ndarray:
@@ -252,149 +211,6 @@ class _Batch(NamedTuple):
     """bool [tokens]"""
     borders: list[int]
     """Where each message begins, and where the last one ends."""
-
-
-_LeftOut = tuple[int, int, int]
-"""The position of a message, how many of its wordings are left out, and the document's length with the longest one."""
-
-
-def _wordings(
-    pieces: Pieces, borders: Sequence[int], messages: Sequence[Sequence[np.ndarray]], max_length: int
-) -> tuple[list[Wording], list[_LeftOut]]:
-    """Return the wordings of a document's messages that leave it within `max_length`, whichever of them are taken.
-
-    Args:
-        pieces: the document as slices of a batch.
-        borders: where each message of its conversation begins in the batch, and where the last one ends.
-        messages: the wordings of each message, with its special tokens.
-    """
-    room = max_length - sum(end - begin for begin, end in pieces)
-    found: list[Wording] = []
-    left_out: list[_LeftOut] = []
-    for at, (begin, end, wordings) in enumerate(zip(borders, borders[1:], messages, strict=False)):
-        place = _place(pieces, begin, end) if wordings else None
-        if place is None:
-            continue
-        growth = [len(ids) - (end - begin) for ids in wordings]
-        fitting = [ids for ids, grown in zip(wordings, growth, strict=True) if grown <= room]
-        if len(fitting) < len(wordings):
-            left_out.append((at, len(wordings) - len(fitting), max_length - room + max(growth)))
-        room -= max([0, *(grown for grown in growth if grown <= room)])
-        found += (Wording(place, place + end - begin, ids) for ids in fitting)
-    return found, left_out
-
-
-def _too_long(conversation: Conversation, pieces: Pieces, left_out: Sequence[_LeftOut]) -> Iterator[Loss]:
-    tokens = sum(end - begin for begin, end in pieces)
-    has_system = conversation.messages[0].role == "system"
-    for at, _, needed in left_out:
-        yield Loss(conversation.source, (at - has_system) // 2 + 1, "wordings_too_long", needed, tokens)
-
-
-def _place(pieces: Pieces, begin: int, end: int) -> int | None:
-    """Where a slice of a batch begins in a document; None if the document does not hold it."""
-    place = 0
-    for first, last in pieces:
-        if first <= begin and end <= last:
-            return place + begin - first
-        place += last - first
-    return None
-
-
-class _Exchange(NamedTuple):
-    """A user message and its reply as slices of a batch."""
-
-    number: int
-    """Its place in the conversation, counting from 1."""
-    begin: int
-    reply: int
-    end: int
-    learned: bool
-
-    @property
-    def tokens(self) -> int:
-        return self.end - self.begin
-
-
-def _chat_parts(conversation: Conversation, borders: Sequence[int], max_length: int) -> tuple[list[Pieces], list[Loss]]:
-    """Return the documents of a chat, and what is lost.
-
-    Args:
-        borders: where each message begins in its batch, and where the last one ends.
-    """
-    messages = conversation.messages
-    has_system = messages[0].role == "system"
-    system = borders[0], borders[has_system]
-    exchanges = [
-        _Exchange(number, borders[place], borders[place + 1], borders[place + 2], messages[place + 1].learned)
-        for number, place in enumerate(range(has_system, len(messages), 2), start=1)
-    ]
-    system_tokens = system[1] - system[0]
-    losses: list[Loss] = []
-    if borders[-1] - borders[0] <= max_length:
-        groups = [exchanges]
-    else:
-        groups = list(_groups(exchanges, system_tokens, max_length, conversation.source, losses))
-    parts = []
-    for group in groups:
-        if any(exchange.learned for exchange in group):
-            parts.append([system, *((exchange.begin, exchange.end) for exchange in group)])
-        else:
-            losses += (
-                Loss(conversation.source, exchange.number, "nothing_learned", system_tokens + exchange.tokens, 0)
-                for exchange in group
-            )
-    return parts, losses
-
-
-def _groups(
-    exchanges: Sequence[_Exchange], system_tokens: int, max_length: int, source: str, losses: list[Loss]
-) -> Iterator[list[_Exchange]]:
-    """Yield groups of exchanges, each with as many as fit after the system message; add to `losses` what does not."""
-    group: list[_Exchange] = []
-    room = max_length - system_tokens
-    for exchange in exchanges:
-        if exchange.tokens > room and group:
-            yield group
-            group, room = [], max_length - system_tokens
-        if exchange.tokens > room:
-            fitting, reason = _fitting(exchange, room, max_length)
-            kept_tokens = system_tokens + fitting.tokens if fitting else 0
-            losses.append(Loss(source, exchange.number, reason, system_tokens + exchange.tokens, kept_tokens))
-        else:
-            fitting = exchange
-        if fitting:
-            group.append(fitting)
-            room -= fitting.tokens
-    if group:
-        yield group
-
-
-def _fitting(exchange: _Exchange, room: int, max_length: int) -> tuple[_Exchange | None, str]:
-    """Cut an exchange that is too long; None if no learned token would be left. Return also the reason of the loss."""
-    if not exchange.learned:
-        return None, "nothing_learned"
-    fixed = exchange.reply - exchange.begin + 1  # the question, and the token that begins the reply
-    if room > fixed:
-        return exchange._replace(end=exchange.begin + room), "reply_cut"
-    return None, "system_too_long" if max_length > fixed else "question_too_long"
-
-
-def _piece_length(is_break: np.ndarray, done: int, max_length: int) -> int:
-    """Length of the next piece: an equal part of the rest, up to a quarter more or less so that it ends at a break.
-
-    Args:
-        is_break: whether a piece may end after each token of the text, bool [tokens].
-        done: tokens of the pieces before.
-    """
-    rest = len(is_break) - done
-    if rest <= max_length:
-        return rest
-    equal = -(-rest // -(-rest // max_length))
-    shortest = equal - equal // 4
-    longest = min(equal + equal // 4, max_length)
-    lengths = shortest + np.flatnonzero(is_break[done + shortest - 1 : done + longest])
-    return int(lengths[np.argmin(np.abs(lengths - equal))]) if len(lengths) else equal
 
 
 def _gathered(array: np.ndarray, slices: Sequence[tuple[int, int]]) -> np.ndarray:

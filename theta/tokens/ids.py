@@ -19,7 +19,7 @@ from theta.tokens.vocabulary import SAMPLES, splits_as_gpt2
 PIECE_CHARACTERS = 1_000_000
 """Longer texts are encoded in pieces. Both libraries need more than linear time for a word as long as a book."""
 
-CACHE_BYTES = 128 << 20
+CACHE_BYTES = 64 << 20
 """gigatoken's memory of words has no limit, so it is loaded again when the process has grown by so much."""
 
 HARD_TEXTS = (
