@@ -113,6 +113,38 @@ def test_prose_stays_one_text(tmp_path: Path, text: str) -> None:
     assert said(read_text(tmp_path, text, "a.md")) == [[f"T: {text.strip()}"]]
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "## Take it?\n\nYes, vitamin A. It helps.\n\n## Why?\n\nSo.\n",
+        "User: Is it?\nBot: See\n\n---\n\nmore\n",
+    ],
+)
+def test_an_answer_keeps_what_looks_like_a_mark(tmp_path: Path, text: str) -> None:
+    assert said(read_text(tmp_path, text, "a.md"))[0][1] in ("Yes, vitamin A. It helps.", "See\n\n---\n\nmore")
+
+
+LONG = 100_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "## a?" + " " * LONG + "x",
+        "# x\n" * (LONG // 10),
+        "User: a\nBot: b" + "\n---" * LONG + "x",
+        "31/12/23, 10:01 - Ann: a" + " " * LONG + "b\n31/12/23, 10:02 - Bob: x >",
+        "=" * LONG + "\nGuild: " + "=" * LONG,
+        "**a?**\nx\n" * (LONG // 10),
+        "Person 1: a\nPerson 2: b\n" * (LONG // 10),
+    ],
+    ids=range(7),
+)
+def test_long_texts_of_one_thing_do_not_hang(tmp_path: Path, text: str) -> None:
+    made = read_text(tmp_path, text, "a.txt", SPEAKERS)
+    assert made.kept or made.rejects
+
+
 def test_lines_of_fields_are_refused(tmp_path: Path) -> None:
     made = read_text(tmp_path, "L1 +++$+++ u0 +++$+++ m0 +++$+++ ANN +++$+++ They do not!\n", "a.txt")
     assert made.kept == []

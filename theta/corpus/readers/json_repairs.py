@@ -16,8 +16,9 @@ from theta.corpus.readers import json_values
 CHARACTERS_AT_MOST = 4_000_000
 """Python needs a hundred times as much memory to read a literal."""
 
-_STRING = r'"(?:[^"\\]|\\.)*"'
-_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*.*?\*/", re.DOTALL)
+# What is not closed ends with the text, so that nothing is looked at twice.
+_STRING = r'"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)'
+_COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _COMMA_AT_END = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
 _LITERAL = re.compile(r"[{\[][\s\[{]*'")
 
@@ -37,7 +38,8 @@ def values(text: str) -> list[Any] | None:
 
 
 def _string_or_space(found: re.Match[str]) -> str:
-    return found[1] or " "
+    is_open = found[0].startswith("/*") and not found[0].endswith("*/")
+    return found[1] or ("?" if is_open else " ")
 
 
 def _literal(text: str) -> list[Any] | None:

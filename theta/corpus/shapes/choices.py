@@ -8,7 +8,7 @@ from string import ascii_uppercase
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import exchanges
+from theta.corpus.shapes import questions
 from theta.corpus.shapes.content import text_of
 from theta.corpus.shapes.fields import INSTRUCTIONS, QUESTIONS, REPLIES, UnusableError, canonical_fields, first
 from theta.corpus.shapes.turns import Place, Turn
@@ -47,9 +47,9 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
             return None
         raise UnusableError("unknown_shape", f"{right} names none of {', '.join(options)}")
     used.update((*names, right))
-    about = [name for name in exchanges.question_keys(fields) if name not in names and name != right]
+    about = [name for name in questions.keys_of(fields) if name not in names and name != right]
     used.update(about)
-    turns = exchanges.question_turns(fields, about, place)
+    turns = questions.turns_of(fields, about, place)
     listed = "\n".join(f"{label}. {text}" for label, text in options.items())
     content = turns[-1].content
     if not all(text in content for text in options.values()):  # many questions list their options themselves

@@ -25,12 +25,12 @@ _INTRODUCTION_CHARACTERS = 300
 
 _QUESTION = re.compile(
     r"(?m)^(?P<level>#{1,6})?[ \t]*(?P<number>\d{1,3}[.)][ \t]+)?(?P<bold>\*\*|__)?(?:Q(?:uestion)?\d{0,3}[.:)][ \t]*)?"
-    r"(?P<text>[^\n]*?\S\?)(?:\*\*|__)?[ \t]*#*[ \t]*$"
+    r"(?P<text>[^\n]*?\S\?)(?:\*\*|__)?[ \t]*(?:#+[ \t]*)?$"
 )
 _HEADING = re.compile(r"(?m)^#{1,6}[ \t][^\n]*$")
 _BOLD_LINE = re.compile(r"(?m)^(?:\d{1,3}[.)][ \t]+)?(?:\*\*|__)[^\n]+(?:\*\*|__)[ \t]*$")
 _RULE = re.compile(r"(?m)^[ \t]*(?:-{3,}|\*{3,}|_{3,}|={3,})[ \t]*$")
-_ANSWER_MARK = re.compile(r"(?:\*\*)?(?:A|Answer)[ \t]*[:.](?:\*\*)?[ \t]+")
+_ANSWER_MARK = re.compile(r"\A(?:\*\*)?(?:A|Answer)[ \t]*[:.](?:\*\*)?[ \t]+")
 
 
 def conversations_of(text: str, place: Place) -> Iterator[list[Turn]] | None:

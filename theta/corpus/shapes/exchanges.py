@@ -6,16 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import intents, languages, marks, messages, transcripts
+from theta.corpus.shapes import intents, languages, marks, messages, questions, transcripts
 from theta.corpus.shapes.content import WITHOUT_QUESTION, asked_otherwise, asked_text, text_of, wordings_of
 from theta.corpus.shapes.fields import (
     ASSISTANTS,
-    CONTEXTS,
     HISTORIES,
-    INSTRUCTIONS,
     MEDIA,
     MESSAGE_LISTS,
-    NO_INPUT,
     PAIRS,
     QUESTIONS,
     REPLIES,
@@ -31,24 +28,20 @@ from theta.corpus.shapes.fields import (
 from theta.corpus.shapes.replies import parsed, reply_turns
 from theta.corpus.shapes.turns import Place, Turn
 
-_OTHER_QUESTIONS = (("title", "body"), ("title", "selftext"), ("message",), ("text",), ("title",))
-"""What asks where nothing is called a question, but something is called a reply."""
 _TITLES = ("title", "name", "heading", "subject")
 _BODIES = ("content", "text", "description")
 """A title that ends with a question mark is answered by what stands below it."""
 _POSTED = frozenset(("author", "authorid", "user", "userid", "score", "ups", "subreddit", "parentid", "posttypeid",
                      "numcomments", "comments", "createdutc"))  # fmt: skip
 """Signs of a post in a forum, whose text belongs to the question."""
-_IMAGE_MARKS = ("<image>", "<video>", "<audio>", "<|image|>", "<image_placeholder>", "<img>")
 _REPLY_NAMES = (*REPLIES, *SEVERAL_REPLIES)
-_QUESTION_NAMES = tuple(dict.fromkeys((*INSTRUCTIONS, *QUESTIONS, *CONTEXTS)))
 _LIST_NAMES = frozenset(MESSAGE_LISTS)
 _FOREIGN = frozenset(asked for asked, _ in languages.ASKING_NAMES)
 
 
 def is_exchange(fields: Mapping[str, Any]) -> bool:
     """Whether an object holds a question and a reply of its own."""
-    return bool(_reply_key(fields) and question_keys(fields)) or _pair_keys(fields) is not None
+    return bool(_reply_key(fields) and questions.keys_of(fields)) or _pair_keys(fields) is not None
 
 
 def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Turn] | None:
@@ -66,7 +59,7 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
         asked, replied = [pair[0]], pair[1]
     else:
         reply_key = _reply_key(fields)
-        asked = question_keys(fields) if reply_key else []
+        asked = questions.keys_of(fields) if reply_key else []
         if reply_key is None or not asked:
             return None
         replied = reply_key
@@ -74,7 +67,7 @@ def turns_of(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tu
     before = [name for name in asked[1:] if _is_chat(fields[name], place)]
     earlier = [turn for name in before for turn in turns_of_list(fields[name], place)]
     asked = [name for name in asked if name not in before]
-    turns = [*earlier_turns(fields, place, used), *earlier, *question_turns(fields, asked, place)]
+    turns = [*earlier_turns(fields, place, used), *earlier, *questions.turns_of(fields, asked, place)]
     return [*after_prompt(turns, reply_turns(fields[replied], place, key=replied))]
 
 
@@ -264,52 +257,9 @@ def _reply_key(fields: Mapping[str, Any]) -> str | None:
     return first(_REPLY_NAMES, fields) or next(iter(among(_REPLY_NAMES, fields)), None)
 
 
-def question_keys(fields: Mapping[str, Any]) -> list[str]:
-    """Return the names of what makes up the question: instruction, question, then what it is about."""
-    names = among(_QUESTION_NAMES, fields)
-    filled = [name for name in names if _says_something(fields[name])]
-    if len(filled) > 1:
-        filled = [name for name in filled if name not in CONTEXTS or not _is_no_input(fields[name])]
-    asking = [name for name in filled if name in INSTRUCTIONS or name in QUESTIONS]
-    if asking:
-        return [*filled, "text"] if _is_about(fields, asking) else filled
-    if fields.get("@type") == "Question" and isinstance(fields.get("name"), str):  # of schema.org
-        return [name for name in ("name", "text") if fields.get(name)]
-    for others in _OTHER_QUESTIONS:
-        if all(name in fields for name in others) and first(others, fields):
-            return [*others, *filled]
-    if filled:
-        return filled
-    return [name for name in names if name not in CONTEXTS[1:]][:1]
-
-
-def _is_about(fields: Mapping[str, Any], asking: Sequence[str]) -> bool:
-    """Whether a text is what a question is about; Alpaca's repeats the question and the reply."""
-    text = fields.get("text")
-    if not isinstance(text, str) or not text.strip() or transcripts.may_be(text):
-        return False
-    words = " ".join(text.split())
-    asked = [" ".join(fields[name].split()) for name in asking if isinstance(fields[name], str)]
-    return not any(question in words for question in asked if question)
-
-
-def _says_something(value: Any) -> bool:
-    return value not in (None, "", [], {}) and not (isinstance(value, str) and not value.strip())
-
-
-def _is_no_input(value: Any) -> bool:
-    """Whether a context says that there is none, or is the token ids that some servers return."""
-    if isinstance(value, list):
-        return all(isinstance(each, Number | int) for each in value)
-    return isinstance(value, str) and len(value) < _NO_INPUT_CHARACTERS and value.strip().lower() in NO_INPUT
-
-
-_NO_INPUT_CHARACTERS = 20
-
-
 def _pair_keys(fields: Mapping[str, Any]) -> tuple[str, str] | None:  # noqa: PLR0911
     """Names that mean question and reply only together, such as user and assistant."""
-    if _reply_key(fields) is None or not question_keys(fields):
+    if _reply_key(fields) is None or not questions.keys_of(fields):
         user, assistant = first(USERS, fields), first(ASSISTANTS, fields)
         if user and assistant:
             return user, assistant
@@ -343,87 +293,6 @@ def _title_and_body(fields: Mapping[str, Any]) -> tuple[str, str] | None:
     asked = next((name for name in titles if fields[name].rstrip().endswith(("?", "？", "؟"))), None)
     body = next((name for name in _BODIES if isinstance(fields.get(name), str)), None)
     return (asked, body) if asked and body else None
-
-
-def question_turns(fields: Mapping[str, Any], names: Sequence[str], place: Place) -> list[Turn]:
-    """Return the turns of a question: one text of its parts, or the messages of a prompt."""
-    if len(names) == 1 or not isinstance(fields[names[0]], str):
-        turns = _prompt_turns(fields[names[0]], place)
-        if turns is not None:
-            return turns
-    texts: list[str] = []
-    for name in names:
-        value = fields[name]
-        text = _about(value, place) if name in CONTEXTS else _asked(value, place)
-        text = _without_template(text, place)
-        # A prompt often repeats the question that stands beside it.
-        if text and not any(text in other for other in texts):
-            texts = [other for other in texts if other not in text or len(other) < 2 or name in CONTEXTS] + [text]
-    question = "\n\n".join(texts)
-    if any(question.startswith(mark) or question.endswith(mark) for mark in _IMAGE_MARKS):
-        raise UnusableError("needs_image")
-    return [Turn("user", question)]
-
-
-def _asked(value: Any, place: Place) -> str:
-    """The text of a question, which may have a title."""
-    if isinstance(value, dict):
-        fields = canonical_fields(value, place.rules)
-        names = ("title", "body", "selftext", "fulltext")
-        if parts := [fields[name] for name in names if isinstance(fields.get(name), str)]:
-            return "\n\n".join(text for part in parts if (text := text_of(part, place)))
-    return text_of(value, place)
-
-
-def _about(value: Any, place: Place) -> str:
-    """The text of what a question is about: a text, several, or a table."""
-    if isinstance(value, list):
-        parts = [part for each in value if (part := _about(each, place))]
-        return ("\n\n" if all(isinstance(each, str | dict) for each in value) else " ").join(parts)
-    if isinstance(value, dict):
-        fields = canonical_fields(value, place.rules)
-        key = first(("text", "content", "passage", "body", "pagecontent"), fields)
-        if key is not None:
-            parts = [text_of(fields[name], place) for name in ("title", key) if isinstance(fields.get(name), str)]
-            return "\n".join(part for part in parts if part)
-    return text_of(value, place, as_json=True)
-
-
-def _prompt_turns(value: Any, place: Place) -> list[Turn] | None:
-    """The turns of a prompt that is a chat itself; None if it is a plain question."""
-    if isinstance(value, dict) and isinstance(value.get("messages"), list):
-        value = value["messages"]
-    elif isinstance(value, dict) and messages.is_message(value, place.rules):
-        value = [value]
-    if isinstance(value, str):
-        if entries := parsed(value):
-            return messages.turns_of(entries, place) if messages.is_message(entries[0], place.rules) else None
-        return transcripts.turns_of(value, place) or _opened(value, place)
-    if isinstance(value, list) and value:
-        if messages.is_message(value[0], place.rules):
-            return messages.turns_of(value, place)
-        if len(value) > 1 and all(isinstance(each, str) for each in value):
-            # The utterances of a dialogue up to the reply: the last of them is the user's.
-            sides = ("user", "assistant")
-            return [Turn(sides[(len(value) - 1 - at) % 2], text_of(each, place)) for at, each in enumerate(value)]  # type: ignore[arg-type]
-    return None
-
-
-def _without_template(text: str, place: Place) -> str:
-    """The question in a prompt that is filled into a template, such as Alpaca's."""
-    turns = _opened(text, place) if "##" in text else None
-    return turns[0].content if turns and len(turns) == 1 else text
-
-
-_OPEN = ("Assistant:", "assistant\n", "Response:", "<|assistant|>", "[/INST]", "Answer:", "Bot:", "AI:", "ASSISTANT:")
-
-
-def _opened(text: str, place: Place) -> list[Turn] | None:
-    """The turns of a prompt that ends where the reply begins, such as "Human: Hi\\n\\nAssistant:"."""
-    if not text.rstrip().endswith(tuple(mark.strip() for mark in _OPEN)):
-        return None
-    turns = transcripts.turns_of(text.rstrip() + " …", place)
-    return turns[:-1] if turns and turns[-1].role == "assistant" and turns[-1].content == "…" else None
 
 
 def needs_media(fields: Mapping[str, Any]) -> bool:

@@ -45,6 +45,7 @@ _LEFT_OUT = re.compile(
 _EDITED = re.compile(
     r"\s*\u200e?<(?:This message was edited|Diese Nachricht wurde bearbeitet\.?|Se editó este mensaje\.?)>\Z"
 )
+_EDITED_CHARACTERS = 80
 _MIN_LOGGED = 2
 
 
@@ -59,7 +60,8 @@ def turns_of(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
     Raises:
         UnusableError: nobody knows who the speakers are.
     """
-    text = _LOG_TAILS.sub("", _LOG_HEADS.sub("", text, count=1))
+    if head := _LOG_HEADS.match(text):
+        text = _LOG_TAILS.sub("", text[head.end() :])
     if not text[:2].strip("[\u200e")[:1].isdigit() and not _KAKAO.match(text):
         return None
     return next((found for line in _LOGS if (found := _logged(text, line, place))), None)
@@ -81,7 +83,7 @@ def _logged(text: str, line: re.Pattern[str], place: Place) -> list[tuple[TurnRo
             place.notes.add("speaker", name, place.source, count)
         raise unknown_speakers(counts)
     return [
-        (roles[name], _EDITED.sub("", words))
+        (roles[name], words[:-_EDITED_CHARACTERS] + _EDITED.sub("", words[-_EDITED_CHARACTERS:]))
         for name, words in said
         if roles[name] != "unknown" and not _LEFT_OUT.fullmatch(words)
     ]

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from theta.corpus.items import Number
-from theta.corpus.shapes import exchanges, transcripts
+from theta.corpus.shapes import exchanges, questions, transcripts
 from theta.corpus.shapes.content import listed, text_of
 from theta.corpus.shapes.fields import CHOSEN, REJECTED, UnusableError, first
 from theta.corpus.shapes.replies import reply_turns
@@ -42,14 +42,14 @@ def _prompt(fields: Mapping[str, Any], place: Place, used: set[str]) -> list[Tur
     if name is not None:
         used.add(name)
         return exchanges.turns_of_list(exchanges.listed(fields[name]), place)
-    asked = exchanges.question_keys(fields)
+    asked = questions.keys_of(fields)
     if not asked and isinstance(fields.get("history"), str):  # SHP's post
         used.add("history")
         return transcripts.turns_of(fields["history"], place) or [Turn("user", text_of(fields["history"], place))]
     used.update(asked)
     return [
         *exchanges.earlier_turns(fields, place, used),
-        *(exchanges.question_turns(fields, asked, place) if asked else []),
+        *(questions.turns_of(fields, asked, place) if asked else []),
     ]
 
 

@@ -67,7 +67,7 @@ _ALONE = re.compile(
 """A name that is a heading or a bold line, as programs write chats in Markdown."""
 _TITLE = re.compile(r"#[ \t]+[^\n]+\n(?:_[^\n]*_[ \t]*\n|\*\*\w+:\*\*[^\n]*\n|[ \t]*\n|-{3,}[ \t]*\n)*(?=#|\*\*)")
 """The title of such a chat, and what is said about it."""
-_RULE_AT_END = re.compile(r"(?:\n[ \t]*[-*_]{3,}[ \t]*)+\s*\Z")
+_RULE = re.compile(r"[ \t]*[-*_]{3,}[ \t]*")
 _ANONYMOUS = re.compile(r"(?mi)^(human|person|speaker|participant|user|guest)[ \t]?([12ab])[ \t]*:[ \t]*")
 _SIGNED = (("]", _BRACKETS), (">", _BRACKETS), (">", _PROMPTED), ("]", _TIMED), (" said:", _SAID))
 """Names with a sign that their head must hold."""
@@ -90,9 +90,13 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     if _ROUND.match(text.lstrip()):
         text = _ROUND.sub("", text).strip()
     if title := _TITLE.match(text):
-        if (turns := turns_of(text[title.end() :], place)) is not None:
+        if (turns := _turns_of(text[title.end() :], place)) is not None:
             place.note("mended", "title left out")
         return turns
+    return _turns_of(text, place)
+
+
+def _turns_of(text: str, place: Place) -> list[Turn] | None:
     found = _by_tokens(text, place.rules) if "<" in text or "[INST]" in text or "[|" in text else None
     found = found or _by_labels(text, place.rules) or languages.turns_in_pair(text) or _anonymous(text, place)
     found = found or logs.turns_of(text, place)
@@ -101,7 +105,7 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     turns = [
         Turn(
             role,
-            clean(_RULE_AT_END.sub("", said), repair_encoding=place.rules.repair_encoding),
+            clean(_without_rule(said), repair_encoding=place.rules.repair_encoding),
             fault="tool_call" if role == "tool" else "",
         )
         for role, said in found
@@ -109,6 +113,15 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     if turns and turns[-1].role == "user" and not turns[-1].content:
         turns.pop()
     return turns
+
+
+def _without_rule(said: str) -> str:
+    """What is said, without the lines of dashes that divide it from what follows."""
+    lines = said.split("\n")
+    end = len(lines)
+    while end > 1 and (not lines[end - 1].strip() or _RULE.fullmatch(lines[end - 1])):
+        end -= 1
+    return "\n".join(lines[:end])
 
 
 _ROUND = re.compile(
