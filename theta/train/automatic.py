@@ -38,7 +38,7 @@ class Kind:
 NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=5, updates=4000)
 FINE_TUNED = Kind("a small model that Theta has fine-tuned", 60e6, 3e-4, 0.3, 0.15, 0.0, least_updates=150)
 PRETRAINED = (
-    Kind("a small base", 60e6, 1e-3, 0.05, 0.05, 0.0, least_updates=150, updates=500),
+    Kind("a small base", 60e6, 1e-3, 0.1, 0.05, 0.0, least_updates=150, updates=500),
     Kind("a base of gpt2's size", 200e6, 6e-5),
     Kind("a base of gpt2-medium's size", 500e6, 3e-5),
     Kind("a base of gpt2-large's size", 1e9, 2.5e-5),
