@@ -55,7 +55,7 @@ def test_the_shipped_run() -> None:
     """The settings that the shipped run was measured with (docs/decisions.md)."""
     found = resolve(section(), kind(str(ROOT / "models" / "starter")), SHIPPED)
     assert (found.learning_rate, found.epochs, found.tokens_per_step, found.keep) == (1e-3, 10, 1024, "last")
-    assert (found.rehearsal_share, found.base_share, found.dropout, found.warmup_fraction) == (0.05, 0.05, 0.0, 0.05)
+    assert (found.rehearsal_share, found.base_share, found.dropout, found.warmup_fraction) == (0.1, 0.05, 0.0, 0.05)
 
 
 @pytest.mark.parametrize(
