@@ -17,16 +17,6 @@ SEVERAL: list[tuple[str, list[list[Any]]]] = [
     (f"Q. {Q}\nA. {A}\nQ. {Q2}\nA. {A2}\n", PAIRS),
     (f"Q1) {Q}\nA1) {A}\n\nQ2) {Q2}\nA2) {A2}\n", PAIRS),
     (f"Frage: {Q}\nAntwort: {A}\n\nFrage: {Q2}\nAntwort: {A2}\n", PAIRS),
-    (f"All about the hill\n\nQ: {Q}\nA: {A}\n\nQ: {Q2}\nA: {A2}\n", PAIRS),
-    (f"# FAQ\n\n## {Q}\n\n{A}\n\n## {Q2}\n\n{A2}\n", PAIRS),
-    (f"# FAQ\n\nIn short.\n\n## Way\n\n### {Q}\n\n{A}\n\n- on foot\n\n## Hill\n\n### {Q2}\n\n{A2}\n",
-     [[Q, f"{A}\n\n- on foot"], [Q2, A2]]),
-    (f"# FAQ\n\n**Q: {Q}**\n\nA: {A}\n\n**Q: {Q2}**\n\nA: {A2}\n", PAIRS),
-    (f"1. **{Q}**\n\n   {A}\n\n2. **{Q2}**\n\n   {A2}\n", PAIRS),
-    (f"1. {Q}\n{A}\n\n2. {Q2}\n{A2}\n", PAIRS),
-    (f"{Q}\t{A}\n{Q2}\t{A2}\n", PAIRS),
-    (f"question\tanswer\n{Q}\t{A}\n{Q2}\t{A2}\n", PAIRS),
-    (f"#separator:tab\n{Q}\t{A}\n{Q2}\t{A2}\n", PAIRS),
     # Dialogues.
     (f"{Q} __eou__ {A} __eou__ {Q2} __eou__ {A2} __eou__\n{Q2} __eou__ {A2} __eou__\n", [TWO, [Q2, A2]]),
     (f"1 your persona: i walk.\n2 your persona: i ski.\n3 {Q}\t{A}\t\tNo.|{A}\n4 {Q2}\t{A2}\n1 {Q2}\t{A2}\n",
@@ -69,13 +59,11 @@ LOGS = [
     f"[31.12.23, 10:01:02] Ann: {Q}\n[31.12.23, 10:02:02] Bob: {A}",
     f"31/12/23, 10:01 - Ann: {Q}\n31/12/23, 10:02 - Bob: This message was deleted\n"
     f"31/12/23, 10:03 - Bob: {A} <This message was edited>\n31/12/23, 10:04 - Ann: Missed voice call",
-    f"[10:00] <Ann> {Q}\n[10:01] <Bob> {A}\n[10:02] * Carl waves",
-    f"--- Log opened Mon Jan 01 2024\n10:00 < Ann> {Q}\n10:01 <@Bob> {A}\n10:02 -!- Carl [x@y] has joined #z",
-    f"2024-01-01 10:00:00\tAnn\t{Q}\n2024-01-01 10:00:30\t-->\tCarl has joined\n2024-01-01 10:01:00\t@Bob\t{A}",
+    f"[10:00] <Ann> {Q}\n[10:01] <Bob> {A}",
+    f"--- Log opened Mon Jan 01 2024\n10:00 < Ann> {Q}\n10:01 <@Bob> {A}",
     f"{'=' * 60}\nGuild: G\nChannel: c\n{'=' * 60}\n\n"
     f"[01-Jan-24 10:00 AM] Ann\n{Q}\n\n[01-Jan-24 10:01 AM] Bob\n{A}\n\n"
     f"{'=' * 60}\nExported 2 message(s)\n{'=' * 60}\n",
-    f"[LINE] Chat with Bob\nSaved on: 2024/01/01\n\n2024/01/01(Mon)\n10:00\tAnn\t{Q}\n10:01\tBob\t{A}\n2024/01/02(Tue)",
     f"[Ann] [오전 10:00] {Q}\n[Bob] [오전 10:01] {A}",
 ]
 
@@ -107,6 +95,11 @@ def test_a_link_in_a_log_is_what_was_said(tmp_path: Path) -> None:
         "Person 1: Hello.",
         "User 1: Hello.\nThe user went on.",
         f"A text.\n{Q}\t{A}",
+        f"# FAQ\n\n## {Q}\n\n{A}\n\n## {Q2}\n\n{A2}\n",
+        "User\tIs it far?\nAssistant\tA mile.\nUser\tAnd back?\nAssistant\tTwo.",
+        "1 Introduction\t1\n2 Related work\t4\n1 Ann\tParis\tTeacher",
+        "A mark such as <|endoftext|> ends a text.\nMore of <|startoftext|> later.",
+        "2024-01-01 10:00:00\tINFO\tThe service\n2024-01-01 10:00:01\tERROR\tstops",
     ],
 )
 def test_prose_stays_one_text(tmp_path: Path, text: str) -> None:
@@ -116,7 +109,7 @@ def test_prose_stays_one_text(tmp_path: Path, text: str) -> None:
 @pytest.mark.parametrize(
     "text",
     [
-        "## Take it?\n\nYes, vitamin A. It helps.\n\n## Why?\n\nSo.\n",
+        "Q: Take it?\nA: Yes, vitamin A. It helps.\nQ: Why?\nA: So.\n",
         "User: Is it?\nBot: See\n\n---\n\nmore\n",
     ],
 )
@@ -145,6 +138,21 @@ def test_long_texts_of_one_thing_do_not_hang(tmp_path: Path, text: str) -> None:
     assert made.kept or made.rejects
 
 
+NESTED = [
+    f"User: {Q}\nAssistant: Ask yourself:\n\n1. What is your goal?\n   It shows ambition.\n2. Why us?\n   Fit.\n\n"
+    f"User: {Q2}\nAssistant: {A2}\n",
+    f"<|user|>\n{Q}<|endoftext|>\n<|assistant|>\n{A}<|endoftext|>\n<|user|>\n{Q2}<|endoftext|>\n<|assistant|>\n{A2}",
+    f"31/12/23, 10:01 - Ann: {Q}\n31/12/23, 10:02 - Bob: <no comment>\n31/12/23, 10:03 - Bob: {A}",
+]
+
+
+@pytest.mark.parametrize("text", NESTED)
+def test_a_chat_is_not_torn_by_what_is_said_in_it(tmp_path: Path, text: str) -> None:
+    made = said(read_text(tmp_path, text, "a.txt", SPEAKERS))
+    assert len(made) == 1
+    assert made[0][0] == Q
+
+
 def test_lines_of_fields_are_refused(tmp_path: Path) -> None:
     made = read_text(tmp_path, "L1 +++$+++ u0 +++$+++ m0 +++$+++ ANN +++$+++ They do not!\n", "a.txt")
     assert made.kept == []
@@ -152,8 +160,8 @@ def test_lines_of_fields_are_refused(tmp_path: Path) -> None:
 
 
 def test_what_is_left_out_is_noted(tmp_path: Path) -> None:
-    made = read_text(tmp_path, f"Welcome to our page.\n\nQ: {Q}\nA: {A}\n", "a.txt")
-    assert made.noted("mended") == {"introduction left out": 1}
+    log = f"31/12/23, 10:01 - Ann: {Q}\n31/12/23, 10:02 - Bob: {A}\n31/12/23, 10:03 - Carl: Me too."
+    assert read_text(tmp_path, log, "a.txt", SPEAKERS).noted("mended") == {"messages of others left out": 1}
     made = read_text(tmp_path, f"# Hill\n\n## User\n{Q}\n## Assistant\n{A}\n", "a.txt")
     assert made.noted("mended") == {"title left out": 1}
 

@@ -20,6 +20,7 @@ CHARACTERS_AT_MOST = 4_000_000
 _STRING = r'"(?:[^"\\]|\\.|\\\Z)*(?:"|\Z)'
 _COMMENT = re.compile(rf"({_STRING})|//[^\n]*|/\*.*?(?:\*/|\Z)", re.DOTALL)
 _COMMA_AT_END = re.compile(rf"({_STRING})|,(?=\s*[}}\]])", re.DOTALL)
+_ONE_STRING = re.compile(r"""[rRuU]?(?:'(?:[^'\\]|\\.)*'|"(?:[^"\\]|\\.)*")""")
 _LITERAL = re.compile(r"[{\[][\s\[{]*'")
 
 
@@ -47,7 +48,7 @@ def _literal(text: str) -> list[Any] | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # a backslash that begins no escape
-            text = text.strip(json_values.SEPARATORS)
+            text = text.strip(json_values.SEPARATORS).replace("\r\n", "\n").replace("\r", "\n")
             tree = ast.parse(text, mode="eval")
         return [_value(tree.body, text.encode().split(b"\n"))]
     except (ValueError, SyntaxError, MemoryError, RecursionError):
@@ -70,11 +71,17 @@ def _value(node: ast.expr, lines: list[bytes]) -> Any:  # noqa: PLR0911
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         return Number(f"-{_value(node.operand, lines)}")
     if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        if node.lineno != node.end_lineno or not _ONE_STRING.fullmatch(_source(node, lines)):
+            raise ValueError("two texts without a comma between them")
         return node.value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(node, ast.Constant) and (node.value is None or isinstance(node.value, bool)):
         return node.value
     if isinstance(node, ast.Constant) and isinstance(node.value, int | float):
-        return Number(lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode())  # as it is written
+        return Number(_source(node, lines))  # as it is written
     if isinstance(node, ast.Name) and node.id in ("nan", "NaN", "null", "inf"):
         return None
     raise ValueError("an expression")
+
+
+def _source(node: ast.expr, lines: list[bytes]) -> str:
+    return lines[node.lineno - 1][node.col_offset : node.end_col_offset].decode()

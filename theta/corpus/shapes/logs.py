@@ -17,29 +17,23 @@ _WHATSAPP = re.compile(
     r"(?:[ \u00a0\u202f]?[AaPp]\.?[ \u00a0\u202f]?[Mm]\.?)?\]?"
     r"(?: -)? (?:\u200e?([^:\n]{1,60}): )?"
 )
-_IRC = re.compile(
-    r"(?m)^\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d{2}(?::\d{2})?\]?[ \t]*"
-    r"(?:<[ @+%&~]?([^>\s]{1,40})>[ \t]?|(?:-!-|\*{1,3}|-->|<--)[ \t][^\n]*)"
-)
-_WEECHAT = re.compile(
-    r"(?m)^\d{4}-\d\d-\d\d \d\d:\d\d(?::\d\d)?\t(?:[ @+%&~]?([\w\[\]`^{}|-]{1,40})\t|[^\t\n]*\t[^\n]*)"
-)
+_IRC = re.compile(r"(?m)^\[?(?:\d{4}-\d\d-\d\d[ T])?\d{1,2}:\d{2}(?::\d{2})?\]?[ \t]*<[ @+%&~]?([^>\s]{1,40})>[ \t]?")
 _DISCORD = re.compile(
     r"(?m)^\[\d{1,4}[-/.]\w{2,4}[-/.]\d{2,4} \d{1,2}:\d{2}(?::\d{2})?(?: [AaPp][Mm])?\]"
     r" ([^\n:]{1,60}?)(?: \(pinned\))?\n"
 )
-_LINE = re.compile(r"(?m)^(?:\d{1,2}:\d{2}(?: ?[AP]M)?\t([^\t\n]{1,40})\t|\d{4}[/.]\d{1,2}[/.]\d{1,2}[^\t\n]{0,12}$)")
 _KAKAO = re.compile(
-    r"(?m)^(?:\[([^\]\n]{1,40})\] \[(?:오전|오후|AM|PM)? ?\d{1,2}:\d{2}(?: [AP]M)?\] |-{5,}[^\n]*-{5,}$)"
+    r"(?m)^(?:\[([^\]\n]{1,40})\] \[(?:오전|오후|AM|PM)? ?\d{1,2}:\d{2}(?: [AP]M)?\] |-{10,20} [^\n-]{1,60} -{10,20}$)"
 )
-_LOGS = (_WHATSAPP, _IRC, _WEECHAT, _DISCORD, _LINE, _KAKAO)
-_LOG_HEADS = re.compile(r"--- Log opened [^\n]*\n|={20,}\nGuild: [^=]*\n={20,}\n+|\[LINE\][^\n]*\n(?:\D[^\n]*\n)?\s*")
+_LOGS = (_WHATSAPP, _IRC, _DISCORD, _KAKAO)
+_LOG_HEADS = re.compile(r"--- Log opened [^\n]*\n|={20,}\nGuild: [^=]*\n={20,}\n+")
 _LOG_TAILS = re.compile(r"\n--- Log closed [^\n]*\s*\Z|\n={20,}\nExported [^\n]*\n(?:={20,}\s*)?\Z")
 _LEFT_OUT = re.compile(
-    r"\u200e.*|<[^<>\n/@]{3,60}>|(?:image|video|audio|sticker|GIF|document) omitted|Missed (?:voice|video) call\.?|"
-    r"(?:This message was deleted|You deleted this message|Diese Nachricht wurde gelöscht|"
-    r"Du hast diese Nachricht gelöscht|Se eliminó este mensaje|Ce message a été supprimé)\.?",
-    re.DOTALL,
+    r"\u200e[^\n]*(?:encrypted|verschlüsselt|cifrad|chiffr)[^\n]*|"
+    r"\u200e?<(?:Media omitted|Medien ausgeschlossen|Multimedia omitido|Médias omis|attached: [^>\n]{1,200})>|"
+    r"\u200e?(?:image|video|audio|sticker|GIF|document) omitted|Missed (?:voice|video) call\.?|"
+    r"\u200e?(?:This message was deleted|You deleted this message|Diese Nachricht wurde gelöscht|"
+    r"Du hast diese Nachricht gelöscht|Se eliminó este mensaje|Ce message a été supprimé)\.?"
 )
 """What WhatsApp writes itself; on iPhones an invisible mark stands in front of it."""
 _EDITED = re.compile(
@@ -62,7 +56,7 @@ def turns_of(text: str, place: Place) -> list[tuple[TurnRole, str]] | None:
     """
     if head := _LOG_HEADS.match(text):
         text = _LOG_TAILS.sub("", text[head.end() :])
-    if not text[:2].strip("[\u200e")[:1].isdigit() and not _KAKAO.match(text):
+    if not text[:3].lstrip("[\u200e")[:1].isdigit() and not _KAKAO.match(text):
         return None
     return next((found for line in _LOGS if (found := _logged(text, line, place))), None)
 
@@ -82,8 +76,11 @@ def _logged(text: str, line: re.Pattern[str], place: Place) -> list[tuple[TurnRo
         for name, count in counts.items():
             place.notes.add("speaker", name, place.source, count)
         raise unknown_speakers(counts)
-    return [
+    kept = [
         (roles[name], words[:-_EDITED_CHARACTERS] + _EDITED.sub("", words[-_EDITED_CHARACTERS:]))
         for name, words in said
         if roles[name] != "unknown" and not _LEFT_OUT.fullmatch(words)
     ]
+    if len(kept) < len(said):
+        place.note("mended", "messages of others left out")
+    return kept

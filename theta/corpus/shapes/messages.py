@@ -167,7 +167,9 @@ def _with_steps(version: Mapping[str, Any]) -> dict[str, Any]:
     fields = {canonical(key): entry for key, entry in version.items()}
     if isinstance(steps := fields.get("steps"), list):
         blocks = [step for step in steps if isinstance(step, dict) and step.get("type") == "contentBlock"]
-        fields["content"] = [part for block in blocks for part in (block.get("content") or [])]
+        held = [block.get("content") for block in blocks]
+        parts = [each if isinstance(each, list) else [each] for each in held if isinstance(each, list | str)]
+        fields["content"] = [part for each in parts for part in each]
     return fields
 
 

@@ -4,12 +4,12 @@ Questions in one list and answers in another, messages under numbered names, ste
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from theta.corpus.shapes import choices, messages
 from theta.corpus.shapes.content import text_of
-from theta.corpus.shapes.fields import CONTEXTS, role_of
+from theta.corpus.shapes.fields import CONTEXTS, TurnRole, role_of
 from theta.corpus.shapes.replies import answer_text
 from theta.corpus.shapes.turns import Place, Turn
 
@@ -68,23 +68,30 @@ def numbered_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> l
     """
     if not any(key[-1:].isdecimal() for key in fields):
         return None
-    found = [(int(name[2]), name[1], key) for key in fields if (name := _NUMBERED.fullmatch(key)) and fields[key]]
+    found = [(int(name[2]), name[1], key) for key in fields if (name := _NUMBERED.fullmatch(key))]
     found.sort(key=lambda each: each[0])
     turns: list[Turn] = []
     plain = [key for _, name, key in found if name in _MESSAGE_NAMES]
-    if len(plain) > 1 and all(messages.is_message(fields[key], place.rules) for key in plain):
-        turns = messages.turns_of([fields[key] for key in plain], place)
-    elif len(plain) > 1 and all(isinstance(fields[key], str) for key in plain):
-        turns, roles = [], messages.alternating_roles(len(plain), place)
-        turns = [Turn(role, text_of(fields[key], place)) for role, key in zip(roles, plain, strict=True)]
+    said = [key for key in plain if fields[key]]
+    if len(said) > 1 and all(messages.is_message(fields[key], place.rules) for key in said):
+        turns = messages.turns_of([fields[key] for key in said], place)
+    elif len(said) > 1 and all(isinstance(fields[key], str) for key in said):
+        turns = _told_by(messages.alternating_roles(len(plain), place), plain, fields, place)  # an empty one is a turn
     else:
-        plain = [key for _, name, key in found if role_of(name, place.rules) in ("user", "assistant")]
-        sides = [role_of(_NUMBERED.sub(r"\1", key), place.rules) for key in plain]
-        if len(plain) < 4 or set(sides) != {"user", "assistant"}:
+        first = messages.alternating_roles(1, place)[0]
+        sided = [(number, role_of(name, place.rules), key) for number, name, key in found if fields[key]]
+        sided = [each for each in sided if each[1] in ("user", "assistant")]
+        sided.sort(key=lambda each: (each[0], each[1] != first))  # names may be in any order
+        plain = [key for _, _, key in sided]
+        if len(plain) < 4 or {role for _, role, _ in sided} != {"user", "assistant"}:
             return None
-        turns = [Turn(role, text_of(fields[key], place)) for role, key in zip(sides, plain, strict=True)]
+        turns = _told_by([role for _, role, _ in sided], plain, fields, place)
     used.update(plain)
     return turns or None
+
+
+def _told_by(roles: Sequence[TurnRole], keys: Sequence[str], fields: Mapping[str, Any], place: Place) -> list[Turn]:
+    return [Turn(role, text_of(fields[key], place)) for role, key in zip(roles, keys, strict=True) if fields[key]]
 
 
 _NUMBERED = re.compile(r"([a-z]+)(\d{1,3})")

@@ -492,10 +492,12 @@ def _of_plain_text(
     if place.is_file and isinstance(raw, str):
         if (several := documents.conversations_of(raw, place)) is not None:
             return _of_several(several, value, place, "questions and answers")
-        if parts := documents.divided(raw):
-            return _of_entries((containers.Entry(at, {name: part}) for at, part in enumerate(parts, 1)), place, 0)
+        if documents.begins_marked(raw):
+            return _of_documents(name, documents.divided(raw), place)
     if isinstance(raw, str) and (turns := transcripts.turns_of(raw, place)) is not None:
         return _turns(turns, value, fields, used, place, "transcript")
+    if place.is_file and isinstance(raw, str) and (parts := documents.divided(raw)):
+        return _of_documents(name, parts, place)
     if not place.takes_texts:
         raise unknown_shape(value)
     content = text_of(raw, place)
@@ -515,6 +517,10 @@ def _of_plain_text(
         place.note("mended", WITHOUT_QUESTION)
     place.note("shape", "text")
     return iter((Conversation((Message("text", content),), place.domain, place.source),))
+
+
+def _of_documents(name: str, parts: Sequence[str], place: Place) -> Results:
+    return _of_entries((containers.Entry(at, {name: part}) for at, part in enumerate(parts, 1)), place, 0)
 
 
 def _with_domain(fields: Mapping[str, Any], place: Place) -> Place:

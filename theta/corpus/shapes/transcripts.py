@@ -62,10 +62,12 @@ _PROMPTED = re.compile(rf"(?mi)^({_LABELS})>[ \t]+")
 _SAID = re.compile(r"(?m)^(You|ChatGPT|Claude|Gemini) said:[ \t]*\n")
 _ALONE = re.compile(
     r"(?mi)^(?:#{1,6}[ \t]*|\*\*)(user|human|you|prompt|question|assistant|chatgpt|claude|gemini|copilot|cursor|bot|ai|"
-    r"model|response|answer)[ \t]*:?(?:\*\*)?:?[ \t]*$"
+    r"model|response|answer)[ \t]{0,8}:?(?:\*\*)?:?[ \t]{0,8}$"
 )
 """A name that is a heading or a bold line, as programs write chats in Markdown."""
-_TITLE = re.compile(r"#[ \t]+[^\n]+\n(?:_[^\n]*_[ \t]*\n|\*\*\w+:\*\*[^\n]*\n|[ \t]*\n|-{3,}[ \t]*\n)*(?=#|\*\*)")
+_TITLE = re.compile(
+    r"#[ \t]+(?=[^ \t\n])[^\n]+\n(?:_[^\n]*_[ \t]*\n|\*\*\w+:\*\*[^\n]*\n|[ \t]*\n|-{3,}[ \t]*\n)*(?=#|\*\*)"
+)
 """The title of such a chat, and what is said about it."""
 _RULE = re.compile(r"[ \t]*[-*_]{3,}[ \t]*")
 _ANONYMOUS = re.compile(r"(?mi)^(human|person|speaker|participant|user|guest)[ \t]?([12ab])[ \t]*:[ \t]*")
@@ -89,9 +91,8 @@ def turns_of(text: str, place: Place) -> list[Turn] | None:
     """
     if _ROUND.match(text.lstrip()):
         text = _ROUND.sub("", text).strip()
-    if title := _TITLE.match(text):
-        if (turns := _turns_of(text[title.end() :], place)) is not None:
-            place.note("mended", "title left out")
+    if (title := _TITLE.match(text)) and (turns := _turns_of(text[title.end() :], place)) is not None:
+        place.note("mended", "title left out")
         return turns
     return _turns_of(text, place)
 
@@ -126,7 +127,7 @@ def _without_rule(said: str) -> str:
 
 _ROUND = re.compile(
     r"(?mi)^[ \t]*(?:#{1,4}[ \t]*)?(?:\[?(?:round|turn|exchange|dialogue|runde|tour|ronda|turno|раунд)[ \t]?\d{1,4}\]?"
-    r"|第[ \t]?\d{1,4}[ \t]?轮)[ \t]*[:：]?[ \t]*$"
+    r"|第[ \t]?\d{1,4}[ \t]?轮)[ \t]{0,8}[:：]?[ \t]{0,8}$"
 )
 """A heading over an exchange, such as "[Round 1]"."""
 
