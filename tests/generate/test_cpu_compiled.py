@@ -1,6 +1,7 @@
 """The compiled forward pass: against plain ones, at every size, whatever the number of tokens and threads."""
 
 import os
+import shutil
 from collections.abc import Iterator
 from ctypes import CDLL
 from dataclasses import replace
@@ -13,7 +14,9 @@ import torch
 
 from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX
 from theta.generate import cpu_compiled, cpu_library, network, weights
-from theta.generate.cpu_compiled import Network
+from theta.generate.cpu_compiled import CompiledWriter, Network
+from theta.generate.engine import Row
+from theta.generate.settings import GenerationSettings
 from theta.generate.shape import Shape
 
 ODD = Shape.of(
@@ -158,6 +161,17 @@ def test_weights_of_another_shape_are_refused(library: CDLL, name: str) -> None:
         Network(library, tensors, EVEN, "float32", threads=1)
 
 
+def test_rows_that_cannot_be_opened_leave_nothing(library: CDLL) -> None:
+    writer = CompiledWriter(Network(library, random_tensors(EVEN), EVEN, "float32", threads=1), [])
+    noise = np.zeros(3, np.float32)
+    rows = [Row(number, prompt, GenerationSettings(), noise) for number, prompt in enumerate(([1, 2, 3], [1, 999, 3]))]
+    with pytest.raises(IndexError):
+        writer.open(rows)
+    writer.open(rows[:1])
+    writer.close(rows[0])
+    assert not writer._caches
+
+
 class TestLibrary:
     @pytest.fixture(autouse=True)
     def empty_cache(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
@@ -169,7 +183,7 @@ class TestLibrary:
     def test_it_is_built_once(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         if cpu_library.library() is None:
             pytest.skip("needs a C compiler")
-        (file,) = (tmp_path / "theta" / "compiled").iterdir()
+        (file,) = (tmp_path / "theta" / "cpu").iterdir()
         cpu_library.library.cache_clear()
 
         def fail(*_: object, **__: object) -> CompletedProcess[str]:
@@ -177,7 +191,24 @@ class TestLibrary:
 
         monkeypatch.setattr("subprocess.run", fail)
         assert cpu_library.library() is not None
-        assert list((tmp_path / "theta" / "compiled").iterdir()) == [file]
+        assert list((tmp_path / "theta" / "cpu").iterdir()) == [file]
+
+    def test_a_damaged_one_is_built_again(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        if (compiler := shutil.which("cc")) is None:
+            pytest.skip("needs a C compiler")
+        monkeypatch.setenv("CC", compiler)
+        file = cpu_library._built(compiler)
+        file.write_bytes(b"")
+        assert cpu_library.library() is not None
+        assert file.stat().st_size
+
+    @pytest.mark.parametrize("mode", [0o770, 0o707])
+    def test_what_others_may_have_written_is_not_loaded(self, mode: int, tmp_path: Path) -> None:
+        if cpu_library.library() is None:
+            pytest.skip("needs a C compiler")
+        (tmp_path / "theta" / "cpu").chmod(mode)
+        cpu_library.library.cache_clear()
+        assert cpu_library.library() is None
 
     @pytest.mark.parametrize("compiler", ["false", "no-such-compiler"])
     def test_without_a_compiler_that_works_there_is_none(self, compiler: str, monkeypatch: pytest.MonkeyPatch) -> None:

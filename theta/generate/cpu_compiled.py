@@ -192,12 +192,17 @@ class CompiledWriter:
 
     def open(self, rows: Sequence[Row]) -> None:
         """Take in all ids of the prompts but the last, which the first step reads."""
-        for row in rows:
-            cache = self._caches[row.number] = self._network.new_cache()
-            for start in range(0, len(row.prompt) - 1, PROMPT_PIECE):
-                ids = row.prompt[start : min(start + PROMPT_PIECE, len(row.prompt) - 1)]
-                places = range(start, start + len(ids))
-                self._network.read(ids, places, [cache] * len(ids), wanted=[])
+        caches = {row.number: self._after(row.prompt[:-1]) for row in rows}
+        self._caches |= caches  # of all or none: nobody would close rows that have not been opened
+
+    def _after(self, ids: Sequence[int]) -> Array:
+        """Return the cache after some ids."""
+        cache = self._network.new_cache()
+        for start in range(0, len(ids), PROMPT_PIECE):
+            piece = ids[start : start + PROMPT_PIECE]
+            places = range(start, start + len(piece))
+            self._network.read(piece, places, [cache] * len(piece), wanted=[])
+        return cache
 
     def write(self, rows: Sequence[Row]) -> Mapping[int, Written]:
         """Return the next token of each row."""

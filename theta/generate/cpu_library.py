@@ -8,6 +8,7 @@ written by torch.
 import ctypes
 import os
 import shutil
+import stat
 import subprocess
 import sys
 import tempfile
@@ -32,24 +33,47 @@ def library() -> ctypes.CDLL | None:
     if sys.platform != "linux" or compiler is None:
         return None
     try:
-        return ctypes.CDLL(str(_built(compiler)))
-    except (OSError, subprocess.SubprocessError):  # no folder that can be written, or an old compiler
+        return _loaded(compiler)
+    except (OSError, subprocess.SubprocessError):  # no folder of this user's that can be written, or an old compiler
         return None
+
+
+def _loaded(compiler: str) -> ctypes.CDLL:
+    file = _built(compiler)
+    try:
+        return ctypes.CDLL(str(file))
+    except OSError:  # it is damaged
+        file.unlink()
+        return ctypes.CDLL(str(_built(compiler)))
 
 
 def _built(compiler: str) -> Path:
     """Return the library's file, which is built unless the cache has it."""
-    folder = user_cache() / "compiled"
+    folder = user_cache() / "cpu"
     made_of = "\n".join((SOURCE.read_text(encoding="utf-8"), compiler, *FLAGS, _processor()))
     file = folder / f"cpu_forward-{sha256(made_of.encode()).hexdigest()[:16]}.so"
+    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _check_owner(folder)
     if not file.is_file():
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         with tempfile.TemporaryDirectory(dir=folder) as new:
             built = Path(new) / file.name
             command = [compiler, *FLAGS, "-fPIC", "-pthread", "-o", str(built), str(SOURCE), "-lm"]
             subprocess.run(command, check=True, capture_output=True, timeout=SECONDS_TO_BUILD)
+            built.chmod(0o700)
             built.replace(file)
+    _check_owner(file)
     return file
+
+
+def _check_owner(path: Path) -> None:
+    """Refuse what another user may have written, since its code would run as this one.
+
+    Raises:
+        PermissionError: it may be.
+    """
+    status = path.lstat()
+    if status.st_uid != os.geteuid() or status.st_mode & (stat.S_IWGRP | stat.S_IWOTH) or path.is_symlink():
+        raise PermissionError(f"{path} can be written by others")
 
 
 def _processor() -> str:

@@ -80,6 +80,14 @@ class GpuWriter:
         for row in rows:
             row.slot = self._free.pop()
             self._launches[row.number] = 0
+        try:
+            self._begin(rows)
+        except BaseException:  # nobody would close rows that have not been opened
+            for row in rows:
+                self.close(row)
+            raise
+
+    def _begin(self, rows: Sequence[Row]) -> None:
         if prompted := [row for row in rows if len(row.prompt) > 1]:
             self._read_prompts(prompted)
         set_rows(self._state, rows)  # while the GPU reads

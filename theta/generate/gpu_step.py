@@ -53,7 +53,8 @@ class Step:
         self._qkv, self._up = self._new(1, 3 * shape.width), self._new(1, shape.inner)
         self._pads = state.slots
         self._placed: list[int] = []
-        # The rows that warm up are those that only fill up a step; their state begins anew each time.
+        # The rows that warm up are those that only fill up a step.
+        state.state[-1].zero_()
         self._run = recorded(self._compute) if graph else self._compute
 
     def run(self, slots: Sequence[int]) -> Tensor:

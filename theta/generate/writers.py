@@ -116,9 +116,11 @@ def _compiled(folder: Path, shape: Shape, never: Never, dtype: str) -> Writer | 
     from theta.machine.process import computing_threads
 
     file, library = folder / SAFETENSORS, cpu_library.library()
-    if library is None or not file.is_file() or shape.activation not in cpu_compiled.ACTIVATIONS:
+    if library is None or not file.is_file():
         return None
     try:
+        if shape.activation not in cpu_compiled.ACTIVATIONS:
+            return None
         tensors = stored(file)
         _refuse_wrong(folder, tensors, shape)
         dtype = "float32" if dtype == "auto" else dtype
@@ -129,7 +131,7 @@ def _compiled(folder: Path, shape: Shape, never: Never, dtype: str) -> Writer | 
         if dtype == "int8" and not int8_gate.has_passed(folder):
             exact = cpu_compiled.Network(library, tensors, shape, "float32", computing_threads())
             int8_gate.check(folder, exact.logits, network.logits, shape.positions)
-    except (OSError, ValueError, LookupError, TypeError) as fault:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as fault:
         raise GenerationError(f"{folder} cannot be loaded ({reason(fault)}); export the model again.") from None
     except MemoryError:
         raise OutOfMemoryError(f"The machine has too little memory; {MEMORY_ADVICE}.") from None

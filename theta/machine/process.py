@@ -85,6 +85,9 @@ def set_threads(threads: int | str) -> int:
     return torch.get_num_threads()
 
 
+MOST_THREADS = 1024
+
+
 def computing_threads() -> int:
     """Return the number of threads for code without torch: one for each core, or torch's number if it is imported.
 
@@ -95,8 +98,8 @@ def computing_threads() -> int:
     import psutil
 
     asked = os.environ.get("OMP_NUM_THREADS", "")
-    if asked.isdigit() and int(asked):
-        return int(asked)
+    if asked.isdecimal() and int(asked):
+        return min(int(asked), MOST_THREADS)
     return min(available_cores(), psutil.cpu_count(logical=False) or available_cores())
 
 

@@ -30,7 +30,11 @@ class Answer(JSONResponse):
 
 def event(content: Json) -> bytes:
     """Return a server-sent event."""
-    return b"data: " + orjson.dumps(content) + b"\n\n"
+    try:
+        encoded = orjson.dumps(content)
+    except TypeError:  # half of a surrogate pair, as a model's name may have
+        encoded = _encode(content).encode()
+    return b"data: " + encoded + b"\n\n"
 
 
 def error(message: str, kind: str = "invalid_request_error", param: str | None = None, code: str | None = None) -> Json:
