@@ -225,6 +225,7 @@ class Terminal:
         arguments = ["-m", "theta", "chat", "--model", str(folder), "--seed", "0", "--max-length", str(max_length)]
         # Without an answer to the question where the cursor is, prompt_toolkit warns after two seconds.
         own = {"XDG_STATE_HOME": str(state), "PROMPT_TOOLKIT_NO_CPR": "1", "TERM": "xterm"}
+        own["CC"] = "false"  # compiled replies end before they can be stopped
         inherited = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES")}
         self._child = pexpect.spawn(
             sys.executable, arguments, env={**inherited, **own}, dimensions=(200, columns), timeout=60, encoding=None
