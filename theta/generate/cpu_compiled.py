@@ -12,13 +12,11 @@ from numpy.typing import NDArray
 
 from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX
 from theta.generate import cpu_sampling
-from theta.generate.cpu_engine import MOST_ROWS, Array, Stored, in_float32
+from theta.generate.cpu_engine import BFLOAT16, MOST_ROWS, Array, Stored, in_float32
 from theta.generate.engine import Row, Written
 from theta.generate.shape import NAMES, Shape
 from theta.machine.cpu_sharing import FairThreads
 
-BFLOAT16 = np.uint16
-"""How `cpu_engine.stored` holds bfloat16."""
 PANEL = 32
 ALIGNMENT = 64
 PROMPT_PIECE = 128

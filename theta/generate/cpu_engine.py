@@ -20,7 +20,9 @@ from theta.generate.shape import Shape
 
 Array = NDArray[np.float32]
 Stored = NDArray[Any]
-"""As a file holds it; bfloat16 is in np.uint16."""
+"""As a file holds it."""
+BFLOAT16 = np.uint16
+"""What `Stored` holds bfloat16 in, which NumPy does not have."""
 
 MOST_ROWS = 64
 
@@ -56,14 +58,14 @@ def _array(content: mmap.mmap, start: int, entry: Mapping[str, Any]) -> Stored:
     begin, end = entry["data_offsets"]
     if not 0 <= begin <= end <= len(content) - start:
         raise ValueError(f"a tensor ends at byte {start + end} of {len(content)}")
-    dtypes = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": np.uint16}
+    dtypes = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": BFLOAT16}
     array = np.frombuffer(memoryview(content)[start + begin : start + end], dtypes[entry["dtype"]])
     return array.reshape(entry["shape"])
 
 
 def in_float32(stored: Stored) -> Array:
     """Return an array of `stored` in float32; what is stored so is not copied."""
-    if stored.dtype == np.uint16:  # bfloat16, the upper half of a float32
+    if stored.dtype == BFLOAT16:  # the upper half of a float32
         return (stored.astype(np.uint32) << 16).view(np.float32)
     return stored.astype(np.float32, copy=False)
 

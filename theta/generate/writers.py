@@ -112,7 +112,7 @@ def _compiled(folder: Path, shape: Shape, never: Never, dtype: str) -> Writer | 
     That is for many weights in float32 which 16 bits do not hold: torch multiplies by them where the file is mapped.
     """
     from theta.generate import cpu_compiled, cpu_library, int8_gate
-    from theta.generate.cpu_engine import stored
+    from theta.generate.cpu_engine import BFLOAT16, stored
     from theta.machine.process import computing_threads
 
     file, library = folder / SAFETENSORS, cpu_library.library()
@@ -125,7 +125,7 @@ def _compiled(folder: Path, shape: Shape, never: Never, dtype: str) -> Writer | 
         _refuse_wrong(folder, tensors, shape)
         dtype = "float32" if dtype == "auto" else dtype
         many = sum(tensor.size for tensor in tensors.values()) >= FEW_WEIGHTS
-        if dtype == "float32" and many and tensors[EMBEDDING].dtype != cpu_compiled.BFLOAT16:
+        if dtype == "float32" and many and tensors[EMBEDDING].dtype != BFLOAT16:
             return None
         network = cpu_compiled.Network(library, tensors, shape, dtype, computing_threads())
         if dtype == "int8" and not int8_gate.has_passed(folder):

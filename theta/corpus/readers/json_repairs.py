@@ -66,7 +66,7 @@ def _value(node: ast.expr, lines: list[bytes]) -> Any:  # noqa: PLR0911
     if isinstance(node, ast.Dict):
         keys = [key.value for key in node.keys if isinstance(key, ast.Constant) and isinstance(key.value, str)]
         if len(keys) != len(node.keys) or len({key.strip().lower() for key in keys}) != len(keys):
-            raise ValueError("a key is no text, or stands twice")
+            raise ValueError("a key is not text, or occurs twice")
         return dict(zip(keys, (_value(each, lines) for each in node.values), strict=True))
     if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub) and isinstance(node.operand, ast.Constant):
         return Number(f"-{_value(node.operand, lines)}")

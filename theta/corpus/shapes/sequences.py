@@ -70,7 +70,6 @@ def numbered_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> l
         return None
     found = [(int(name[2]), name[1], key) for key in fields if (name := _NUMBERED.fullmatch(key))]
     found.sort(key=lambda each: each[0])
-    turns: list[Turn] = []
     plain = [key for _, name, key in found if name in _MESSAGE_NAMES]
     said = [key for key in plain if fields[key]]
     if len(said) > 1 and all(messages.is_message(fields[key], place.rules) for key in said):
@@ -78,16 +77,21 @@ def numbered_turns(fields: Mapping[str, Any], place: Place, used: set[str]) -> l
     elif len(said) > 1 and all(isinstance(fields[key], str) for key in said):
         turns = _told_by(messages.alternating_roles(len(plain), place), plain, fields, place)  # an empty one is a turn
     else:
-        first = messages.alternating_roles(1, place)[0]
-        sided = [(number, role_of(name, place.rules), key) for number, name, key in found if fields[key]]
-        sided = [each for each in sided if each[1] in ("user", "assistant")]
-        sided.sort(key=lambda each: (each[0], each[1] != first))  # names may be in any order
-        plain = [key for _, _, key in sided]
-        if len(plain) < 4 or {role for _, role, _ in sided} != {"user", "assistant"}:
+        sides = _sided([each for each in found if fields[each[2]]], place)
+        plain = list(sides)
+        if len(plain) < 4 or set(sides.values()) != {"user", "assistant"}:
             return None
-        turns = _told_by([role for _, role, _ in sided], plain, fields, place)
+        turns = _told_by(list(sides.values()), plain, fields, place)
     used.update(plain)
     return turns or None
+
+
+def _sided(found: Sequence[tuple[int, str, str]], place: Place) -> dict[str, TurnRole]:
+    """The keys that name a side, each with it, in the order in which the two speak; the keys may be in any order."""
+    first = messages.alternating_roles(1, place)[0]
+    sided = [(number, role_of(name, place.rules), key) for number, name, key in found]
+    sided.sort(key=lambda each: (each[0], each[1] != first))
+    return {key: role for _, role, key in sided if role in ("user", "assistant")}
 
 
 def _told_by(roles: Sequence[TurnRole], keys: Sequence[str], fields: Mapping[str, Any], place: Place) -> list[Turn]:
