@@ -5,10 +5,12 @@ import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor, wait
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import pytest
 
+import theta.generate.worker
 from theta import ThetaModel
 from theta.errors import GenerationError
 from theta.generate.engine import Engine, Token
@@ -67,6 +69,21 @@ def test_a_fault_of_the_writer_is_told_and_the_next_step_goes_on(tiny_folder: Pa
 def test_a_model_that_cannot_be_loaded_is_refused_as_in_this_process(tiny_folder: Path) -> None:
     with pytest.raises(GenerationError, match="expected one of auto"):
         ThetaModel.load_in_worker(tiny_folder, dtype="float8")
+
+
+def test_a_model_that_is_refused_leaves_no_process(tiny_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[subprocess.Popen[bytes]] = []
+    start = theta.generate.worker._start
+
+    def noted(pipe: Connection) -> subprocess.Popen[bytes]:
+        started.append(start(pipe))
+        return started[-1]
+
+    monkeypatch.setattr("theta.generate.worker._start", noted)
+    with pytest.raises(GenerationError) as kept:
+        WorkerWriter(tiny_folder, never, "cpu", "float8")
+    assert started[0].returncode is not None
+    assert kept.traceback  # which keeps the object
 
 
 @pytest.mark.parametrize("during_a_step", [False, True])

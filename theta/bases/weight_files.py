@@ -102,7 +102,8 @@ def check_shapes(base: str, stored: Mapping[str, tuple[str, Shape]], config: Map
     Raises:
         BaseModelError: a tensor is missing, has another shape, or is not in one of `FLOATS`.
     """
-    for name, shape in _expected_shapes(config):
+    layers, width, vocabulary, positions = _sizes(config)
+    for name, shape in expected_sizes(layers, width, _inner(config), positions, vocabulary):
         found = stored.get(name) or (stored.get(OUTPUT_MATRIX) if name == EMBEDDING else None)
         if found is None:
             raise BaseModelError(f"model.base '{base}' lacks the weights {name}; copy or download it again.")
@@ -151,10 +152,12 @@ def _shards(source: Source, index: str) -> list[str]:
 
 
 def _parameters(config: Mapping[str, Any]) -> int:
-    layers, width, vocabulary_size, positions = (
-        config[key] for key in ("n_layer", "n_embd", "vocab_size", "n_positions")
-    )
-    return parameter_count(layers, width, vocabulary_size, positions, _inner(config))
+    return parameter_count(*_sizes(config), _inner(config))
+
+
+def _sizes(config: Mapping[str, Any]) -> tuple[int, int, int, int]:
+    """Return layers, width, vocabulary and positions."""
+    return config["n_layer"], config["n_embd"], config["vocab_size"], config["n_positions"]
 
 
 def _inner(config: Mapping[str, Any]) -> int:
@@ -195,16 +198,20 @@ def _read_header(path: Path) -> dict[str, _Stored]:
     return stored
 
 
-def _expected_shapes(config: Mapping[str, Any]) -> Iterator[tuple[str, Shape]]:
-    """The tensors of a GPT-2 by `plain_name`; matrices are [in, out]."""
-    width, inner = config["n_embd"], _inner(config)
-    yield EMBEDDING, (config["vocab_size"], width)
-    yield "wpe.weight", (config["n_positions"], width)
+def expected_sizes(layers: int, width: int, inner: int, positions: int, vocabulary: int) -> Iterator[tuple[str, Shape]]:
+    """Yield the tensors of a GPT-2 by `plain_name`, with their sizes; matrices are [in, out].
+
+    Args:
+        inner: width of the perceptrons.
+        vocabulary: rows of the embedding.
+    """
+    yield EMBEDDING, (vocabulary, width)
+    yield "wpe.weight", (positions, width)
     products = (
         ("attn.c_attn", width, 3 * width), ("attn.c_proj", width, width),
         ("mlp.c_fc", width, inner), ("mlp.c_proj", inner, width),
     )  # fmt: skip
-    for layer in range(config["n_layer"]):
+    for layer in range(layers):
         for name, rows, columns in products:
             yield f"h.{layer}.{name}.weight", (rows, columns)
             yield f"h.{layer}.{name}.bias", (columns,)

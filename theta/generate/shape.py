@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PREFIX
+from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, expected_sizes
 
 NAMES = {
     "norm_1": "ln_1", "qkv": "attn.c_attn", "out": "attn.c_proj", "norm_2": "ln_2", "up": "mlp.c_fc",
@@ -57,15 +57,7 @@ class Shape:
         return self.width // self.heads
 
 
-def missing(tensors: Mapping[str, Any], shape: Shape) -> list[str]:
-    """Return the names of the weights that a model of this shape needs and `tensors` lacks, as the files spell them."""
-    names = [EMBEDDING, "wpe.weight", "ln_f.weight", "ln_f.bias"]
-    names += [
-        f"h.{layer}.{name}.{kind}"
-        for layer in range(shape.layers)
-        for name in NAMES.values()
-        for kind in ("weight", "bias")
-    ]
-    return sorted(f"{PREFIX}{name}" for name in names if name not in tensors) + (
-        [] if shape.tied or OUTPUT_MATRIX in tensors else [OUTPUT_MATRIX]
-    )
+def expected(shape: Shape) -> dict[str, tuple[int, ...]]:
+    """Return the weights that a model of this shape needs, by `plain_name`, with their sizes."""
+    sizes = dict(expected_sizes(shape.layers, shape.width, shape.inner, shape.positions, shape.vocabulary))
+    return sizes if shape.tied else {**sizes, OUTPUT_MATRIX: sizes[EMBEDDING]}

@@ -76,10 +76,14 @@ class WorkerWriter:
         self._pipe, there = Pipe()
         with there:
             self._process = _start(there)
-        weakref.finalize(self, _end, self._pipe, self._process)
+        end = weakref.finalize(self, _end, self._pipe, self._process)
         with suppress(OSError):  # its first message tells
             self._pipe.send((folder, never, device, dtype))
-        ready = self._first_message(folder)
+        try:
+            ready = self._first_message(folder)
+        except BaseException:
+            end()  # the error's traceback keeps this object
+            raise
         for words in ready.warnings:
             warnings.warn(words, stacklevel=3)
         self.most_rows, self.positions = ready.most_rows, ready.positions

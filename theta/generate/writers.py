@@ -2,7 +2,7 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import warn
@@ -10,7 +10,7 @@ from warnings import warn
 from theta.bases.weight_files import EMBEDDING, SAFETENSORS
 from theta.errors import GenerationError, OutOfMemoryError, SettingsError, reason
 from theta.generate.engine import Writer
-from theta.generate.shape import Shape, missing
+from theta.generate.shape import Shape, expected
 from theta.text import counted
 
 if TYPE_CHECKING:
@@ -159,15 +159,24 @@ def _of_small_folder(folder: Path, shape: Shape, never: Never) -> Writer:
 
 def _refuse_wrong(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> None:
     """Refuse weights that are missing or of other sizes than config.json says."""
-    if lacking := missing(tensors, shape):
+    sizes, config = expected(shape), folder / "config.json"
+    if lacking := sorted(sizes.keys() - tensors.keys()):
         weights = f"{counted(len(lacking), 'weight')}, such as {lacking[0]}"
         raise GenerationError(f"{folder} lacks {weights}; export the model again.")
-    (_, width), (positions, _) = tensors[EMBEDDING].shape, tensors["wpe.weight"].shape
-    if width != shape.width or positions < shape.positions or width % shape.heads:
+    for name, size in sizes.items():
+        if (found := tuple(tensors[name].shape)) != size:
+            raise GenerationError(
+                f"{config} requires {_times(size)} numbers in {name}, which has {_times(found)}; export the model "
+                "again."
+            )
+    if shape.width % shape.heads:
         raise GenerationError(
-            f"{folder / 'config.json'} says n_embd {shape.width}, n_positions {shape.positions} and n_head "
-            f"{shape.heads}, and the weights have width {width} and {positions} positions; export the model again."
+            f"{config} says n_head {shape.heads}, which does not divide n_embd {shape.width}; export the model again."
         )
+
+
+def _times(size: Sequence[int]) -> str:
+    return " x ".join(map(str, size))
 
 
 def of_model(model: "GPT2LMHeadModel", never: Never) -> Writer:
