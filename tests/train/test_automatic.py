@@ -24,7 +24,7 @@ from theta.train.automatic import (
 from theta.train.settings import TrainSection, TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = Amount(documents=586, tokens=53_435, longest=277)
+SHIPPED = Amount(documents=589, tokens=52_683, longest=512, has_openings=True)
 SMALL, MEDIUM = PRETRAINED[0], PRETRAINED[2]
 
 
@@ -54,7 +54,7 @@ def test_the_shipped_settings_are_automatic() -> None:
 def test_the_shipped_run() -> None:
     """The settings that the shipped run was measured with (docs/decisions.md)."""
     found = resolve(section(), kind(str(ROOT / "models" / "starter")), SHIPPED)
-    assert (found.learning_rate, found.epochs, found.tokens_per_step, found.keep) == (1e-3, 10, 1024, "last")
+    assert (found.learning_rate, found.epochs, found.tokens_per_step, found.keep) == (1e-3, 8, 1024, "last")
     assert (found.rehearsal_share, found.base_share, found.dropout, found.warmup_fraction) == (0.1, 0.05, 0.0, 0.05)
 
 
@@ -78,7 +78,7 @@ def test_a_small_model_that_theta_has_fine_tuned_learns_more_slowly_than_the_sta
 
 def test_a_new_model_has_nothing_to_keep_and_reads_its_data_more_often() -> None:
     found = resolve(section(), NEW, SHIPPED)
-    assert (found.rehearsal_share, found.base_share, found.epochs, found.keep) == (0.0, 0.0, 50, "last")
+    assert (found.rehearsal_share, found.base_share, found.epochs, found.keep) == (0.0, 0.0, 40, "last")
 
 
 @pytest.mark.parametrize("base", [NEW, *PRETRAINED], ids=lambda kind: kind.name)
@@ -96,6 +96,12 @@ def test_a_few_documents_are_read_until_there_are_enough_updates() -> None:
     sixty = Amount(documents=54, tokens=2_448, longest=512)
     assert [resolve(section(), base, sixty).epochs for base in (SMALL, MEDIUM)] == [32, 105]
     assert resolve(section(), MEDIUM, Amount(1, 40, 512)).epochs == 200
+
+
+@pytest.mark.parametrize(("documents", "epochs"), [(50, (32, 26)), (1_000, (10, 8)), (20_000, (3, 3))])
+def test_where_openings_show_documents_again_fewer_epochs_are_enough(documents: int, epochs: tuple[int, int]) -> None:
+    amounts = (Amount(documents, 100 * documents, 512, has_openings=has) for has in (False, True))
+    assert tuple(resolve(section(), SMALL, amount).epochs for amount in amounts) == epochs
 
 
 def test_a_step_holds_the_longest_document() -> None:

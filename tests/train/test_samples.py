@@ -137,7 +137,7 @@ def test_chats_join_what_can_be_joined(store: Store, vocabulary: Vocabulary) -> 
     assert joined > 30
 
 
-def test_nine_of_ten_learned_tokens_stand_within_the_tokens_of_a_conversation(
+def test_nineteen_of_twenty_learned_tokens_stand_within_the_tokens_of_a_conversation(
     store: Store, vocabulary: Vocabulary
 ) -> None:
     for share in (0.0, 1.0):
@@ -147,7 +147,7 @@ def test_nine_of_ten_learned_tokens_stand_within_the_tokens_of_a_conversation(
         learned = [one for one in learned if not one[1:].all()]  # without the plain text
         within = sum(int(one[:found].sum()) for one in learned) / sum(int(one.sum()) for one in learned)
         shorter = sum(int(one[: found - 1].sum()) for one in learned) / sum(int(one.sum()) for one in learned)
-        assert shorter < 0.9 <= within
+        assert shorter < 0.95 <= within
         assert found < samples.lengths.max()
 
 
@@ -231,5 +231,24 @@ def test_nothing_follows_a_system_message_or_itself(store: Store, vocabulary: Vo
 
 def test_one_long_opening_does_not_keep_others_from_following() -> None:
     lengths = np.array([20] * 10 + [90] + [20] * 9)
-    found = _chats(range(10), range(10, 20), set(range(10, 20)), set(range(10)), lengths, 60, 20)
+    found = _chats(range(10), range(10, 20), set(range(10, 20)), set(range(10)), {}, lengths, 60, 20)
     assert sum(len(chat) > 1 for chat in found) == 9
+
+
+def test_once_no_chat_is_left_an_opening_follows_a_part_that_is_shown_again() -> None:
+    # Openings of document 0 are even, those of 1 odd; the first two find their own document at the end of their chat.
+    again = {4: 1, 5: 0, 6: 1, 7: 1, 8: 1}
+    found = _chats([0, 1], range(2, 10), {*range(2, 10)} - {5}, {0, 1}, again, np.full(10, 20), 60, 2)
+    assert found == [[0], [1], [2], [3], [1, 4], [5], [1, 6], [7], [1, 8], [9]]
+
+
+def test_some_openings_follow_documents_that_are_shown_again(store: Store, vocabulary: Vocabulary) -> None:
+    options: dict[str, Any] = {"wordings_per_opening": 1, "opening_tokens": 3, "chat_ids": vocabulary.chat_ids}
+    samples = Samples(store, epochs=60, seed=0, follow_up_share=1.0, most_tokens=64, **options)
+    check(samples)
+    assert samples.lengths.max() <= max(64, store.lengths.max())
+    again = 0
+    for epoch in range(60):
+        found = texts(samples, vocabulary, epoch)
+        again += sum(text.count(f"{REPLY}<|end|>") for text in found) > 3  # of three documents with this reply
+    assert 5 < again < 55

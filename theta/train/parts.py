@@ -9,7 +9,7 @@ import numpy as np
 
 from theta.tokens.store import Store
 
-MOST_OPENINGS = 12
+MOST_OPENINGS = 24
 """Of a document in an epoch."""
 
 

@@ -4,14 +4,14 @@ A *sample* is a document with one of its wordings for each question that has som
 documents: a conversation that follows unrelated ones, as a later question of a long chat does. So the model learns to
 answer a question that comes late as well as one that comes first, from data without long chats.
 
-    documents        A  B  C  D
-    samples, epoch 1 [B' A] [D] [C']      ' another wording
-             epoch 2 [C] [D' B' A]
+    documents        A  B  C  D           ' another wording
+    samples, epoch 1 [B' A] [D] [C']      - an opening, only the first words of the reply
+             epoch 2 [C] [D' B' A-] [C A'-]
 
 Everything follows from the settings and the seed, so a resumed run reads the same samples.
 """
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from itertools import chain
 from typing import NamedTuple
 
@@ -25,7 +25,12 @@ from theta.train.settings import TrainSettings
 OPENING_TOKENS = 8
 """Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
 
-FURTHER_SHARE, FURTHER_TOKENS = 0.1, 100_000
+SHOWN_AGAIN = 0.4
+"""Of the openings that should follow others but find no chat, this share follows a short document that is shown again.
+With less, replies of a long chat leave their text more often; with more, fewer openings stand alone, as a first question
+does. See docs/decisions.md."""
+
+FURTHER_SHARE, FURTHER_TOKENS = 0.05, 100_000
 """As many learned tokens may stand further from the beginning than `conversation_tokens`. Places beyond it were learned
 too seldom to rely on; see docs/decisions.md."""
 MOST_READ = 4000
@@ -105,9 +110,12 @@ class Samples:
             for part in parts[draws.random(len(parts)) < joining.share].tolist()
             if joining.follows[part % self.documents]
         }
-        leading = set(whole[joining.leads[whole % self.documents]].tolist())
+        leading = whole[joining.leads[whole % self.documents]]
+        again = _shown_again(openings, leading, self._parts.lengths, joining.most_tokens, draws)
         order = whole.tolist(), openings.tolist()
-        return _chats(*order, following, leading, self._parts.lengths, joining.most_tokens, self.documents)
+        return _chats(
+            *order, following, set(leading.tolist()), again, self._parts.lengths, joining.most_tokens, self.documents
+        )
 
     def _sums(self, of_part: np.ndarray) -> np.ndarray:
         return np.add.reduceat(of_part[self._members], self._first[:-1], dtype=np.int64)
@@ -151,11 +159,28 @@ def _chat_parts(store: Store, ids: ChatIds) -> tuple[np.ndarray, np.ndarray]:
     return first == ids.user, (first == ids.user) & (last == ids.end)
 
 
+def _shown_again(
+    openings: np.ndarray, leading: np.ndarray, lengths: np.ndarray, most_tokens: int, draws: np.random.Generator
+) -> dict[int, int]:
+    """Return the part that some openings follow if no chat is left for them.
+
+    Args:
+        openings, leading: the openings of an epoch, and its whole documents that can be followed; int64.
+        lengths: tokens of each part.
+        most_tokens: of a chat. A part that is shown again has half as many at most: longer ones cost more than they
+            bring, and more of the base's English.
+    """
+    short = leading[lengths[leading] <= most_tokens // 2]
+    chosen = openings[draws.random(len(openings)) < SHOWN_AGAIN] if len(short) else openings[:0]
+    return dict(zip(chosen.tolist(), draws.choice(short, len(chosen)).tolist(), strict=True)) if len(chosen) else {}
+
+
 def _chats(
     whole: Sequence[int],
     openings: Sequence[int],
     following: Set[int],
     leading: Set[int],
+    again: Mapping[int, int],
     lengths: np.ndarray,
     most_tokens: int,
     documents: int,
@@ -166,42 +191,42 @@ def _chats(
         whole, openings: parts, in the order in which they are combined.
         following: the parts that follow another one if they can.
         leading: the parts that can be followed.
+        again: the part that is shown again in front of an opening for which no chat is left.
         lengths: tokens of each part.
         most_tokens: of a chat of several parts.
         documents: their number; the remainder of a part is its document.
     """
-    chats: list[list[int]] = []
-    tokens: list[int] = []
 
-    def can_take(chat: int, part: int) -> bool:
-        if part not in following or chats[chat][-1] not in leading or tokens[chat] + lengths[part] > most_tokens:
+    def can_take(chat: Sequence[int], part: int) -> bool:
+        if part not in following or chat[-1] not in leading or lengths[[*chat, part]].sum() > most_tokens:
             return False
         # A document does not follow itself: its answer would stand in front of its question.
-        return part % documents not in {member % documents for member in chats[chat]}
+        return part % documents not in {member % documents for member in chat}
 
+    chats: list[list[int]] = []
     for part in whole:
-        if chats and can_take(-1, part):
+        if chats and can_take(chats[-1], part):
             chats[-1].append(part)
-            tokens[-1] += lengths[part]
         else:
             chats.append([part])
-            tokens.append(lengths[part])
     chat, last = 0, len(chats)
     for part in openings:
-        if chat < last and can_take(chat, part):
+        if chat < last and can_take(chats[chat], part):
             chats[chat].append(part)
+        elif chat == last and part in again and can_take([again[part]], part):
+            chats.append([again[part], part])
         else:
             chats.append([part])
-        chat += part in following
+        chat += chat < last and part in following
     return chats
 
 
 def conversation_tokens(samples: Samples) -> int:
     """Return how many tokens a conversation may have for the model to reply as well as it has learned to.
 
-    Nine of ten learned tokens of the split's conversations stand no further than that from the beginning of their
-    sample; where the last tenth has more than `FURTHER_TOKENS`, all but these. Plain texts do not count unless there is
-    nothing else: nobody replies in them.
+    Nineteen of twenty learned tokens of the split's conversations stand no further than that from the beginning of
+    their sample; where the last twentieth has more than `FURTHER_TOKENS`, all but these. Plain texts, in which nobody
+    replies, count only if there is nothing else.
     """
     step = -(-samples.split_size // MOST_READ)
     learned = [samples[index][1] != IGNORED for index in range(0, samples.split_size, step)]
