@@ -27,8 +27,8 @@ OPENING_TOKENS = 8
 
 SHOWN_AGAIN = 0.4
 """Of the openings that should follow others but find no chat, this share follows a short document that is shown again.
-With less, replies of a long chat leave their text more often; with more, fewer openings stand alone, as a first question
-does. See docs/decisions.md."""
+With less, replies of a long chat leave their text more often; with more, fewer openings stand alone, as first questions
+do. See docs/decisions.md."""
 
 FURTHER_SHARE, FURTHER_TOKENS = 0.05, 100_000
 """As many learned tokens may stand further from the beginning than `conversation_tokens`. Places beyond it were learned
