@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -94,7 +95,10 @@ def _prepare(
     own, held_back, test = (tokens / f"{name}.arrow" for name in ("train", "validation", "test"))
     validation = Store.if_any(held_back)
     # The test split decides nothing, unless it is learned.
-    settings = automatic.resolve(section, _kind(base), _amount(Store(own), validation, section, max_length))
+    kind, amount = _kind(base), _amount(Store(own), validation, max_length)
+    once = automatic.resolve(section.model_copy(update={"epochs": 1}), kind, amount)
+    shown_again = samples_of(Store(own), once, vocabulary, max_length).shown_again
+    settings = automatic.resolve(section, kind, replace(amount, shown_again=shown_again))
     rehearsal = tokens / "rehearsal.arrow" if settings.rehearsal_share else None
     more = (held_back, test) if learn_held_out else ()
     samples = samples_of(Store(own, rehearsal, more), settings, vocabulary, max_length)
@@ -117,17 +121,11 @@ def _kind(base: dict[str, Any]) -> automatic.Kind:
     return automatic.kind_of(base, parameters(base))
 
 
-def _amount(train: "Store", validation: "Store | None", section: TrainSection, max_length: int) -> automatic.Amount:
+def _amount(train: "Store", validation: "Store | None", max_length: int) -> automatic.Amount:
     from theta.train.compute import longest_of
 
-    has_openings = section.wordings_per_opening > 0 and section.follow_up_share > 0
-    return automatic.Amount(
-        len(train),
-        int(train.lengths.sum()),
-        max(max_length, longest_of(train, validation)),  # chats are as long as that
-        is_validated=validation is not None,
-        has_openings=has_openings and 2 * train.slots().documents() >= len(train),
-    )
+    longest = max(max_length, longest_of(train, validation))  # chats are as long as that
+    return automatic.Amount(len(train), int(train.lengths.sum()), longest, is_validated=validation is not None)
 
 
 def _train(

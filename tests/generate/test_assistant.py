@@ -398,7 +398,7 @@ def test_missing_weights_are_not_filled_at_random(folder: Path) -> None:
     weights = load_file(folder / "model.safetensors")
     del weights["transformer.h.1.mlp.c_fc.weight"]
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-    with pytest.raises(GenerationError, match=r"lacks 1 weight, such as h.1.mlp.c_fc.weight"):
+    with pytest.raises(GenerationError, match=r"lacks 1 weight, such as transformer.h.1.mlp.c_fc.weight"):
         ThetaModel.load(folder)
 
 
@@ -413,11 +413,12 @@ def test_a_missing_device_gives_one_line(tiny_folder: Path) -> None:
         ({"n_head": "four"}, "n_head is 'four', expected a whole number above 0"),
         ({"conversation_tokens": "many"}, "conversation_tokens is 'many'"),
         ({"n_layer": 0}, "n_layer is 0"),
-        ({"n_embd": 64}, "64 numbers in wte.weight, which has"),
+        ({"n_embd": 64}, "64 numbers in transformer.wte.weight, which has"),
+        ({"n_head": 64}, "says n_head 64, which does not divide n_embd 32"),
         ({"n_head": 3}, "says n_head 3, which does not divide n_embd 32"),
-        ({"n_positions": 2048}, "requires 2048 x 32 numbers in wpe.weight, which has 128 x 32"),
-        ({"n_inner": 96}, "requires 32 x 96 numbers in h.0.mlp.c_fc.weight, which has 32 x 128"),
-        ({"vocab_size": 77}, "requires 77 x 32 numbers in wte.weight"),
+        ({"n_positions": 2048}, "requires 2048 x 32 numbers in transformer.wpe.weight, which has 128 x 32"),
+        ({"n_inner": 96}, "requires 32 x 96 numbers in transformer.h.0.mlp.c_fc.weight, which has 32 x 128"),
+        ({"vocab_size": 77}, "requires 77 x 32 numbers in transformer.wte.weight"),
     ],
 )
 @pytest.mark.parametrize("soon", [True, False])

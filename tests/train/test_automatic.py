@@ -24,7 +24,7 @@ from theta.train.automatic import (
 from theta.train.settings import TrainSection, TrainSettings
 
 ROOT = Path(__file__).resolve().parents[2]
-SHIPPED = Amount(documents=589, tokens=52_683, longest=512, has_openings=True)
+SHIPPED = Amount(documents=589, tokens=52_683, longest=512, shown_again=0.76)
 SMALL, MEDIUM = PRETRAINED[0], PRETRAINED[2]
 
 
@@ -99,8 +99,8 @@ def test_a_few_documents_are_read_until_there_are_enough_updates() -> None:
 
 
 @pytest.mark.parametrize(("documents", "epochs"), [(50, (32, 26)), (1_000, (10, 8)), (20_000, (3, 3))])
-def test_where_openings_show_documents_again_fewer_epochs_are_enough(documents: int, epochs: tuple[int, int]) -> None:
-    amounts = (Amount(documents, 100 * documents, 512, has_openings=has) for has in (False, True))
+def test_where_an_epoch_shows_documents_again_fewer_are_enough(documents: int, epochs: tuple[int, int]) -> None:
+    amounts = (Amount(documents, 100 * documents, 512, shown_again=share) for share in (0.4, 0.6))
     assert tuple(resolve(section(), SMALL, amount).epochs for amount in amounts) == epochs
 
 

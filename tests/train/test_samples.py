@@ -10,7 +10,7 @@ from tests.support.tiny import conversation, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.tokens.store import IGNORED, Store
 from theta.tokens.vocabulary import Vocabulary
-from theta.train.samples import Samples, _chats, conversation_tokens
+from theta.train.samples import SHOWN_AGAIN, Samples, _chats, _shown_again, conversation_tokens
 
 WORDINGS = ("dns?", "explain dns please", "what does DNS mean")
 REPLY = "DNS turns names into addresses."
@@ -242,13 +242,30 @@ def test_once_no_chat_is_left_an_opening_follows_a_part_that_is_shown_again() ->
     assert found == [[0], [1], [2], [3], [1, 4], [5], [1, 6], [7], [1, 8], [9]]
 
 
-def test_some_openings_follow_documents_that_are_shown_again(store: Store, vocabulary: Vocabulary) -> None:
-    options: dict[str, Any] = {"wordings_per_opening": 1, "opening_tokens": 3, "chat_ids": vocabulary.chat_ids}
-    samples = Samples(store, epochs=60, seed=0, follow_up_share=1.0, most_tokens=64, **options)
+def test_short_documents_are_shown_again_for_a_share_of_the_openings() -> None:
+    lengths, openings = np.arange(3_000), np.arange(1_000, 3_000)
+    again = _shown_again(openings, np.arange(900), lengths, 600, np.random.default_rng(0))
+    assert set(again) <= set(openings.tolist())
+    assert 0.9 * SHOWN_AGAIN < len(again) / len(openings) < 1.1 * SHOWN_AGAIN
+    assert 250 < max(again.values()) <= 300  # half of a chat
+    assert _shown_again(openings, np.arange(900), lengths + 301, 600, np.random.default_rng(0)) == {}
+
+
+@pytest.mark.parametrize(("wordings_per_opening", "follow_up_share"), [(1, 1.0), (1, 0.0), (0, 1.0)])
+def test_openings_follow_whole_documents_of_their_epoch(
+    store: Store, vocabulary: Vocabulary, wordings_per_opening: int, follow_up_share: float
+) -> None:
+    options: dict[str, Any] = {"wordings_per_opening": wordings_per_opening, "follow_up_share": follow_up_share}
+    samples = Samples(
+        store, epochs=60, seed=0, opening_tokens=3, most_tokens=64, chat_ids=vocabulary.chat_ids, **options
+    )
     check(samples)
     assert samples.lengths.max() <= max(64, store.lengths.max())
-    again = 0
+    replies = 0
     for epoch in range(60):
         found = texts(samples, vocabulary, epoch)
-        again += sum(text.count(f"{REPLY}<|end|>") for text in found) > 3  # of three documents with this reply
-    assert 5 < again < 55
+        assert not any("<|system|>" in text and text.count("<|user|>") > 1 for text in found)
+        replies += sum(text.count(f"{REPLY}<|end|>") for text in found) - 3  # of three documents with this reply
+    shown_again = samples.shown_again * 60 * len(store)
+    assert (shown_again > 0) == (wordings_per_opening > 0 and follow_up_share > 0)
+    assert 0 <= replies <= round(shown_again)

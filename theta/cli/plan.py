@@ -104,7 +104,7 @@ def print_plans(
         out.print(_table(found[name], chosen, measured))
         say(out, _why(chosen, gpu))
     out.print()
-    say(out, "train settings that are auto, by the number of documents of about 100 tokens with other wordings")
+    say(out, "train settings that are auto, by the number of documents of about 100 tokens without other wordings")
     out.print(_automatic_table(shapes))
 
 
@@ -120,7 +120,7 @@ def _automatic_table(shapes: Mapping[str, Mapping[str, int]]) -> "Table":
         base = {"kind": "scratch" if name.startswith(descriptors.SCRATCH) else "local", "fine_tuned": False}
         kind = automatic.kind_of(base, descriptors.parameters(shape))
         for documents in DOCUMENTS:
-            amount = automatic.Amount(documents, 100 * documents, 512, has_openings=True)
+            amount = automatic.Amount(documents, 100 * documents, 512)
             chosen = automatic.choices(kind, amount)
             tokens = amount.tokens * chosen["epochs"] * (1 + chosen["rehearsal_share"])
             rows.add_row(

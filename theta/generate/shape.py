@@ -36,7 +36,7 @@ class Shape:
     def of(cls, config: Mapping[str, Any]) -> "Shape":
         """Return the shape that a config.json describes; absent values are GPT-2's."""
         layers, heads, width = config.get("n_layer", 12), config.get("n_head", 12), config.get("n_embd", 768)
-        scale = (width // heads) ** -0.5 if config.get("scale_attn_weights", True) else 1.0
+        scale = (width / heads) ** -0.5 if config.get("scale_attn_weights", True) else 1.0
         by_layer = config.get("scale_attn_by_inverse_layer_idx", False)
         return cls(
             layers=layers,

@@ -77,15 +77,15 @@ class WorkerWriter:
         with there:
             self._process = _start(there)
         end = weakref.finalize(self, _end, self._pipe, self._process)
-        with suppress(OSError):  # its first message tells
-            self._pipe.send((folder, never, device, dtype))
         try:
+            with suppress(OSError):  # its first message tells
+                self._pipe.send((folder, never, device, dtype))
             ready = self._first_message(folder)
+            for words in ready.warnings:
+                warnings.warn(words, stacklevel=3)
         except BaseException:
             end()  # the error's traceback keeps this object
             raise
-        for words in ready.warnings:
-            warnings.warn(words, stacklevel=3)
         self.most_rows, self.positions = ready.most_rows, ready.positions
         self.device, self.dtype = ready.device, ready.dtype
         self._closed: list[int] = []

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
-from theta.bases.weight_files import EMBEDDING, SAFETENSORS
+from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PREFIX, SAFETENSORS
 from theta.errors import GenerationError, OutOfMemoryError, SettingsError, reason
 from theta.generate.engine import Writer
 from theta.generate.shape import Shape, expected
@@ -161,18 +161,23 @@ def _refuse_wrong(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> Non
     """Refuse weights that are missing or of other sizes than config.json says."""
     sizes, config = expected(shape), folder / "config.json"
     if lacking := sorted(sizes.keys() - tensors.keys()):
-        weights = f"{counted(len(lacking), 'weight')}, such as {lacking[0]}"
+        weights = f"{counted(len(lacking), 'weight')}, such as {_in_files(lacking[0])}"
         raise GenerationError(f"{folder} lacks {weights}; export the model again.")
     for name, size in sizes.items():
         if (found := tuple(tensors[name].shape)) != size:
             raise GenerationError(
-                f"{config} requires {_times(size)} numbers in {name}, which has {_times(found)}; export the model "
-                "again."
+                f"{config} requires {_times(size)} numbers in {_in_files(name)}, which has {_times(found)}; export the "
+                "model again."
             )
     if shape.width % shape.heads:
         raise GenerationError(
             f"{config} says n_head {shape.heads}, which does not divide n_embd {shape.width}; export the model again."
         )
+
+
+def _in_files(name: str) -> str:
+    """Return the name of a weight as the files spell it."""
+    return name if name == OUTPUT_MATRIX else PREFIX + name
 
 
 def _times(size: Sequence[int]) -> str:

@@ -70,10 +70,6 @@ class Slots:
             ids.flatten().to_numpy(),
         )
 
-    def documents(self) -> int:
-        """Return how many documents have slots."""
-        return len(np.unique(self.document))
-
     def chosen(self, times: int, share: float, seed: int, use: int = 0) -> list[np.ndarray]:
         """Return, for each of several times, the wording that each slot takes; -1 stands for the document's own ids.
 

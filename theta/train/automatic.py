@@ -38,7 +38,7 @@ class Kind:
 NEW = Kind("a new model", math.inf, 3e-3, rehearsal_share=0.0, dropout=0.0, epochs_factor=5, updates=4000)
 FINE_TUNED = Kind("a small model that Theta has fine-tuned", 60e6, 3e-4, 0.3, 0.15, 0.0, least_updates=150)
 PRETRAINED = (
-    Kind("a small base", 60e6, 1e-3, 0.1, 0.05, 0.0, least_updates=150, updates=400),
+    Kind("a small base", 60e6, 1e-3, 0.1, 0.05, 0.0, least_updates=150, updates=500),
     Kind("a base of gpt2's size", 200e6, 6e-5),
     Kind("a base of gpt2-medium's size", 500e6, 3e-5),
     Kind("a base of gpt2-large's size", 1e9, 2.5e-5),
@@ -49,8 +49,9 @@ PRETRAINED = (
 EPOCHS = ((100, 32), (300, 24), (2_000, 10), (10_000, 6), (math.inf, 3))
 """Epochs of a train split of at most so many documents."""
 
-OPENINGS_FACTOR = 0.8
-"""Fewer epochs are enough where openings show the documents again, in front of them; see docs/decisions.md."""
+SHOWN_AGAIN_FROM, SHOWN_AGAIN_FACTOR = 0.5, 0.8
+"""Where an epoch shows at least so many documents again, per document, this fraction of the epochs and of the updates
+is enough; see docs/decisions.md."""
 
 MOST_EPOCHS = 200
 
@@ -76,14 +77,19 @@ class Amount:
         documents, tokens: of the train split.
         longest: tokens of the longest document.
         is_validated: whether documents are held back for validation.
-        has_openings: whether most documents have other wordings, so that epochs consist of openings too.
+        shown_again: how many documents an epoch shows again, per document; see `Samples`.
     """
 
     documents: int
     tokens: int
     longest: int
     is_validated: bool = True
-    has_openings: bool = False
+    shown_again: float = 0.0
+
+    @property
+    def factor(self) -> float:
+        """Which fraction of the usual epochs and updates is enough."""
+        return SHOWN_AGAIN_FACTOR if self.shown_again >= SHOWN_AGAIN_FROM else 1.0
 
 
 def kind_of(base: Mapping[str, Any], parameters: int) -> Kind:
@@ -138,16 +144,14 @@ def usual_epochs(documents: int) -> int:
 
 
 def _epochs(kind: Kind, amount: Amount) -> int:
-    usual = usual_epochs(amount.documents)
-    if amount.has_openings:
-        usual = math.ceil(OPENINGS_FACTOR * usual)
+    usual = math.ceil(amount.factor * usual_epochs(amount.documents))
     tokens_needed = kind.least_updates * max(LEAST_TOKENS_PER_STEP, amount.longest)
     return min(max(kind.epochs_factor * usual, -(-tokens_needed // amount.tokens)), MOST_EPOCHS)
 
 
 def _tokens_per_step(kind: Kind, amount: Amount, epochs: int) -> int:
     """The largest power of two that leaves enough steps, within its bounds; no less than the longest document."""
-    affordable = max(1, amount.tokens * epochs // kind.updates)
+    affordable = max(1, int(amount.tokens * epochs / (amount.factor * kind.updates)))
     power = 1 << (affordable.bit_length() - 1)
     return max(amount.longest, min(max(LEAST_TOKENS_PER_STEP, power), MOST_TOKENS_PER_STEP))
 

@@ -6,7 +6,7 @@ answer a question that comes late as well as one that comes first, from data wit
 
     documents        A  B  C  D           ' another wording
     samples, epoch 1 [B' A] [D] [C']      - an opening, only the first words of the reply
-             epoch 2 [C] [D' B' A-] [C A'-]
+             epoch 2 [C A'-] [D' B' A-] [D' C'-]
 
 Everything follows from the settings and the seed, so a resumed run reads the same samples.
 """
@@ -26,9 +26,9 @@ OPENING_TOKENS = 8
 """Learned tokens of an opening. With 4 or 16, as many answers are given in new wordings; see docs/decisions.md."""
 
 SHOWN_AGAIN = 0.4
-"""Of the openings that should follow others but find no chat, this share follows a short document that is shown again.
-With less, replies of a long chat leave their text more often; with more, fewer openings stand alone, as first questions
-do. See docs/decisions.md."""
+"""Of the openings that should follow others, and whose turn comes when all chats have theirs, this share follows a
+short document that is shown again. With less, replies of a long chat leave their text more often; with more, fewer
+openings stand alone, as first questions do. See docs/decisions.md."""
 
 FURTHER_SHARE, FURTHER_TOKENS = 0.05, 100_000
 """As many learned tokens may stand further from the beginning than `conversation_tokens`. Places beyond it were learned
@@ -117,6 +117,12 @@ class Samples:
             *order, following, set(leading.tolist()), again, self._parts.lengths, joining.most_tokens, self.documents
         )
 
+    @property
+    def shown_again(self) -> float:
+        """How many documents an epoch shows again, in front of openings, per document of the split."""
+        shown = len(self.epochs) * self.documents  # the numbers of the parts that are whole documents are below
+        return np.count_nonzero(self._members < shown) / shown - 1
+
     def _sums(self, of_part: np.ndarray) -> np.ndarray:
         return np.add.reduceat(of_part[self._members], self._first[:-1], dtype=np.int64)
 
@@ -167,8 +173,8 @@ def _shown_again(
     Args:
         openings, leading: the openings of an epoch, and its whole documents that can be followed; int64.
         lengths: tokens of each part.
-        most_tokens: of a chat. A part that is shown again has half as many at most: longer ones cost more than they
-            bring, and more of the base's English.
+        most_tokens: of a chat. A part that is shown again has half as many at most: with longer ones, the base lost
+            more of its English.
     """
     short = leading[lengths[leading] <= most_tokens // 2]
     chosen = openings[draws.random(len(openings)) < SHOWN_AGAIN] if len(short) else openings[:0]
@@ -198,7 +204,9 @@ def _chats(
     """
 
     def can_take(chat: Sequence[int], part: int) -> bool:
-        if part not in following or chat[-1] not in leading or lengths[[*chat, part]].sum() > most_tokens:
+        if part not in following or chat[-1] not in leading:
+            return False
+        if sum(int(lengths[member]) for member in chat) + lengths[part] > most_tokens:
             return False
         # A document does not follow itself: its answer would stand in front of its question.
         return part % documents not in {member % documents for member in chat}

@@ -62,7 +62,7 @@ class TrainSection(Settings):
     wordings_per_opening: int = Field(ge=0)
     """Each epoch also shows *openings* of a conversation: its question in another wording and the first words of the
     reply, which decide what is answered. It shows as many as the wordings of the question divided by this number,
-    rounded up; 0 shows none. An opening costs about a quarter of a whole conversation."""
+    rounded up; 0 shows none. An opening costs about a third of a whole conversation."""
     follow_up_share: float = Field(ge=0, le=1)
     """Fraction of the conversations that are learned as later turns of a chat, behind unrelated ones; each epoch
     combines others. With 0, the model only knows chats as they are in the data."""
