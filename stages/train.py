@@ -95,9 +95,10 @@ def _prepare(
     own, held_back, test = (tokens / f"{name}.arrow" for name in ("train", "validation", "test"))
     validation = Store.if_any(held_back)
     # The test split decides nothing, unless it is learned.
-    kind, amount = _kind(base), _amount(Store(own), validation, max_length)
+    train = Store(own)
+    kind, amount = _kind(base), _amount(train, validation, max_length)
     once = automatic.resolve(section.model_copy(update={"epochs": 1}), kind, amount)
-    shown_again = samples_of(Store(own), once, vocabulary, max_length).shown_again
+    shown_again = samples_of(train, once, vocabulary, max_length).shown_again
     settings = automatic.resolve(section, kind, replace(amount, shown_again=shown_again))
     rehearsal = tokens / "rehearsal.arrow" if settings.rehearsal_share else None
     more = (held_back, test) if learn_held_out else ()

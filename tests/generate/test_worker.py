@@ -80,11 +80,10 @@ def test_a_model_that_is_refused_leaves_no_process(tiny_folder: Path, monkeypatc
         return started[-1]
 
     monkeypatch.setattr("theta.generate.worker._start", noted)
-    try:
+    with pytest.raises(GenerationError) as kept:
         WorkerWriter(tiny_folder, never, "cpu", "float8")
-    except GenerationError:  # whose traceback keeps the object
-        assert started[0].returncode is not None
-    assert started
+    assert started[0].returncode is not None
+    del kept  # until here its traceback kept the object
 
 
 @pytest.mark.parametrize("during_a_step", [False, True])

@@ -10,7 +10,8 @@ from tests.support.tiny import conversation, save_tokens
 from theta.conversation.messages import Conversation, Message
 from theta.tokens.store import IGNORED, Store
 from theta.tokens.vocabulary import Vocabulary
-from theta.train.samples import SHOWN_AGAIN, Samples, _chats, _shown_again, conversation_tokens
+from theta.train.chats import SHOWN_AGAIN, chats_of, parts_shown_again
+from theta.train.samples import Samples, conversation_tokens
 
 WORDINGS = ("dns?", "explain dns please", "what does DNS mean")
 REPLY = "DNS turns names into addresses."
@@ -231,24 +232,24 @@ def test_nothing_follows_a_system_message_or_itself(store: Store, vocabulary: Vo
 
 def test_one_long_opening_does_not_keep_others_from_following() -> None:
     lengths = np.array([20] * 10 + [90] + [20] * 9)
-    found = _chats(range(10), range(10, 20), set(range(10, 20)), set(range(10)), {}, lengths, 60, 20)
+    found = chats_of(range(10), range(10, 20), set(range(10, 20)), set(range(10)), {}, lengths, 60, 20)
     assert sum(len(chat) > 1 for chat in found) == 9
 
 
 def test_once_no_chat_is_left_an_opening_follows_a_part_that_is_shown_again() -> None:
     # Openings of document 0 are even, those of 1 odd; the first two find their own document at the end of their chat.
     again = {4: 1, 5: 0, 6: 1, 7: 1, 8: 1}
-    found = _chats([0, 1], range(2, 10), {*range(2, 10)} - {5}, {0, 1}, again, np.full(10, 20), 60, 2)
+    found = chats_of([0, 1], range(2, 10), {*range(2, 10)} - {5}, {0, 1}, again, np.full(10, 20), 60, 2)
     assert found == [[0], [1], [2], [3], [1, 4], [5], [1, 6], [7], [1, 8], [9]]
 
 
 def test_short_documents_are_shown_again_for_a_share_of_the_openings() -> None:
     lengths, openings = np.arange(3_000), np.arange(1_000, 3_000)
-    again = _shown_again(openings, np.arange(900), lengths, 600, np.random.default_rng(0))
+    again = parts_shown_again(openings, np.arange(900), lengths, 600, np.random.default_rng(0))
     assert set(again) <= set(openings.tolist())
     assert 0.9 * SHOWN_AGAIN < len(again) / len(openings) < 1.1 * SHOWN_AGAIN
     assert 250 < max(again.values()) <= 300  # half of a chat
-    assert _shown_again(openings, np.arange(900), lengths + 301, 600, np.random.default_rng(0)) == {}
+    assert parts_shown_again(openings, np.arange(900), lengths + 301, 600, np.random.default_rng(0)) == {}
 
 
 @pytest.mark.parametrize(("wordings_per_opening", "follow_up_share"), [(1, 1.0), (1, 0.0), (0, 1.0)])
@@ -266,6 +267,6 @@ def test_openings_follow_whole_documents_of_their_epoch(
         found = texts(samples, vocabulary, epoch)
         assert not any("<|system|>" in text and text.count("<|user|>") > 1 for text in found)
         replies += sum(text.count(f"{REPLY}<|end|>") for text in found) - 3  # of three documents with this reply
-    shown_again = samples.shown_again * 60 * len(store)
-    assert (shown_again > 0) == (wordings_per_opening > 0 and follow_up_share > 0)
-    assert 0 <= replies <= round(shown_again)
+    documents = samples.shown_again * 60 * len(store)
+    assert (documents > 0) == (wordings_per_opening > 0 and follow_up_share > 0)
+    assert 0 <= replies <= round(documents)

@@ -109,7 +109,7 @@ def check_shapes(base: str, stored: Mapping[str, tuple[str, Shape]], config: Map
             raise BaseModelError(f"model.base '{base}' lacks the weights {name}; copy or download it again.")
         if found[1] != shape:
             raise BaseModelError(
-                f"model.base '{base}': {name} has the shape {_times(found[1])}, but {CONFIG} requires {_times(shape)}; "
+                f"model.base '{base}': {name} has the shape {times(found[1])}, but {CONFIG} requires {times(shape)}; "
                 "copy both from the same model."
             )
         if found[0] not in FLOATS:
@@ -234,5 +234,6 @@ def _same_bytes(one: _Stored, other: _Stored, size: int = 1 << 24) -> bool:
         )
 
 
-def _times(shape: Shape) -> str:
+def times(shape: Shape) -> str:
+    """Return a shape as messages show it, such as "32 x 96"."""
     return " x ".join(map(str, shape)) or "()"

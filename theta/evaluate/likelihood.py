@@ -87,8 +87,8 @@ def figures(scores: Scores, store: Store, documents: Sequence[int]) -> Figures:
     Returns:
         loss_nats_per_token: the mean over learned tokens, including the end tokens.
         perplexity: exp of the loss; None above 709 nats, where it exceeds a float, because JSON has no infinity.
-        bits_per_byte: bits for each UTF-8 byte of the learned text (the end token has no bytes), so that
-            models with different vocabularies can be compared; None if there is no text.
+        bits_per_byte: bits for each UTF-8 byte of the learned text (the end token has no bytes). Models with different
+            vocabularies can be compared by it. None if the learned text is empty.
         token_accuracy: fraction of learned tokens that the model predicted as the most likely.
         tokens, documents: the number of learned tokens and of documents.
     """

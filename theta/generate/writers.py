@@ -2,12 +2,12 @@
 
 import json
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from warnings import warn
 
-from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PREFIX, SAFETENSORS
+from theta.bases.weight_files import EMBEDDING, OUTPUT_MATRIX, PREFIX, SAFETENSORS, times
 from theta.errors import GenerationError, OutOfMemoryError, SettingsError, reason
 from theta.generate.engine import Writer
 from theta.generate.shape import Shape, expected
@@ -166,7 +166,7 @@ def _refuse_wrong(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> Non
     for name, size in sizes.items():
         if (found := tuple(tensors[name].shape)) != size:
             raise GenerationError(
-                f"{config} requires {_times(size)} numbers in {_in_files(name)}, which has {_times(found)}; export the "
+                f"{config} requires {times(size)} numbers in {_in_files(name)}, which has {times(found)}; export the "
                 "model again."
             )
     if shape.width % shape.heads:
@@ -178,10 +178,6 @@ def _refuse_wrong(folder: Path, tensors: Mapping[str, Any], shape: Shape) -> Non
 def _in_files(name: str) -> str:
     """Return the name of a weight as the files spell it."""
     return name if name == OUTPUT_MATRIX else PREFIX + name
-
-
-def _times(size: Sequence[int]) -> str:
-    return " x ".join(map(str, size))
 
 
 def of_model(model: "GPT2LMHeadModel", never: Never) -> Writer:
